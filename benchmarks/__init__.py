@@ -1,0 +1,1 @@
+"""What is measured of this project; see README.md."""

@@ -1,0 +1,86 @@
+"""Which classes generated images belong to, by a classifier of real ones.
+
+  python -m benchmarks.class_shares --images=samples.npz [--dataset=digits]
+
+A support vector machine with scikit-learn's default settings is fitted to the
+training images of a labelled source, resized as the samples are, and tested on
+its test images; then it classifies the samples.
+"""
+
+from collections.abc import Sequence
+import sys
+
+from absl import flags
+import numpy as np
+from sklearn import svm
+
+from common_flax import commands
+from common_flax import data
+from common_flax.config import UserError
+
+_MAX_EXAMPLES = 10_000  # an SVM's time grows with their square
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    'images', None, 'An .npz with "images".', flag_values=values
+  )
+  flags.DEFINE_string(
+    'dataset', 'digits', 'Name of a labelled source.', flag_values=values
+  )
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+  return images.reshape(len(images), -1) / 255
+
+
+def class_shares(images: np.ndarray, dataset: str) -> tuple[np.ndarray, float]:
+  """Shares of the classes among images, and the classifier's accuracy.
+
+  Args:
+    images: uint8 [N, S, S, C].
+    dataset: name of a labelled source.
+
+  Returns:
+    Shares [classes], summing to 1, and the share of the real test images that
+    the classifier labels correctly.
+  """
+  train, test = (
+    data.load_source(dataset, split, images.shape[1])
+    for split in ('train', 'test')
+  )
+  classifier = svm.SVC()
+  classifier.fit(
+    _pixels(train.images[:_MAX_EXAMPLES]), train.labels[:_MAX_EXAMPLES]
+  )
+  accuracy = classifier.score(
+    _pixels(test.images[:_MAX_EXAMPLES]), test.labels[:_MAX_EXAMPLES]
+  )
+  labels = classifier.predict(_pixels(images))
+  counts = np.bincount(labels, minlength=train.num_classes)
+  return counts / len(images), accuracy
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  commands.parse(values, arguments)
+  commands.require_flags(values, 'images')
+  try:
+    with np.load(values.images, allow_pickle=False) as file:
+      images = file['images']
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f'--images={values.images}: {error}') from error
+  shares, accuracy = class_shares(images, values.dataset)
+  print(f'accuracy on real test images: {accuracy:.1%}')
+  print(f'classes of {len(images):,} images:')
+  for label, share in enumerate(shares):
+    print(f'  {label}: {share:.1%}')
+  print(f'least: {shares.min():.1%}')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns its exit status."""
+  return commands.run(_main, argv, _define_flags, __doc__)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

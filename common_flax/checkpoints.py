@@ -1,0 +1,155 @@
+"""Checkpoints of a run: the newest few steps, written in the background.
+
+A checkpoint is a folder `<step>` of named items: `state`, all that a run needs
+to go on with the same bits; what sampling needs, as an item of its own; and
+`info`, a JSON object that says what the arrays are for. Orbax writes them, and
+makes them appear under their step only when they are whole.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+import jax
+import orbax.checkpoint as ocp
+
+from common_flax.config import UserError
+
+STATE = 'state'
+INFO = 'info'
+
+
+class Checkpoints:
+  """The checkpoints in one folder. Close it, or use it in `with`."""
+
+  def __init__(self, directory: epath.PathLike, keep: int | None = None):
+    """Opens a folder.
+
+    Args:
+      directory: the folder; it is made if there is anything to keep.
+      keep: how many of the newest checkpoints saving leaves there; None to read
+        only.
+    """
+    # Orbax refuses relative paths, but only when it has written everything.
+    self._directory = epath.Path(directory).resolve()
+    self._keep = keep
+    self._manager = self._open()
+
+  def _open(self) -> ocp.CheckpointManager | None:
+    if self._keep is None and not self._directory.is_dir():
+      return None
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=self._keep,
+      create=self._keep is not None,
+      cleanup_tmp_directories=self._keep is not None,
+    )
+    return ocp.CheckpointManager(self._directory, options=options)
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    self.close()
+
+  def steps(self) -> list[int]:
+    """The steps that have a checkpoint, rising."""
+    return sorted(self._manager.all_steps()) if self._manager else []
+
+  def save(self, step: int, items: dict[str, Any], info: dict) -> None:
+    """Saves pytrees of arrays by name; they may be donated once it returns.
+
+    Writing goes on in the background; an error it meets is raised by the next
+    `save` or by `close`.
+    """
+    arguments = {name: ocp.args.StandardSave(x) for name, x in items.items()}
+    arguments[INFO] = ocp.args.JsonSave(info)
+    self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+
+  def restore(self, step: int, item: str, abstract: Any) -> Any:
+    """One item of one checkpoint.
+
+    Args:
+      step: one of `steps()`.
+      item: its name.
+      abstract: the item's pytree with `jax.ShapeDtypeStruct`s that carry the
+        shardings to restore to.
+    """
+    arguments = {item: ocp.args.StandardRestore(abstract)}
+    return self._manager.restore(step, args=ocp.args.Composite(**arguments))[
+      item
+    ]
+
+  def info(self, step: int) -> dict:
+    """The info of one checkpoint."""
+    arguments = {INFO: ocp.args.JsonRestore()}
+    return self._manager.restore(step, args=ocp.args.Composite(**arguments))[
+      INFO
+    ]
+
+  def newest(self, read: Callable[[int], Any]) -> tuple[int, Any]:
+    """Reads from the newest checkpoint that can be read.
+
+    Args:
+      read: reads what is wanted from the checkpoint of a step.
+
+    Returns:
+      The step, and what `read` returned.
+
+    Raises:
+      UserError: if there is no checkpoint, or none can be read.
+    """
+    reasons = {}
+    for step in reversed(self.steps()):
+      try:
+        result = read(step)
+      except Exception as error:  # damage shows itself in many types
+        reasons[step] = ' '.join(str(error).split()) or repr(error)
+        continue
+      for bad, reason in reasons.items():
+        print(
+          f'Checkpoint {bad} cannot be read ({reason[:200]}); '
+          f'taking {step} instead.'
+        )
+      return step, result
+    if not reasons:
+      raise UserError(f'{self._directory}: holds no checkpoint; train first')
+    newest = max(reasons)
+    raise UserError(
+      f'{self._directory}: none of its checkpoints can be read; {newest}: '
+      f'{reasons[newest][:200]}'
+    )
+
+  def discard_after(self, step: int) -> None:
+    """Moves later checkpoints to the folder `<directory>_discarded`.
+
+    Orbax saves nothing at a step before its newest, so what a run goes back
+    beyond has to leave; as evidence it is kept.
+    """
+    later = [other for other in self.steps() if other > step]
+    if not later:
+      return
+    self._manager.close()
+    discarded = self._directory.with_name(f'{self._directory.name}_discarded')
+    discarded.mkdir(exist_ok=True)
+    for other in later:
+      target, count = discarded / str(other), 1
+      while target.exists():
+        target, count = discarded / f'{other}-{count}', count + 1
+      (self._directory / str(other)).rename(target)
+    self._manager = self._open()
+
+  def close(self) -> None:
+    """Waits until everything is written."""
+    if self._manager:
+      self._manager.wait_until_finished()
+      self._manager.close()
+
+
+def abstract_like(
+  create: Callable[[], Any], sharding: jax.sharding.Sharding
+) -> Any:
+  """What `create` would return, as shapes and types on a sharding."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    jax.eval_shape(create),
+  )

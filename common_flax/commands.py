@@ -1,0 +1,141 @@
+"""Commands: their flags, and what they say and return when something is wrong.
+
+A command is a function main(argv) that returns an exit status: 0 when it did
+what it was asked, 2 when what the user gave is wrong, with one line on stderr.
+Its flags live in an object of the call, so that commands can be called from
+Python as often as one likes.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import signal
+import sys
+
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+from ml_collections import ConfigDict
+
+from common_flax import config as config_lib
+from common_flax.config import UserError
+
+
+def signal_status(number: int) -> int:
+  """The exit status of a command that a signal stopped: 143, 130."""
+  return 128 + number
+
+
+def run(
+  command: Callable[[flags.FlagValues, list[str]], int | None],
+  argv: Sequence[str],
+  define_flags: Callable[[flags.FlagValues], None],
+  usage: str,
+) -> int:
+  """Parses flags, runs a command, and turns errors of the user into a line.
+
+  Args:
+    command: takes the parsed flags and the arguments after the command's name;
+      returns an exit status, None for 0.
+    argv: the command's name and its arguments.
+    define_flags: defines the command's flags.
+    usage: shown by --help, above the flags.
+
+  Returns:
+    The exit status.
+  """
+  # Libraries warn there of what the user can do nothing about.
+  logging.set_verbosity(logging.ERROR)
+  values = flags.FlagValues()
+  define_flags(values)
+  arguments = list(argv[1:])
+  if {'--help', '-h', '-help'} & set(arguments):
+    print(f'{usage.strip()}\n{values.get_help()}')
+    return 0
+  try:
+    return command(values, arguments) or 0
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    return signal_status(signal.SIGINT)
+
+
+def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+  """Parses flags; a command takes no other arguments.
+
+  Raises:
+    UserError: naming the flag that is unknown or wrong.
+  """
+  try:
+    rest = values(['', *arguments])[1:]
+  except flags.Error as error:
+    raise UserError(' '.join(str(error).split())) from error
+  if rest:
+    raise UserError(f'unexpected argument {rest[0]!r}; see --help')
+  # Grain reads absl's global flags, which nobody else parses here.
+  flags.FLAGS.mark_as_parsed()
+
+
+def require_flags(values: flags.FlagValues, *names: str) -> None:
+  """Refuses to go on without flags that have no default."""
+  for name in names:
+    if values[name].value is None:
+      raise UserError(f'--{name}: missing; see --help')
+
+
+def split_config(
+  arguments: Sequence[str],
+) -> tuple[str, list[str], list[str]]:
+  """Takes --config and its overrides out of a command's arguments.
+
+  Returns:
+    The recipe's `FILE.py[:VARIANT]`, the overrides `--config.field=value`, and
+    the other arguments.
+
+  Raises:
+    UserError: if there is no --config.
+  """
+  spec, overrides, others = None, [], []
+  rest = iter(arguments)
+  for argument in rest:
+    name, has_value, value = argument.lstrip('-').partition('=')
+    if not argument.startswith('-'):
+      others.append(argument)
+    elif name == 'config':
+      spec = value if has_value else next(rest, None)
+    elif name.startswith(('config.', 'noconfig.')):
+      overrides.append(argument)
+      if not has_value and not name.startswith('no'):
+        overrides += [x for x in [next(rest, None)] if x is not None]
+    else:
+      others.append(argument)
+  if not spec:
+    raise UserError(
+      '--config: missing; give a recipe, such as --config=configs/dcgan.py'
+    )
+  return spec, overrides, others
+
+
+def load_config(spec: str, overrides: Sequence[str]) -> ConfigDict:
+  """Runs a recipe and applies `--config.field=value` overrides.
+
+  Raises:
+    UserError: naming the recipe or field that is wrong.
+  """
+  config = config_lib.load(spec)
+  known = config_lib.flatten(config)
+  for override in overrides:
+    if override.startswith('-'):
+      name = override.lstrip('-').partition('=')[0]
+      name = name.removeprefix('noconfig.').removeprefix('config.')
+      if name not in known:
+        raise config_lib.unknown_field(name, known)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_dict(
+    'config', config, flag_values=values, sys_argv=['', *overrides]
+  )
+  try:
+    parse(values, overrides)
+  except (TypeError, ValueError) as error:
+    raise UserError(' '.join(str(error).split())) from error
+  return values.config

@@ -1,0 +1,253 @@
+"""Configurations: the fields every family shares, their checks, their files.
+
+A configuration is a locked ml_collections ConfigDict in which every field is
+present. A family's `default()` is both its starting point for recipes and the
+list of the fields that exist; a new field's default is what the code did before
+the field came, so that older workdirs keep their meaning.
+"""
+
+from collections.abc import Collection
+import difflib
+import json
+import pathlib
+import runpy
+from typing import Any
+
+from etils import epath
+from ml_collections import config_dict
+from ml_collections import ConfigDict
+
+
+class UserError(ValueError):
+  """What the user gave is wrong.
+
+  The message is one line that names the field or file and says what to do;
+  commands print it after `error: ` and exit with status 2.
+  """
+
+
+# What a started run may change; beside these, every field that ends so. The
+# steps may change too, where no schedule depends on them: families say so.
+_MAY_CHANGE = {
+  'keep_checkpoints',
+  'parallelism',
+  'dataset.data_dir',
+  'dataset.path',
+}
+_MAY_CHANGE_SUFFIX = '_every_steps'
+_MAY_CHANGE_PREFIX = 'on_'
+
+PARALLELISMS = ('jit', 'pmap')
+COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
+
+
+def base() -> ConfigDict:
+  """The fields that every family shares, with their defaults."""
+  config = ConfigDict()
+  config.seed = 0
+  config.num_steps = 10_000
+  config.batch_size = 64  # over all devices together
+  config.parallelism = 'jit'  # or 'pmap'
+  config.compute_dtype = 'float32'  # or 'bfloat16'; 'float64' to look closely
+  config.ema_decay = 0.999  # of the averaged weights; 0.0 for no average
+  config.log_every_steps = 100
+  config.sample_every_steps = 500
+  config.checkpoint_every_steps = 1000
+  config.keep_checkpoints = 3
+
+  config.dataset = dataset = ConfigDict()
+  dataset.name = 'digits'  # 'folder', or an image data set of TFDS
+  dataset.split = 'train'
+  dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
+  dataset.path = config_dict.placeholder(str)  # of 'folder'
+  dataset.image_size = 32  # height and width, pixels
+  dataset.flip = False  # mirror half of the images, at random
+  dataset.skip_corrupt = False  # go on without images that cannot be read
+  return config
+
+
+def load(spec: str) -> ConfigDict:
+  """Runs a recipe, `FILE.py` or `FILE.py:VARIANT`, and returns its config.
+
+  A recipe is Python code: run only those you trust.
+
+  Raises:
+    UserError: if the file is missing, cannot be run, or has no such variant.
+  """
+  path, *variant = spec.split(':', 1)
+  if not pathlib.Path(path).is_file():
+    raise UserError(
+      f'--config={spec}: there is no file {path}; give the path of a recipe '
+      'such as configs/dcgan.py'
+    )
+  try:
+    recipe = runpy.run_path(path)
+    config = recipe['get_config'](*variant)
+  except KeyError as error:
+    if error.args != ('get_config',):
+      raise UserError(f'--config={spec}: cannot be run: {error!r}') from error
+    raise UserError(f'--config={spec}: defines no get_config()') from error
+  except Exception as error:  # any fault of the user's code
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise UserError(f'--config={spec}: {reason}') from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'--config={spec}: get_config() returned no ConfigDict')
+  return config.lock()
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+  """{'dataset.name': 'digits', ...}, sorted by name."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= {f'{name}.{k}': v for k, v in flatten(value).items()}
+    else:
+      flat[name] = value
+  return dict(sorted(flat.items()))
+
+
+def unknown_field(name: str, known: Collection[str]) -> UserError:
+  """The error for a field that does not exist, with the likely intention."""
+  matches = difflib.get_close_matches(name, known, n=1)
+  hint = f'; did you mean {matches[0]}?' if matches else ''
+  return UserError(f'config.{name}: no such field{hint}')
+
+
+def check_fields(config: ConfigDict, default: ConfigDict) -> None:
+  """Refuses a config whose fields or types are not those of the default.
+
+  Raises:
+    UserError: naming the first field that is unknown, missing or of the wrong
+      type.
+  """
+  flat, known = flatten(config), flatten(default)
+  for name in flat:
+    if name not in known:
+      raise unknown_field(name, known)
+  for name in known:
+    if name not in flat:
+      raise UserError(f'config.{name}: missing; a recipe starts from default()')
+    kind = default
+    for part in name.split('.')[:-1]:
+      kind = kind[part]
+    kind = kind.get_type(name.rsplit('.', 1)[-1])
+    value = flat[name]
+    if value is None:
+      if known[name] is not None:
+        raise UserError(f'config.{name}: None is no {kind.__name__}')
+    elif type(value) is not kind:
+      raise UserError(
+        f'config.{name}={value!r}: is of type {type(value).__name__}, '
+        f'not {kind.__name__}'
+      )
+
+
+def require(condition: bool, config: ConfigDict, name: str, cure: str) -> None:
+  """Raises the UserError `config.NAME=VALUE: CURE` unless `condition`."""
+  if not condition:
+    value = flatten(config)[name]
+    raise UserError(f'config.{name}={value!r}: {cure}')
+
+
+def require_one_of(
+  config: ConfigDict, name: str, known: Collection[str]
+) -> None:
+  """Requires that the field `name` holds one of the `known` names."""
+  listed = ', '.join(sorted(known))
+  require(flatten(config)[name] in known, config, name, f'take one of {listed}')
+
+
+def require_at_least(
+  config: ConfigDict, minimum: int | float, *names: str
+) -> None:
+  """Requires that each of the fields `names` is at least `minimum`."""
+  for name in names:
+    value = flatten(config)[name]
+    require(value >= minimum, config, name, f'must be at least {minimum}')
+
+
+def check_base(config: ConfigDict) -> None:
+  """Checks the values of the fields of `base`.
+
+  Raises:
+    UserError: naming the first field whose value is out of range.
+  """
+  every = [name for name in config if name.endswith('_every_steps')]
+  require_at_least(
+    config, 1, 'num_steps', 'batch_size', 'keep_checkpoints', *every
+  )
+  require_at_least(config, 1, 'dataset.image_size')
+  require(
+    0 <= config.seed < 2**32, config, 'seed', 'must be from 0 to 2^32 - 1'
+  )
+  require(
+    0 <= config.ema_decay < 1,
+    config,
+    'ema_decay',
+    'must be at least 0 and below 1',
+  )
+  require_one_of(config, 'parallelism', PARALLELISMS)
+  require_one_of(config, 'compute_dtype', COMPUTE_DTYPES)
+
+
+def save(config: ConfigDict, path: epath.PathLike) -> None:
+  """Writes a config as JSON."""
+  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
+  epath.Path(path).write_text(text + '\n')
+
+
+def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
+  """Reads what `save` wrote; a field that it lacks takes the default's value.
+
+  Raises:
+    UserError: if the file is missing, is no JSON, or has fields unknown here.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
+  try:
+    stored = ConfigDict(json.loads(path.read_text()))
+    flat = flatten(stored)
+  except (ValueError, TypeError, AttributeError) as error:
+    raise UserError(f'{path}: cannot be read: {error}') from error
+  config = default.copy_and_resolve_references().unlock()
+  known = flatten(config)
+  for name, value in flat.items():
+    if name not in known:
+      raise unknown_field(name, known)
+    try:
+      config.update_from_flattened_dict({name: value})
+    except (TypeError, ValueError) as error:
+      raise UserError(f'{path}: config.{name}={value!r}: {error}') from error
+  return config.lock()
+
+
+def check_same_run(
+  old: ConfigDict, new: ConfigDict, workdir: epath.PathLike, fixed_steps: bool
+) -> None:
+  """Refuses to go on with a run under a config that would change it.
+
+  Args:
+    old: the config the workdir was started with.
+    new: the config asked for now.
+    workdir: named in the error.
+    fixed_steps: whether a schedule depends on `num_steps`.
+
+  Raises:
+    UserError: naming every field that differs and may not.
+  """
+  old, new = flatten(old), flatten(new)
+  different = [
+    f'{name} (was {old[name]!r}, now {value!r})'
+    for name, value in new.items()
+    if old[name] != value
+    and name not in _MAY_CHANGE
+    and not name.endswith(_MAY_CHANGE_SUFFIX)
+    and not name.startswith(_MAY_CHANGE_PREFIX)
+    and not (name == 'num_steps' and not fixed_steps)
+  ]
+  if different:
+    raise UserError(
+      f'{workdir} holds a run of another config: {", ".join(different)}; take '
+      'another --workdir or the old values'
+    )

@@ -1,0 +1,54 @@
+"""Sources of images, by name."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+
+from common_flax.data import digits
+from common_flax.data.folder import FolderImages
+from common_flax.data.source import load_encoded
+from common_flax.data.source import Source
+from common_flax.data.tfds_images import TfdsImages
+
+# A source that takes no more than this is held in memory.
+IN_MEMORY_BYTES = 2**30
+
+Progress = Callable[[Iterable, int, str], Iterable]
+
+
+def load_source(
+  name: str,
+  split: str,
+  image_size: int,
+  *,
+  data_dir: str | None = None,
+  path: str | None = None,
+  skip_corrupt: bool = False,
+  progress: Progress = lambda items, total, description: items,
+) -> Source:
+  """Opens a source of images; every one of them was decoded once by then.
+
+  Args:
+    name: 'digits', 'folder', or the name of a TFDS data set.
+    split: 'train', 'test', or for TFDS any of its splits.
+    image_size: height and width in pixels.
+    data_dir: of TFDS; None for TFDS_DATA_DIR.
+    path: of 'folder'.
+    skip_corrupt: leave out images that cannot be decoded instead of raising.
+    progress: shows how far an iteration is, see `load_encoded`.
+
+  Raises:
+    UserError: naming the field or file that is wrong.
+  """
+  if name == 'digits':
+    return digits.load(split, image_size)
+  if name == 'folder':
+    encoded = FolderImages(path, split)
+  else:
+    encoded = TfdsImages(name, split, data_dir)
+  return load_encoded(
+    encoded,
+    image_size,
+    skip_corrupt=skip_corrupt,
+    in_memory_bytes=IN_MEMORY_BYTES,
+    progress=progress,
+  )

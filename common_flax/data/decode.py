@@ -1,0 +1,75 @@
+"""Encoded images to squares of bytes, and the errors of broken ones."""
+
+import io
+import warnings
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from common_flax import images
+
+
+class CorruptImageError(Exception):
+  """An image that cannot be decoded; the message says why, in a few words."""
+
+
+def _open(data: bytes) -> PIL.Image.Image:
+  # Pillow warns of images with very many pixels before it refuses them.
+  with warnings.catch_warnings():
+    warnings.simplefilter('error', PIL.Image.DecompressionBombWarning)
+    return PIL.Image.open(io.BytesIO(data))
+
+
+def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+  """Scales 16-bit greys to 8 bits, where Pillow's convert() would clip."""
+  if image.mode.startswith('I'):
+    pixels = np.asarray(image).astype(np.int64) >> 8
+    return PIL.Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+  return image
+
+
+def num_channels(data: bytes) -> int:
+  """1 for a grey image and 3 for one in colour, read from its header.
+
+  Raises:
+    CorruptImageError: if the header cannot be read.
+  """
+  try:
+    mode = _open(data).mode
+  except Exception as error:  # Pillow's plugins raise errors of many types
+    raise CorruptImageError(_reason(error)) from error
+  return 1 if mode in ('1', 'L', 'LA') or mode.startswith('I') else 3
+
+
+def decode(data: bytes, size: int, channels: int) -> np.ndarray:
+  """Decodes, turns upright, centre-crops and resizes an image.
+
+  Args:
+    data: an image file's content (PNG, JPEG, WebP).
+    size: height and width of the result in pixels.
+    channels: 1 for grey, 3 for colour.
+
+  Returns:
+    uint8 [size, size, channels].
+
+  Raises:
+    CorruptImageError: if the image cannot be decoded.
+  """
+  try:
+    image = _open(data)
+    if image.format == 'JPEG':  # decode no finer than is needed
+      image.draft('L' if channels == 1 else 'RGB', (2 * size, 2 * size))
+    image = PIL.ImageOps.exif_transpose(image)
+    image = _to_8_bits(image).convert('L' if channels == 1 else 'RGB')
+    pixels = np.asarray(images.crop_and_resize(image, size))
+  except Exception as error:  # Pillow's plugins raise errors of many types
+    raise CorruptImageError(_reason(error)) from error
+  return pixels.reshape(size, size, channels)
+
+
+def _reason(error: Exception) -> str:
+  # Pillow names the object it read from, which tells nobody anything.
+  if isinstance(error, PIL.UnidentifiedImageError):
+    return 'not an image'
+  return ' '.join(str(error).split()) or type(error).__name__

@@ -1,0 +1,43 @@
+"""The embedded data set: real handwritten digits, without a network.
+
+scikit-learn ships 1,797 of the UCI data set's 8x8 digits (E. Alpaydin,
+C. Kaynak, 1998), with greys from 0 to 16.
+"""
+
+import numpy as np
+import PIL.Image
+from sklearn import datasets
+
+from common_flax import images as images_lib
+from common_flax.config import UserError
+from common_flax.data.source import ArraySource
+
+# Fixed: the test digits are the last ones, by other writers.
+_SPLITS = {'train': slice(0, 1500), 'test': slice(1500, None)}
+
+
+def load(split: str, image_size: int) -> ArraySource:
+  """The digits, grey on black, resized to image_size.
+
+  Args:
+    split: 'train' (1,500) or 'test' (297).
+    image_size: height and width in pixels.
+
+  Raises:
+    UserError: if there is no such split.
+  """
+  if split not in _SPLITS:
+    raise UserError(
+      f'config.dataset.split={split!r}: digits has the splits train and test'
+    )
+  digits = datasets.load_digits()
+  greys = np.round(digits.images[_SPLITS[split]] * (255 / 16)).astype(np.uint8)
+  resized = [
+    images_lib.crop_and_resize(PIL.Image.fromarray(grey), image_size)
+    for grey in greys
+  ]
+  return ArraySource(
+    images=np.stack([np.asarray(image) for image in resized])[..., None],
+    labels=digits.target[_SPLITS[split]].astype(np.int32),
+    num_classes=10,
+  )

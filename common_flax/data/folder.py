@@ -1,0 +1,102 @@
+"""A folder of image files; class sub-folders give labels."""
+
+import pathlib
+
+import numpy as np
+
+from common_flax.config import UserError
+from common_flax.data.decode import CorruptImageError
+from common_flax.data.decode import num_channels
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
+_SPLIT_SEED = 0
+_TEST_SHARE = 0.1
+
+
+class FolderImages:
+  """The image files below a folder, in the order of their paths.
+
+  Labels number the sub-folders that hold images, by name; a folder with images
+  of its own has no labels. All are grey only if every one of them is.
+  """
+
+  def __init__(self, path: str | None, split: str):
+    """Lists the files.
+
+    Args:
+      path: the folder.
+      split: a sub-folder of that name is taken if there is one; else 'train'
+        and 'test' are nine tenths and one tenth of the files, the same ones at
+        every start.
+
+    Raises:
+      UserError: if the folder is missing or holds no images.
+    """
+    if not path:
+      raise UserError(
+        'config.dataset.path: missing; give the folder of images with '
+        '--config.dataset.path=FOLDER'
+      )
+    root = pathlib.Path(path)
+    if not root.is_dir():
+      raise UserError(f'config.dataset.path={path}: there is no such folder')
+    has_splits = (root / 'train').is_dir() or (root / 'test').is_dir()
+    if has_splits:
+      root = root / split
+      if not root.is_dir():
+        raise UserError(f'config.dataset.split={split!r}: no folder {root}')
+    files = _image_files(root)
+    if not has_splits:
+      files = _split(files, split)
+    if not files:
+      raise UserError(
+        f'config.dataset.path={path}: {root} holds no images for split '
+        f'{split!r}; looked for {", ".join(SUFFIXES)} in it and below'
+      )
+    self._files = files
+    classes = [file.relative_to(root).parts[0] for file in files]
+    names = sorted(set(classes))
+    labelled = all(file.parent != root for file in files)
+    self.num_classes = len(names) if labelled else None
+    self._labels = [names.index(c) if labelled else -1 for c in classes]
+    self.channels = max(map(_num_channels, files))
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def name(self, index: int) -> str:
+    return str(self._files[index])
+
+  def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
+    return [(self._files[i].read_bytes(), self._labels[i]) for i in indices]
+
+
+def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(
+    file
+    for file in root.rglob('*')
+    if file.suffix.lower() in SUFFIXES
+    and file.is_file()
+    and not any(p.startswith('.') for p in file.relative_to(root).parts)
+  )
+
+
+def _split(files: list[pathlib.Path], split: str) -> list[pathlib.Path]:
+  if split not in ('train', 'test'):
+    raise UserError(
+      f'config.dataset.split={split!r}: a folder without sub-folders train and '
+      'test has the splits train and test'
+    )
+  order = np.argsort(np.random.Philox(key=_SPLIT_SEED).random_raw(len(files)))
+  num_test = round(_TEST_SHARE * len(files))
+  chosen = order[:num_test] if split == 'test' else order[num_test:]
+  return [files[i] for i in sorted(chosen)]
+
+
+def _num_channels(file: pathlib.Path) -> int:
+  try:
+    return num_channels(file.read_bytes())
+  except CorruptImageError:
+    return 1  # it says nothing of the others, and decoding will name it
+  except OSError as error:
+    raise UserError(f'{file}: cannot be read: {error.strerror}') from error

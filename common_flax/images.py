@@ -1,0 +1,109 @@
+"""Images between bytes, networks and files.
+
+Bytes are uint8 in [0, 255]; "signed" images are floats in [-1, 1], the range of
+tanh. Quantising rounds to the nearest byte, so bytes survive the round trip.
+
+Dimensions: N images, H height, W width, C channels.
+"""
+
+from collections.abc import Sequence
+import io
+import math
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+
+
+def to_signed(images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+  """uint8 [..., H, W, C] -> floats in [-1, 1]."""
+  return images.astype(dtype) / 127.5 - 1
+
+
+def from_signed(images: jax.Array) -> jax.Array:
+  """Floats [..., H, W, C] in [-1, 1] -> uint8, rounded to nearest, clipped."""
+  return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def grid(
+  images: np.ndarray, columns: int | None = None, margin: int = 2
+) -> np.ndarray:
+  """Arranges images in rows, as close to a square as they come.
+
+  Args:
+    images: uint8 [N, H, W, C].
+    columns: images a row; about the square root of N by default.
+    margin: pixels between images.
+
+  Returns:
+    uint8 [rows * (H + margin) + margin, columns * (W + margin) + margin, C],
+    the margins and the places after the last image mid-grey.
+  """
+  num, height, width, channels = images.shape
+  columns = columns or math.ceil(math.sqrt(num))
+  rows = math.ceil(num / columns)
+  sheet = np.full(
+    (rows, height + margin, columns, width + margin, channels), 128, np.uint8
+  )
+  for i, image in enumerate(images):
+    sheet[i // columns, margin:, i % columns, margin:] = image
+  sheet = sheet.reshape(
+    rows * (height + margin), columns * (width + margin), channels
+  )
+  edges = ((0, margin), (0, margin), (0, 0))
+  return np.pad(sheet, edges, constant_values=128)
+
+
+def to_pil(image: np.ndarray) -> PIL.Image.Image:
+  """uint8 [H, W, C] with C = 1 or 3 -> a Pillow image."""
+  return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+  """Writes a whole file or none: under another name first, then renamed."""
+  path = epath.Path(path)
+  partial = path.with_name(f'.{path.name}.partial')
+  partial.write_bytes(data)
+  partial.replace(path)
+
+
+def write_png(path: epath.PathLike, image: np.ndarray) -> None:
+  """Writes uint8 [H, W, C] as PNG."""
+  buffer = io.BytesIO()
+  to_pil(image).save(buffer, 'PNG')
+  write_bytes(path, buffer.getvalue())
+
+
+def write_gif(
+  path: epath.PathLike, frames: Sequence[PIL.Image.Image], seconds: float
+) -> None:
+  """Writes frames as an endless GIF that lasts about `seconds` a round."""
+  buffer = io.BytesIO()
+  first, *rest = [frame.convert('P') for frame in frames]
+  milliseconds = max(40, round(1000 * seconds / len(frames)))
+  durations = [milliseconds] * len(rest) + [2000]  # rest on the last frame
+  first.save(
+    buffer,
+    'GIF',
+    save_all=True,
+    append_images=rest,
+    duration=durations,
+    loop=0,
+  )
+  write_bytes(path, buffer.getvalue())
+
+
+def crop_and_resize(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
+  """The central square of an image, resized to `size` with antialiasing."""
+  width, height = image.size
+  if (width, height) == (size, size):
+    return image
+  side = min(width, height)
+  left, top = (width - side) // 2, (height - side) // 2
+  return image.resize(
+    (size, size),
+    PIL.Image.Resampling.BICUBIC,
+    box=(left, top, left + side, top + side),
+  )

@@ -1,0 +1,1 @@
+"""Layers with one right answer and several speeds."""

@@ -1,0 +1,196 @@
+"""Strided convolution and its adjoint, fast on every platform.
+
+A stride-2 convolution S(x, w) is linear in the image x and in the kernel w, so
+the scalar <S(x, w), y> is linear in x, w and y. Its three partial derivatives
+are the only operations a stride-2 network needs, forward or backward:
+
+  d/dy = S(x, w)   strided convolution          [B, H, W, I] -> [B, H/2, W/2, O]
+  d/dx = T(y, w)   transposed convolution       [B, H/2, W/2, O] -> [B, H, W, I]
+  d/dw = K(x, y)   gradient of the kernel       [k, k, I, O]
+
+and the gradient of any of them is made of the other two. Saying so by hand
+matters on a CPU, where XLA derives slow forms: the kernel gradient of
+`lax.conv_transpose` takes up to forty times as long as K. There T is computed
+as four small convolutions, one for each parity of the output's row and column.
+GPUs and TPUs run the library's convolutions, chosen when a function is lowered.
+
+Padding is 'SAME', as in `flax.linen.Conv` and `flax.linen.ConvTranspose`, whose
+parameters and results these modules share.
+
+Dimensions: B batch, H height, W width, I input and O output features, k kernel.
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+def _library_strided(x: jax.Array, w: jax.Array) -> jax.Array:
+  return lax.conv_general_dilated(
+    x, w, (2, 2), 'SAME', dimension_numbers=_LAYOUT
+  )
+
+
+def _library_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
+  return lax.conv_transpose(
+    y, w, (2, 2), 'SAME', dimension_numbers=_LAYOUT, transpose_kernel=True
+  )
+
+
+def _phase_taps(size: int, phase: int) -> tuple[slice, tuple[int, int]]:
+  """Kernel taps that reach outputs of one parity, and their padding.
+
+  Output 2m + phase of T sums w[t] y[i] over the taps t with
+  2i + t - low = 2m + phase, where low is S's padding before the image.
+  """
+  low = (size - 2) // 2
+  first = (phase + low) % 2
+  last = first + (size - 1 - first) // 2 * 2
+  pad_low = (last - phase - low) // 2
+  pad_high = (phase + low - first) // 2
+  return slice(first, None, 2), (pad_low, pad_high)
+
+
+def _phased_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
+  """T(y, w) as one stride-1 convolution for each parity of row and column."""
+  batch, height, width, _ = y.shape
+  features = w.shape[2]
+  w = w.swapaxes(2, 3)  # [k, k, O, I]
+  rows = []
+  for row in (0, 1):
+    row_taps, row_padding = _phase_taps(w.shape[0], row)
+    columns = []
+    for column in (0, 1):
+      column_taps, column_padding = _phase_taps(w.shape[1], column)
+      taps = w[row_taps, column_taps][::-1, ::-1]
+      columns.append(
+        lax.conv_general_dilated(
+          y,
+          taps,
+          (1, 1),
+          (row_padding, column_padding),
+          dimension_numbers=_LAYOUT,
+        )
+      )
+    rows.append(jnp.stack(columns, axis=3))  # [B, H/2, W/2, 2, I]
+  interleaved = jnp.stack(rows, axis=2)  # [B, H/2, 2, W/2, 2, I]
+  return interleaved.reshape(batch, 2 * height, 2 * width, features)
+
+
+@jax.custom_vjp
+def strided(x: jax.Array, w: jax.Array) -> jax.Array:
+  """S(x, w): stride-2 'SAME' convolution of an image of even height and width.
+
+  Args:
+    x: [B, H, W, I] images, H and W even.
+    w: [k, k, I, O] kernel, k at least 2.
+
+  Returns:
+    [B, H/2, W/2, O].
+  """
+  return _library_strided(x, w)
+
+
+@jax.custom_vjp
+def transposed(y: jax.Array, w: jax.Array) -> jax.Array:
+  """T(y, w): the adjoint of `strided` in its image.
+
+  Args:
+    y: [B, H/2, W/2, O] images.
+    w: [k, k, I, O] kernel of the strided convolution, k at least 2.
+
+  Returns:
+    [B, H, W, I].
+  """
+  return lax.platform_dependent(
+    y, w, cpu=_phased_transposed, default=_library_transposed
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
+  """K(x, y): the adjoint of `strided` in its kernel.
+
+  Args:
+    x: [B, H, W, I] images.
+    y: [B, H/2, W/2, O] cotangents.
+    size: the kernel's side k.
+
+  Returns:
+    [k, k, I, O].
+  """
+  kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], y.shape[-1]), x.dtype)
+  (gradient,) = jax.linear_transpose(lambda w: _library_strided(x, w), kernel)(
+    y
+  )
+  return gradient
+
+
+strided.defvjp(
+  lambda x, w: (strided(x, w), (x, w)),
+  lambda saved, y: (
+    transposed(y, saved[1]),
+    kernel_gradient(saved[0], y, saved[1].shape[0]),
+  ),
+)
+transposed.defvjp(
+  lambda y, w: (transposed(y, w), (y, w)),
+  lambda saved, x: (
+    strided(x, saved[1]),
+    kernel_gradient(x, saved[0], saved[1].shape[0]),
+  ),
+)
+kernel_gradient.defvjp(
+  lambda x, y, size: (kernel_gradient(x, y, size), (x, y)),
+  lambda size, saved, w: (transposed(saved[1], w), strided(saved[0], w)),
+)
+
+
+class StridedConv(nn.Module):
+  """Stride-2 convolution without bias, [B, H, W, I] -> [B, H/2, W/2, features].
+
+  The parameter `kernel` and the result are those of
+  `nn.Conv(features, (k, k), strides=2, use_bias=False)`.
+  """
+
+  features: int
+  kernel_size: int
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    if x.shape[1] % 2 or x.shape[2] % 2:
+      raise ValueError(f'height and width must be even, got {x.shape}')
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    return strided(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class TransposedConv(nn.Module):
+  """Stride-2 transposed convolution without bias, doubling height and width.
+
+  The parameter `kernel` and the result are those of
+  `nn.ConvTranspose(features, (k, k), strides=(2, 2), use_bias=False)`.
+  """
+
+  features: int
+  kernel_size: int
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    # nn.ConvTranspose stores the kernel of the dilated convolution it computes,
+    # which is the strided convolution's turned by 180 degrees.
+    adjoint = kernel[::-1, ::-1].swapaxes(2, 3)
+    return transposed(x.astype(self.dtype), adjoint.astype(self.dtype))

@@ -1,0 +1,44 @@
+"""Named streams of random keys, all grown from one root.
+
+A key is a pure function of (root, stream, attempt, step): nothing random has to
+be stored in a checkpoint, and a run that resumes at step t draws at step t what
+the run that never stopped drew there. The root is never consumed; a key that
+`stream` returns is consumed once.
+"""
+
+import jax
+
+# Part of every run's identity: add at the end, never renumber.
+STREAMS = {
+  'init': 0,  # parameters
+  'train': 1,  # everything a train step draws
+  'preview': 2,  # latents of the grids drawn while training
+  'statistics': 3,  # latents that batch statistics are measured on
+  'sample': 4,  # latents of `sample`, rooted at its own --seed
+}
+
+
+def root_key(seed: int) -> jax.Array:
+  """The root of every stream of a run. `seed` is a non-negative integer."""
+  return jax.random.key(seed)
+
+
+def stream(
+  root: jax.Array,
+  name: str,
+  step: int | jax.Array = 0,
+  attempt: int | jax.Array = 0,
+) -> jax.Array:
+  """The key of the stream `name` at a step.
+
+  Args:
+    root: the key of `root_key`, not consumed.
+    name: one of STREAMS.
+    step: train steps completed, int32 [].
+    attempt: rollbacks taken, int32 [], so that a retry draws anew.
+
+  Raises:
+    KeyError: if there is no stream of that name.
+  """
+  key = jax.random.fold_in(root, STREAMS[name])
+  return jax.random.fold_in(jax.random.fold_in(key, attempt), step)

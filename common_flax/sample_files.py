@@ -1,0 +1,86 @@
+"""Samples as files: a grid, an .npz, or a folder of images.
+
+Samples come and go in chunks, so that memory stays flat in their number but for
+the one picture of a grid.
+
+Dimensions: N samples, H height, W width, C channels.
+"""
+
+from collections.abc import Iterable
+import pathlib
+import zipfile
+
+import numpy as np
+
+from common_flax import images as images_lib
+from common_flax.config import UserError
+
+
+def write(
+  path: str,
+  chunks: Iterable[np.ndarray],
+  num: int,
+  image_shape: tuple[int, int, int],
+  columns: int | None = None,
+) -> None:
+  """Writes samples the way the path's ending says.
+
+  Args:
+    path: `.png` for a grid, `.npz` for an array `images` uint8 [N, H, W, C],
+      anything else for a folder with a PNG a sample.
+    chunks: uint8 [n, H, W, C] each, `num` images together.
+    num: how many samples come, at least 1.
+    image_shape: (H, W, C).
+    columns: images a row of a grid; None for a square.
+
+  Raises:
+    UserError: if the path cannot be written to.
+  """
+  target = pathlib.Path(path)
+  try:
+    if target.suffix == '.npz':
+      target.parent.mkdir(parents=True, exist_ok=True)
+      _write_npz(target, chunks, (num, *image_shape))
+    elif target.suffix == '.png':
+      target.parent.mkdir(parents=True, exist_ok=True)
+      images_lib.write_png(
+        target, images_lib.grid(np.concatenate(list(chunks)), columns)
+      )
+    else:
+      target.mkdir(parents=True, exist_ok=True)
+      _write_folder(target, chunks)
+  except OSError as error:
+    raise UserError(
+      f'--output={path}: cannot be written to: {error.strerror or error}'
+    ) from error
+
+
+def _write_npz(
+  target: pathlib.Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
+) -> None:
+  """What np.savez(target, images=...) writes, without holding it all."""
+  partial = target.with_name(f'.{target.name}.partial')
+  header = {
+    'descr': np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+    'fortran_order': False,
+    'shape': shape,
+  }
+  # A member of no date: the same samples make the same file.
+  member = zipfile.ZipInfo('images.npy')
+  try:
+    with zipfile.ZipFile(partial, 'w') as archive:
+      with archive.open(member, 'w', force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+          file.write(np.ascontiguousarray(chunk).data)
+    partial.replace(target)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _write_folder(folder: pathlib.Path, chunks: Iterable[np.ndarray]) -> None:
+  number = 0
+  for chunk in chunks:
+    for image in chunk:
+      images_lib.write_png(folder / f'{number:06d}.png', image)
+      number += 1

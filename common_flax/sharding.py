@@ -1,0 +1,120 @@
+"""One train step on every device: `jit` over a mesh, or `pmap`.
+
+Both compute the same function. Under `jit` the compiler splits the step by the
+shardings of its arguments, so that means over the batch are global as they
+stand; under `pmap` each device runs the step on its share with an axis name.
+
+A checkpoint holds what `jit` trains on, arrays replicated over the mesh, so a
+run may change from one to the other.
+
+Dimensions: D devices, U batches a step, B batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+AXIS = 'data'
+
+# (state, batch [U, B, ...], root, *, axis_name) -> (state, metrics)
+Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
+
+
+def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+  """A line of devices, all of them by default."""
+  devices = devices or jax.devices()
+  return jax.make_mesh(
+    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+class Parallel(Protocol):
+  """A way to run a step on a mesh."""
+
+  replicated: NamedSharding  # of the states that checkpoints hold
+
+  def compile(self, step: Step) -> Callable:
+    """`step` as (state, batch, root) -> (state, metrics), state donated."""
+
+  def put_batch(self, batch: np.ndarray) -> jax.Array:
+    """Brings [U, B, ...] to the devices, each its share of B."""
+
+  def spread(self, state: Any) -> Any:
+    """From replicated arrays to what the compiled step takes."""
+
+  def gather(self, state: Any) -> Any:
+    """Back to replicated arrays."""
+
+  def local(self, tree: Any) -> Any:
+    """From what the compiled step returns to arrays on one device."""
+
+
+class JitOverMesh:
+  """The step under `jax.jit`, split by the compiler."""
+
+  def __init__(self, mesh: Mesh):
+    self.replicated = NamedSharding(mesh, PartitionSpec())
+    self._split = NamedSharding(mesh, PartitionSpec(None, AXIS))
+
+  def compile(self, step: Step) -> Callable:
+    return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
+
+  def put_batch(self, batch: np.ndarray) -> jax.Array:
+    return jax.device_put(batch, self._split)
+
+  def spread(self, state: Any) -> Any:
+    return jax.device_put(state, self.replicated)
+
+  def gather(self, state: Any) -> Any:
+    return state
+
+  def local(self, tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+class PmapOverMesh:
+  """The step under `jax.pmap`, one program a device."""
+
+  def __init__(self, mesh: Mesh):
+    self.replicated = NamedSharding(mesh, PartitionSpec())
+    self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+    self._devices = list(mesh.devices.flat)
+
+  def compile(self, step: Step) -> Callable:
+    return jax.pmap(
+      lambda state, batch, root: step(state, batch, root, axis_name=AXIS),
+      axis_name=AXIS,
+      in_axes=(0, 0, None),
+      devices=self._devices,
+      donate_argnums=0,
+    )
+
+  def put_batch(self, batch: np.ndarray) -> jax.Array:
+    updates, _, *rest = batch.shape
+    shares = batch.reshape(updates, len(self._devices), -1, *rest)
+    return jax.device_put(np.moveaxis(shares, 1, 0), self._split)
+
+  def spread(self, state: Any) -> Any:
+    def stack(x):
+      copies = np.broadcast_to(x, (len(self._devices), *x.shape))
+      return jax.device_put(copies, self._split)
+
+    return jax.tree.map(stack, state)
+
+  def gather(self, state: Any) -> Any:
+    return jax.device_put(self.local(state), self.replicated)
+
+  def local(self, tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
+
+
+def create(parallelism: str, mesh: Mesh) -> Parallel:
+  """'jit' or 'pmap' over a mesh."""
+  return {'jit': JitOverMesh, 'pmap': PmapOverMesh}[parallelism](mesh)

@@ -1,0 +1,107 @@
+"""What a person sees while a command works: tables, bars, lines of text.
+
+On a terminal long work shows a bar; elsewhere, in a log file say, lines.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import math
+from typing import Any
+
+import jax
+import rich.console
+import rich.progress
+import rich.table
+
+_MIN_ITEMS_SHOWN = 100  # fewer are done before a bar is of use
+
+
+def console() -> rich.console.Console:
+  """The standard output as it is now."""
+  return rich.console.Console(highlight=False, soft_wrap=True)
+
+
+def track(items: Iterable, total: int, description: str) -> Iterator:
+  """Gives `items` back, with a bar on a terminal if they are many."""
+  screen = console()
+  if not screen.is_terminal or total < _MIN_ITEMS_SHOWN:
+    yield from items
+    return
+  yield from rich.progress.track(
+    items, description, total, console=screen, transient=True
+  )
+
+
+def print_parameters(networks: Mapping[str, Any]) -> None:
+  """Prints a table of the parameters of each network, by layer."""
+  table = rich.table.Table(title='Parameters', title_justify='left')
+  table.add_column('layer')
+  table.add_column('shape')
+  table.add_column('number', justify='right')
+  for network, params in networks.items():
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in leaves:
+      name = '/'.join([network, *(str(entry.key) for entry in path)])
+      shape = ' x '.join(map(str, leaf.shape))
+      table.add_row(name, shape, f'{leaf.size:,}')
+    total = sum(leaf.size for _, leaf in leaves)
+    table.add_row(f'[bold]{network}[/bold]', '', f'[bold]{total:,}[/bold]')
+    table.add_section()
+  console().print(table)
+
+
+def duration(seconds: float) -> str:
+  """'41 s', '3 min 20 s', '2 h 05 min'."""
+  seconds = math.ceil(seconds)
+  if seconds < 60:
+    return f'{seconds} s'
+  if seconds < 3600:
+    return f'{seconds // 60} min {seconds % 60:02d} s'
+  return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
+
+
+class TrainingProgress:
+  """The progress of training: a bar on a terminal, else a line a report."""
+
+  def __init__(self, step: int, num_steps: int):
+    self._num_steps = num_steps
+    self._console = console()
+    self._bar = None
+    if self._console.is_terminal:
+      self._bar = rich.progress.Progress(
+        rich.progress.TextColumn(
+          'step {task.completed:,.0f}/{task.total:,.0f}'
+        ),
+        rich.progress.BarColumn(bar_width=None),
+        rich.progress.TextColumn('{task.fields[report]}'),
+        console=self._console,
+      )
+      self._task = self._bar.add_task(
+        '', total=num_steps, completed=step, report='compiling'
+      )
+
+  def __enter__(self) -> 'TrainingProgress':
+    if self._bar:
+      self._bar.start()
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    if self._bar:
+      self._bar.stop()
+
+  def advance(self, step: int) -> None:
+    """Moves the bar."""
+    if self._bar:
+      self._bar.update(self._task, completed=step)
+
+  def say(self, line: str) -> None:
+    """Prints a line, above the bar if there is one."""
+    self._console.print(line)
+
+  def report(self, step: int, text: str) -> None:
+    """Shows the numbers of a step."""
+    if self._bar:
+      self._bar.update(self._task, completed=step, report=text)
+    else:
+      self._console.print(f'step {step:,}/{self._num_steps:,}  {text}')

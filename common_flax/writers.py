@@ -1,0 +1,138 @@
+"""What a run writes of itself: numbers, curves, pictures.
+
+`metrics.jsonl` is the record, one JSON object a line with strictly rising
+steps; TensorBoard events, `curves.png` and `samples.gif` are views of it and of
+the grids in `samples/`.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import io
+import json
+
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+import numpy as np
+import PIL.Image
+from tensorboardX import SummaryWriter
+
+from common_flax import images as images_lib
+
+_MAX_FRAMES = 100
+_GIF_SECONDS = 6
+
+
+class RunWriter:
+  """The files of a run in its workdir. Close it, or use it in `with`."""
+
+  def __init__(
+    self,
+    workdir: epath.PathLike,
+    step: int,
+    curves: Mapping[str, Sequence[str]],
+  ):
+    """Opens the files and drops what they say beyond a step.
+
+    Args:
+      workdir: the run's folder, which exists.
+      step: where the run goes on; 0 at a start.
+      curves: titles of the panels of `curves.png`, each with its metrics.
+    """
+    self._workdir = epath.Path(workdir)
+    self._samples = self._workdir / 'samples'
+    self._samples.mkdir(exist_ok=True)
+    self._curves = curves
+    self._metrics = self._workdir / 'metrics.jsonl'
+    self._rows = [row for row in read_metrics(workdir) if row['step'] <= step]
+    lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
+    images_lib.write_bytes(self._metrics, lines.encode())
+    for path in self._grids():
+      if _grid_step(path) > step:
+        path.unlink()
+    self._tensorboard = SummaryWriter(
+      str(self._workdir / 'tensorboard'), purge_step=step + 1 if step else None
+    )
+
+  def __enter__(self) -> 'RunWriter':
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    self._tensorboard.close()
+
+  def text(self, name: str, text: str) -> None:
+    """Shows a text in TensorBoard."""
+    self._tensorboard.add_text(name, text)
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Records the metrics of a step, once a step."""
+    if self._rows and self._rows[-1]['step'] >= step:
+      return
+    row = {'step': step, **values}
+    with self._metrics.open('a') as file:
+      file.write(json.dumps(row) + '\n')
+    self._rows.append(row)
+    for name, value in values.items():
+      self._tensorboard.add_scalar(name, value, step)
+
+  def grid(self, step: int, images: np.ndarray) -> None:
+    """Draws uint8 [N, H, W, C] as the grid of a step."""
+    sheet = images_lib.grid(images)
+    images_lib.write_png(self._samples / f'step_{step:08d}.png', sheet)
+    self._tensorboard.add_image('samples', sheet, step, dataformats='HWC')
+
+  def curves(self) -> None:
+    """Draws `curves.png` from the metrics so far."""
+    if self._rows:
+      write_curves(self._workdir / 'curves.png', self._rows, self._curves)
+
+  def gif(self) -> None:
+    """Draws `samples.gif` from the grids so far, evenly thinned if many."""
+    paths = self._grids()
+    if len(paths) > _MAX_FRAMES:
+      chosen = np.linspace(0, len(paths) - 1, _MAX_FRAMES).round().astype(int)
+      paths = [paths[i] for i in chosen]
+    frames = [PIL.Image.open(io.BytesIO(path.read_bytes())) for path in paths]
+    images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
+
+  def _grids(self) -> list[epath.Path]:
+    return sorted(self._samples.glob('step_*.png'))
+
+
+def _grid_step(path: epath.Path) -> int:
+  return int(path.stem.removeprefix('step_'))
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
+  """The lines of `metrics.jsonl`; a last line cut short is left out."""
+  path = epath.Path(workdir) / 'metrics.jsonl'
+  rows = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        rows.append(json.loads(line))
+      except ValueError:
+        break
+  return rows
+
+
+def write_curves(
+  path: epath.PathLike,
+  rows: Sequence[Mapping[str, float]],
+  curves: Mapping[str, Sequence[str]],
+) -> None:
+  """Draws metrics over steps, a panel for each entry of `curves`."""
+  figure = Figure(figsize=(5 * len(curves), 3.5), layout='constrained')
+  canvas = FigureCanvasAgg(figure)
+  panels = figure.subplots(1, len(curves), squeeze=False)[0]
+  for panel, (title, names) in zip(panels, curves.items(), strict=True):
+    for name in names:
+      points = [(row['step'], row[name]) for row in rows if name in row]
+      panel.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
+    panel.set_title(title)
+    panel.set_xlabel('step')
+    panel.grid(alpha=0.3)
+    panel.legend()
+  buffer = io.BytesIO()
+  canvas.print_png(buffer)
+  images_lib.write_bytes(path, buffer.getvalue())

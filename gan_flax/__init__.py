@@ -1,0 +1,1 @@
+"""Generative adversarial networks (Understanding Deep Learning, chapter 15)."""

@@ -1,0 +1,92 @@
+"""The configuration of a GAN: its fields, their defaults and their checks."""
+
+from ml_collections import config_dict
+from ml_collections import ConfigDict
+
+from common_flax import config as config_lib
+from common_flax.config import require
+from common_flax.config import require_at_least
+from common_flax.config import require_one_of
+from gan_flax.losses import LOSSES
+from gan_flax.models import MODELS
+
+LATENTS = ('normal', 'uniform')
+SCHEDULES = ('constant', 'linear', 'cosine')
+
+
+def _player() -> ConfigDict:
+  """One player's Adam; the values are Radford et al.'s (2015)."""
+  player = ConfigDict()
+  player.learning_rate = 2e-4
+  player.b1 = 0.5  # the low momentum that DCGANs need
+  player.b2 = 0.999
+  player.schedule = 'constant'  # 'linear' or 'cosine' fall to 0 at num_steps
+  player.max_grad_norm = config_dict.placeholder(float)  # None: no limit
+  return player
+
+
+def default() -> ConfigDict:
+  """Every field of a GAN's configuration, locked: DCGAN on the digits."""
+  config = config_lib.base()
+
+  config.model = model = ConfigDict()
+  model.name = 'dcgan'
+  model.latent_size = 100
+  model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
+  model.base_features = 64  # the paper's widths are 128
+  model.kernel_size = 4  # the paper's is 5
+
+  config.loss = loss = ConfigDict()
+  loss.name = 'non_saturating'  # or 'minimax'
+
+  config.generator = _player()
+  config.discriminator = _player()
+  config.discriminator_steps = 1  # discriminator updates a generator update
+  return config.lock()
+
+
+def check(config: ConfigDict) -> None:
+  """Checks every field of a GAN's configuration.
+
+  Raises:
+    UserError: naming the first field that is wrong.
+  """
+  config_lib.check_fields(config, default())
+  config_lib.check_base(config)
+  require_one_of(config, 'model.name', MODELS)
+  require_one_of(config, 'model.latent_distribution', LATENTS)
+  require_one_of(config, 'loss.name', LOSSES)
+  require_at_least(
+    config, 1, 'model.latent_size', 'model.base_features', 'discriminator_steps'
+  )
+  require(
+    config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
+  )
+  for player in ('generator', 'discriminator'):
+    values = config[player]
+    require_one_of(config, f'{player}.schedule', SCHEDULES)
+    require(
+      values.learning_rate > 0,
+      config,
+      f'{player}.learning_rate',
+      'must be above 0',
+    )
+    for name in ('b1', 'b2'):
+      require(
+        0 <= values[name] < 1,
+        config,
+        f'{player}.{name}',
+        'must be at least 0 and below 1',
+      )
+    require(
+      values.max_grad_norm is None or values.max_grad_norm > 0,
+      config,
+      f'{player}.max_grad_norm',
+      'must be above 0, or None',
+    )
+
+
+def has_fixed_steps(config: ConfigDict) -> bool:
+  """Whether a schedule depends on `num_steps`, so that it may not change."""
+  players = (config.generator, config.discriminator)
+  return any(player.schedule != 'constant' for player in players)

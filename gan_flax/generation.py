@@ -1,0 +1,116 @@
+"""Images from a trained generator; the discriminator is thrown away.
+
+Batch norm has to be fixed for a sample not to depend on the others drawn with
+it. The running averages of training belong to the weights of training, not to
+their moving average, so the statistics are measured afresh: as means over
+batches of latents from a stream of their own (Wu & Johnson 2021,
+arXiv:2105.07576, section 3).
+
+Dimensions: N images, H height, W width, C channels, Z latent size.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from common_flax import images as images_lib
+from gan_flax.state import BatchStats
+from gan_flax.state import GAN
+from gan_flax.state import Params
+from gan_flax.steps import draw_latents
+
+_STATISTICS_BATCHES = 16
+_STATISTICS_BATCH_SIZE = 64
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _statistics_of_batch(
+  gan: GAN, params: Params, latents: jax.Array
+) -> BatchStats:
+  """The statistics of one batch: running averages without memory."""
+  generator = gan.generator.clone(norm_momentum=0.0)
+  variables = {'params': params}
+  _, updates = generator.apply(
+    variables, latents, train=True, mutable=['batch_stats']
+  )
+  return updates.get('batch_stats', {})
+
+
+def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
+  """The generator's batch statistics under these parameters.
+
+  Args:
+    gan: the static part.
+    params: the generator's parameters.
+    key: consumed.
+
+  Returns:
+    The mean of each layer's batch means, and the variance about it.
+  """
+  batches = [
+    _statistics_of_batch(
+      gan, params, draw_latents(gan, batch_key, _STATISTICS_BATCH_SIZE)
+    )
+    for batch_key in jax.random.split(key, _STATISTICS_BATCHES)
+  ]
+
+  def pool(*layers: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    means = jnp.stack([layer['mean'] for layer in layers])
+    variances = jnp.stack([layer['var'] for layer in layers])
+    return {
+      'mean': means.mean(axis=0),
+      'var': variances.mean(axis=0) + means.var(axis=0),
+    }
+
+  return jax.tree.map(pool, *batches, is_leaf=lambda node: 'mean' in node)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def generate(
+  gan: GAN, params: Params, batch_stats: BatchStats, latents: jax.Array
+) -> jax.Array:
+  """Latents [N, Z] -> uint8 images [N, H, W, C], each by itself."""
+  images = gan.generator.apply(
+    {'params': params, 'batch_stats': batch_stats}, latents, train=False
+  )
+  return images_lib.from_signed(images)
+
+
+def latents_by_number(gan: GAN, key: jax.Array, numbers: jax.Array) -> Any:
+  """Latents [N, Z], each a function of (key, its number) alone.
+
+  Args:
+    gan: the static part.
+    key: the root of the latents, not consumed.
+    numbers: int32 [N].
+  """
+  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+  return jax.vmap(lambda key: draw_latents(gan, key, 1)[0])(keys)
+
+
+def slerp(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
+  """Spherical interpolation (Shoemake 1985; for latents White 2016).
+
+  It keeps to the shell on which nearly all of N(0, I) lies; a straight line
+  would cut through its empty middle.
+
+  Args:
+    start: [Z] the latent at share 0.
+    end: [Z] the latent at share 1.
+    share: [] how far to go.
+
+  Returns:
+    [Z].
+  """
+  cosine = jnp.dot(start, end) / (jnp.linalg.norm(start) * jnp.linalg.norm(end))
+  angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+  # Parallel latents span no arc; the line between them is the limit.
+  is_flat = jnp.sin(angle) < 1e-6
+  safe = jnp.where(is_flat, 1.0, angle)
+  from_start = jnp.sin((1 - share) * safe) / jnp.sin(safe)
+  from_end = jnp.sin(share * safe) / jnp.sin(safe)
+  return jnp.where(is_flat, 1 - share, from_start) * start + (
+    jnp.where(is_flat, share, from_end) * end
+  )

@@ -1,0 +1,164 @@
+"""DCGAN (Radford et al. 2015, arXiv:1511.06434; UDL 15.1.3).
+
+The generator projects z to a small square of many features and doubles it with
+stride-2 transposed convolutions; the discriminator halves the image with
+stride-2 convolutions down to the same square and takes one logit from it. What
+makes it train: no pooling, batch norm everywhere but the generator's last and
+the discriminator's first layer, ReLU in the generator with tanh at its end,
+LeakyReLU in the discriminator, weights from N(0, 0.02).
+
+Batch norm keeps running averages, which the discriminator's checkpoints carry;
+what samples from the generator measures its statistics afresh.
+
+Dimensions: B batch, S image side, C channels, Z latent size.
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from common_flax.nn.conv import StridedConv
+from common_flax.nn.conv import TransposedConv
+
+_weight_init = nn.initializers.normal(0.02)
+
+
+def _scale_init(key, shape, dtype=jnp.float32):
+  return 1 + _weight_init(key, shape, dtype)
+
+
+def doublings(image_size: int) -> tuple[int, int]:
+  """Splits an image side into (start, k): image_size = start * 2**k.
+
+  Raises:
+    ValueError: if the side is neither 4 * 2**k nor 7 * 2**k with k >= 1.
+  """
+  start, count = image_size, 0
+  while start % 2 == 0 and start > 4:
+    start, count = start // 2, count + 1
+  if start not in (4, 7) or count == 0:
+    raise ValueError(
+      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k; take one such '
+      'as 28, 32, 64 or 128'
+    )
+  return start, count
+
+
+class Generator(nn.Module):
+  """z [B, Z] -> images [B, S, S, C] in [-1, 1].
+
+  Attributes:
+    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    base_features: features before the last layer; they double as the image
+      halves. Radford et al. take 128, most later implementations 64.
+    kernel_size: side of the kernels, 4 or 5 (the paper's).
+    norm_momentum: share of the old running averages kept at each update.
+    dtype: type of the computation.
+    param_dtype: type of the parameters.
+  """
+
+  image_shape: tuple[int, int, int]
+  base_features: int = 64
+  kernel_size: int = 4
+  norm_momentum: float = 0.9
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+  ) -> jax.Array:
+    """Draws images from latents.
+
+    Args:
+      latents: [B, Z].
+      train: normalise with the batch's statistics instead of the averages.
+      axis_name: mapped axis over which the batch's statistics are taken.
+    """
+    size, _, channels = self.image_shape
+    start, count = doublings(size)
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    conv = functools.partial(
+      TransposedConv,
+      kernel_size=self.kernel_size,
+      kernel_init=_weight_init,
+      **types,
+    )
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.norm_momentum,
+      scale_init=_scale_init,
+      axis_name=axis_name,
+      **types,
+    )
+    features = self.base_features * 2 ** (count - 1)
+    x = nn.Dense(
+      start * start * features,
+      use_bias=False,
+      kernel_init=_weight_init,
+      name='project',
+      **types,
+    )(latents)
+    x = x.reshape(-1, start, start, features)
+    x = nn.relu(norm(name='norm_0')(x))
+    for i in range(1, count):
+      x = conv(features // 2**i, name=f'conv_{i}')(x)
+      x = nn.relu(norm(name=f'norm_{i}')(x))
+    x = conv(channels, name=f'conv_{count}')(x)  # [B, S, S, C]
+    return nn.tanh(x).astype(self.param_dtype)
+
+
+class Discriminator(nn.Module):
+  """Images [B, S, S, C] in [-1, 1] -> logits [B] of the probability of real.
+
+  Attributes:
+    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    base_features: features after the first layer; they double as the image
+      halves.
+    kernel_size: side of the kernels, 4 or 5 (the paper's).
+    norm_momentum: share of the old running averages kept at each update.
+    dtype: type of the computation.
+    param_dtype: type of the parameters.
+  """
+
+  image_shape: tuple[int, int, int]
+  base_features: int = 64
+  kernel_size: int = 4
+  norm_momentum: float = 0.9
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, *, train: bool, axis_name: str | None = None
+  ) -> jax.Array:
+    """Classifies images; the arguments are those of the generator."""
+    _, count = doublings(self.image_shape[0])
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    conv = functools.partial(
+      StridedConv,
+      kernel_size=self.kernel_size,
+      kernel_init=_weight_init,
+      **types,
+    )
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.norm_momentum,
+      scale_init=_scale_init,
+      axis_name=axis_name,
+      **types,
+    )
+    x = conv(self.base_features, name='conv_0')(images)
+    x = nn.leaky_relu(x, 0.2)
+    for i in range(1, count):
+      x = conv(self.base_features * 2**i, name=f'conv_{i}')(x)
+      x = nn.leaky_relu(norm(name=f'norm_{i}')(x), 0.2)
+    x = x.reshape(x.shape[0], -1)  # [B, start * start * features]
+    logits = nn.Dense(
+      1, use_bias=False, kernel_init=_weight_init, name='logit', **types
+    )(x)
+    return logits[:, 0].astype(self.param_dtype)

@@ -1,0 +1,171 @@
+"""What of a GAN stays fixed while it trains, and what changes.
+
+`GAN` holds the static things, `GANState` is the one pytree of all that changes
+and that a checkpoint stores whole.
+
+Dimensions: B batch, H height, W width, C channels, Z latent size.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import optax
+
+from common_flax import prng
+from common_flax.config import UserError
+from gan_flax.losses import Loss
+from gan_flax.losses import LOSSES
+from gan_flax.models import MODELS
+
+Params = Any  # a pytree of arrays
+BatchStats = Any
+
+GENERATOR = 'generator'  # the checkpoint item that sampling reads
+
+
+@dataclasses.dataclass(frozen=True)
+class GAN:
+  """Everything static: modules, optimisers, losses, sizes."""
+
+  generator: nn.Module
+  discriminator: nn.Module
+  generator_tx: optax.GradientTransformation
+  discriminator_tx: optax.GradientTransformation
+  loss: Loss
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  latent_size: int
+  latent_distribution: str  # 'normal' or 'uniform'
+  discriminator_steps: int  # discriminator updates a generator update
+  ema_decay: float  # of the generator's moving average, once warmed up
+  flip: bool  # mirror real images at random
+  dtype: jnp.dtype  # of images and latents
+
+
+class NetState(struct.PyTreeNode):
+  """One player."""
+
+  params: Params
+  batch_stats: BatchStats
+  opt_state: optax.OptState
+
+
+class GANState(struct.PyTreeNode):
+  """Everything that changes."""
+
+  step: jax.Array  # int32 [], train steps completed
+  attempt: jax.Array  # int32 [], rollbacks taken; folded into every stream
+  generator: NetState
+  discriminator: NetState
+  ema_params: Params  # moving average of generator.params
+
+
+def _create_tx(
+  player: ConfigDict, num_updates: int
+) -> optax.GradientTransformation:
+  """Adam under a learning-rate schedule, behind a gradient-norm limit."""
+  schedules: dict[str, Callable[[], optax.Schedule]] = {
+    'constant': lambda: optax.constant_schedule(player.learning_rate),
+    'linear': lambda: optax.linear_schedule(
+      player.learning_rate, 0.0, num_updates
+    ),
+    'cosine': lambda: optax.cosine_decay_schedule(
+      player.learning_rate, num_updates
+    ),
+  }
+  adam = optax.adam(schedules[player.schedule](), b1=player.b1, b2=player.b2)
+  if player.max_grad_norm is None:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(player.max_grad_norm), adam)
+
+
+def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
+  """Builds the static part of a GAN from a checked config.
+
+  Args:
+    config: a config that `gan_flax.config.check` accepts.
+    image_shape: (H, W, C) of the data.
+
+  Raises:
+    UserError: if the model cannot draw images of that shape.
+  """
+  dtype = jnp.dtype(config.compute_dtype)
+  if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+    raise UserError('config.compute_dtype=float64: needs JAX_ENABLE_X64=1')
+  param_dtype = jnp.promote_types(dtype, jnp.float32)
+  model = MODELS[config.model.name]
+  arguments = dict(
+    image_shape=tuple(image_shape),
+    base_features=config.model.base_features,
+    kernel_size=config.model.kernel_size,
+    dtype=dtype,
+    param_dtype=param_dtype,
+  )
+  gan = GAN(
+    generator=model.generator(**arguments),
+    discriminator=model.discriminator(**arguments),
+    generator_tx=_create_tx(config.generator, config.num_steps),
+    discriminator_tx=_create_tx(
+      config.discriminator, config.num_steps * config.discriminator_steps
+    ),
+    loss=LOSSES[config.loss.name],
+    image_shape=tuple(image_shape),
+    latent_size=config.model.latent_size,
+    latent_distribution=config.model.latent_distribution,
+    discriminator_steps=config.discriminator_steps,
+    ema_decay=config.ema_decay,
+    flip=config.dataset.flip,
+    dtype=param_dtype,
+  )
+  try:
+    jax.eval_shape(lambda: init_state(gan, prng.root_key(0)))
+  except ValueError as error:
+    raise UserError(f'config.dataset.image_size: {error}') from error
+  return gan
+
+
+def _init_net(
+  module: nn.Module,
+  tx: optax.GradientTransformation,
+  key: jax.Array,
+  inputs: jax.Array,
+) -> NetState:
+  variables = module.init(key, inputs, train=True)
+  params = variables['params']
+  return NetState(
+    params=params,
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=tx.init(params),
+  )
+
+
+def init_state(gan: GAN, root: jax.Array) -> GANState:
+  """The state before the first step, a pure function of (gan, root)."""
+  generator_key, discriminator_key = jax.random.split(prng.stream(root, 'init'))
+  latents = jnp.zeros((1, gan.latent_size), gan.dtype)
+  images = jnp.zeros((1, *gan.image_shape), gan.dtype)
+  generator = _init_net(gan.generator, gan.generator_tx, generator_key, latents)
+  discriminator = _init_net(
+    gan.discriminator, gan.discriminator_tx, discriminator_key, images
+  )
+  return GANState(
+    step=jnp.zeros((), jnp.int32),
+    attempt=jnp.zeros((), jnp.int32),
+    generator=generator,
+    discriminator=discriminator,
+    # A copy: a donated state must not hold one buffer twice.
+    ema_params=jax.tree.map(jnp.copy, generator.params),
+  )
+
+
+def exported_generator(state: GANState) -> dict[str, Params]:
+  """The item GENERATOR of a state: the generator's weights and their average.
+
+  No batch statistics: sampling measures its own.
+  """
+  return {'params': state.generator.params, 'ema_params': state.ema_params}

@@ -1,0 +1,87 @@
+"""The stride-2 pair against the library's layers, forward and backward."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common_flax.nn import conv
+
+
+def library_strided(features, size, **types):
+  return nn.Conv(features, (size, size), strides=2, use_bias=False, **types)
+
+
+def library_transposed(features, size, **types):
+  return nn.ConvTranspose(
+    features, (size, size), strides=(2, 2), use_bias=False, **types
+  )
+
+
+PAIRS = [
+  (conv.StridedConv, library_strided),
+  (conv.TransposedConv, library_transposed),
+]
+
+
+def check(ours, library, size, dtype, tolerance, order):
+  """Compares value and gradients of a nonlinear function of a layer."""
+  shape = tuple(np.random.default_rng(size).integers(1, 5, 3) * (1, 2, 2))
+  types = {'dtype': dtype, 'param_dtype': dtype}
+  x = jax.random.normal(jax.random.key(0), (*shape, 3), dtype)
+  layers = [ours(4, size, **types), library(4, size, **types)]
+  variables = layers[1].init(jax.random.key(1), x)
+
+  def gradients(layer):
+    def loss(variables, x):
+      return jnp.sum(layer.apply(variables, x) ** 3)
+
+    if order == 1:
+      return jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, x)
+
+    def penalty(variables):
+      return jnp.sum(jax.grad(loss, 1)(variables, x) ** 2)
+
+    return jax.jit(jax.grad(penalty))(variables)
+
+  actual, expected = map(gradients, layers)
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize(('ours', 'library'), PAIRS)
+@pytest.mark.parametrize('size', [2, 3, 4, 5, 6])
+def test_layer_is_the_librarys_in_float64(ours, library, size):
+  with jax.enable_x64(True):
+    check(ours, library, size, jnp.float64, 1e-13, order=1)
+
+
+@pytest.mark.parametrize(('ours', 'library'), PAIRS)
+def test_gradient_of_a_gradient_is_the_librarys(ours, library):
+  with jax.enable_x64(True):
+    check(ours, library, 4, jnp.float64, 1e-13, order=2)
+
+
+@pytest.mark.parametrize(('ours', 'library'), PAIRS)
+def test_layer_is_the_librarys_in_float32(ours, library):
+  check(ours, library, 4, jnp.float32, 1e-5, order=1)
+
+
+def test_the_three_forms_are_adjoint():
+  with jax.enable_x64(True):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 8, 6, 3), jnp.float64)
+    w = jax.random.normal(keys[1], (5, 5, 3, 4), jnp.float64)
+    y = jax.random.normal(keys[2], (2, 4, 3, 4), jnp.float64)
+    form = jnp.vdot(conv.strided(x, w), y)
+    assert jnp.allclose(form, jnp.vdot(x, conv.transposed(y, w)), rtol=1e-12)
+    assert jnp.allclose(
+      form, jnp.vdot(w, conv.kernel_gradient(x, y, 5)), rtol=1e-12
+    )
+
+
+def test_odd_images_are_refused():
+  with pytest.raises(ValueError, match='even'):
+    conv.StridedConv(2, 4).init(jax.random.key(0), jnp.zeros((1, 7, 8, 1)))

@@ -1,0 +1,69 @@
+"""Eight virtual CPU devices, strict ranks, and what several tests share."""
+
+import os
+
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+)
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+import pathlib
+import runpy
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+from sklearn import datasets
+
+from gan_flax.train import train
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Compiles what several tests train once."""
+  folder = tmp_path_factory.mktemp('compiled')
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def recipe(name: str, variant: str = ''):
+  """The config of a recipe, unlocked."""
+  get_config = runpy.run_path(str(CONFIGS / name))['get_config']
+  return get_config(variant).unlock()
+
+
+@pytest.fixture
+def smoke_config():
+  return recipe('dcgan.py', 'smoke')
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+  """The workdir of a finished smoke run; not to be changed."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  assert train(recipe('dcgan.py', 'smoke'), workdir) is None
+  return workdir
+
+
+@pytest.fixture(scope='session')
+def photographs(tmp_path_factory):
+  """A folder of colour photographs of mixed sizes, in two classes."""
+  folder = tmp_path_factory.mktemp('photographs')
+  random = np.random.default_rng(0)
+  for name in ('china.jpg', 'flower.jpg'):
+    photo = PIL.Image.fromarray(datasets.load_sample_image(name))
+    (folder / name[:-4]).mkdir()
+    for i in range(24):
+      width, height = random.integers(40, 300, 2)
+      left = random.integers(0, photo.width - width)
+      top = random.integers(0, photo.height - height)
+      ending = ('jpg', 'png', 'webp', 'jpeg')[i % 4]
+      photo.crop((left, top, left + width, top + height)).save(
+        folder / name[:-4] / f'{i:02d}.{ending}'
+      )
+  return folder

@@ -1,0 +1,61 @@
+"""Every recipe and variant is complete, builds, and takes a step."""
+
+import functools
+
+from conftest import CONFIGS
+from conftest import recipe
+import jax
+import numpy as np
+import pytest
+
+from common_flax import prng
+from gan_flax import config as gan_config
+from gan_flax import steps
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+
+RECIPES = [
+  ('dcgan.py', variant)
+  for variant in ('', 'smoke', 'mnist', 'cifar10', 'celeba', 'folder')
+]
+COLOUR = {'cifar10', 'celeba', 'folder'}
+
+
+def test_every_recipe_is_tested():
+  assert {path.name for path in CONFIGS.glob('*.py')} == {r for r, _ in RECIPES}
+
+
+@pytest.mark.parametrize(('name', 'variant'), RECIPES)
+def test_recipe_builds_and_takes_a_step(name, variant):
+  config = recipe(name, variant)
+  gan_config.check(config)
+  config.model.base_features = 2  # the same layers, quicker
+  size = config.dataset.image_size
+  shape = (size, size, 3 if variant in COLOUR else 1)
+  gan = create_gan(config, shape)
+  root = prng.root_key(config.seed)
+  batch = np.zeros((config.discriminator_steps, 4, *shape), np.uint8)
+  state, metrics = jax.jit(functools.partial(steps.train_step, gan))(
+    jax.jit(lambda: init_state(gan, root))(), batch, root
+  )
+  assert state.step == 1
+  assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_celeba_has_the_widths_of_the_paper():
+  gan = create_gan(recipe('dcgan.py', 'celeba'), (64, 64, 3))
+  state = jax.eval_shape(lambda: init_state(gan, prng.root_key(0)))
+  params = state.generator.params
+  assert params['project']['kernel'].shape == (100, 4 * 4 * 1024)
+  kernels = [params[f'conv_{i}']['kernel'].shape for i in range(1, 5)]
+  assert kernels == [
+    (5, 5, 1024, 512),
+    (5, 5, 512, 256),
+    (5, 5, 256, 128),
+    (5, 5, 128, 3),
+  ]
+
+
+def test_unknown_variant_names_the_known_ones():
+  with pytest.raises(ValueError, match='mnist'):
+    recipe('dcgan.py', 'minst')

@@ -1,0 +1,116 @@
+"""The floors of the house: a file imports only from floors below its own."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# The longest matching prefix counts.
+FLOORS = {
+  'common_flax.prng': 0,
+  'common_flax.config': 0,
+  'common_flax.images': 0,
+  'common_flax.data.decode': 1,
+  'common_flax.data.source': 2,
+  'common_flax.data.digits': 3,
+  'common_flax.data.folder': 3,
+  'common_flax.data.tfds_images': 3,
+  'common_flax.data.batches': 3,
+  'common_flax.data': 4,
+  'common_flax.sharding': 4,
+  'common_flax.checkpoints': 4,
+  'common_flax.writers': 4,
+  'common_flax.terminal': 4,
+  'common_flax.commands': 4,
+  'common_flax.sample_files': 4,
+  'common_flax.nn': 4,
+  'common_flax.metrics': 4,
+  'common_flax.loop': 5,
+  'FAMILY.losses': 6,
+  'FAMILY.models.': 6,
+  'FAMILY.models': 7,
+  'FAMILY.config': 8,
+  'FAMILY.state': 9,
+  'FAMILY.steps': 10,
+  'FAMILY.generation': 11,
+  'FAMILY.train': 12,
+  'FAMILY.sample': 12,
+  'FAMILY.evaluate': 12,
+  'common_flax.prepare': 12,
+  'common_flax.compare': 12,
+  'FAMILY.main': 13,
+}
+FAMILIES = ('gan_flax', 'vae_flax')
+PACKAGES = ('common_flax', *FAMILIES)
+FILES = sorted(
+  file for package in PACKAGES for file in (ROOT / package).rglob('*.py')
+)
+
+
+def module_name(file):
+  parts = file.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def floor(module):
+  neutral = re.sub('^(gan|vae)_flax', 'FAMILY', module)
+  prefixes = [p for p in FLOORS if neutral.startswith(p)]
+  assert prefixes, f'{module} has no floor: give it one in FLOORS'
+  return FLOORS[max(prefixes, key=len)]
+
+
+def imported_modules(file):
+  """The project's modules that a file imports."""
+  known = {module_name(other) for other in FILES}
+  for node in ast.walk(ast.parse(file.read_text())):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names = [
+        f'{node.module}.{a.name}'
+        if f'{node.module}.{a.name}' in known
+        else node.module
+        for a in node.names
+      ]
+    else:
+      continue
+    yield from names
+
+
+def ids(file):
+  return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize('file', FILES, ids=ids)
+def test_a_file_imports_only_from_floors_below(file):
+  here = module_name(file)
+  if here in PACKAGES:
+    assert not [m for m in imported_modules(file) if m.startswith(PACKAGES)]
+    return
+  for module in imported_modules(file):
+    if module.startswith(PACKAGES):
+      assert floor(module) < floor(here), f'{here} imports {module}'
+
+
+@pytest.mark.parametrize('file', FILES, ids=ids)
+def test_a_family_does_not_import_the_other(file):
+  family = file.relative_to(ROOT).parts[0]
+  strangers = set(FAMILIES) - {family}
+  for module in imported_modules(file):
+    assert module.split('.')[0] not in strangers
+
+
+@pytest.mark.parametrize('file', FILES, ids=ids)
+def test_no_file_imports_tensorflow(file):
+  # common_flax.prepare gets it through TFDS, which imports it when it must.
+  for module in imported_modules(file):
+    assert module.split('.')[0] != 'tensorflow'
+
+
+@pytest.mark.parametrize('file', FILES, ids=ids)
+def test_the_ground_floor_names_no_family(file):
+  if file.relative_to(ROOT).parts[0] == 'common_flax':
+    assert not re.search(r'\b(gan|vae)s?\b', file.read_text(), re.IGNORECASE)
