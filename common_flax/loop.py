@@ -158,12 +158,10 @@ def train(
   workdir = epath.Path(workdir)
   directory = workdir / 'checkpoints'
   with Checkpoints(directory, schedule.keep_checkpoints) as checkpoints:
-    if max(checkpoints.steps(), default=0) >= schedule.num_steps:
-      print(
-        f'{workdir}: already finished, at step {checkpoints.steps()[-1]:,}.'
-      )
-      return None
     start, state = _restore_or_start(task, checkpoints, parallel)
+    if start >= schedule.num_steps:
+      print(f'{workdir}: already finished, at step {start:,}.')
+      return None
     terminal.print_parameters(task.networks(state))
     if start:
       print(f'Going on from step {start:,} in {workdir}.')

@@ -137,7 +137,7 @@ def _update_discriminator(
     'fake_probability': jnp.mean(jax.nn.sigmoid(fake_logits)),
   }
   metrics = _mean_over(axis_name, metrics)
-  metrics['d_grad_norm'] = optax.global_norm(gradients)
+  metrics['d_grad_norm'] = optax.tree.norm(gradients)
   net = net.replace(batch_stats=batch_stats)
   return state.replace(discriminator=net), metrics
 
@@ -172,7 +172,7 @@ def _update_generator(
   net = net.replace(batch_stats=batch_stats)
   metrics = {
     'g_loss': _mean_over(axis_name, g_loss),
-    'g_grad_norm': optax.global_norm(gradients),
+    'g_grad_norm': optax.tree.norm(gradients),
   }
   # Warming up: an average of the first steps would remember the start.
   decay = jnp.minimum(gan.ema_decay, (1 + state.step) / (10 + state.step))

@@ -49,7 +49,7 @@ class TfdsImages:
         such split.
     """
     builder = find_builder(name, data_dir)
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     if not isinstance(features.get('image'), tfds.features.Image):
       raise UserError(f'config.dataset.name={name!r}: it has no images')
     if (

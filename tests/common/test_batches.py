@@ -8,10 +8,12 @@ from common_flax.data.source import ArraySource
 
 
 def line(num_examples, seed, batch_size, num_batches):
-  return np.concatenate([
-    batches.batch_indices(num_examples, seed, batch_size, t)
-    for t in range(num_batches)
-  ])
+  return np.concatenate(
+    [
+      batches.batch_indices(num_examples, seed, batch_size, t)
+      for t in range(num_batches)
+    ]
+  )
 
 
 @pytest.mark.parametrize('batch_size', [1, 4, 7, 10, 23])
@@ -33,8 +35,6 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_the_order_is_fixed_for_all_time():
   # Written down once: a change here would change every resumed run.
   assert batches.batch_indices(10, 1, 4, 2).tolist() == [1, 4, 0, 6]
-
-
 
 
 @pytest.fixture

@@ -1,0 +1,279 @@
+"""Sources of images: digits, folders, TFDS, and broken files."""
+
+import io
+import os
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+
+from common_flax import data
+from common_flax.config import UserError
+from common_flax.data import decode as decode_lib
+from common_flax.data.folder import FolderImages
+from common_flax.data.source import ArraySource
+from common_flax.data.source import DecodedSource
+from common_flax.data.source import load_encoded
+
+
+def encode(pixels, ending='PNG', **options):
+  buffer = io.BytesIO()
+  PIL.Image.fromarray(pixels).save(buffer, ending, **options)
+  return buffer.getvalue()
+
+
+def noise(*shape, dtype=np.uint8):
+  high = np.iinfo(dtype).max
+  return np.random.default_rng(0).integers(0, high, shape, dtype, endpoint=True)
+
+
+class TestDigits:
+  @pytest.mark.parametrize('size', [8, 28, 32, 64])
+  def test_they_are_real_digits_of_any_size(self, size):
+    source = data.load_source('digits', 'train', size)
+    assert len(source) == 1500
+    assert source.image_shape == (size, size, 1)
+    assert source[0]['image'].shape == (size, size, 1)
+    assert source.images.dtype == np.uint8
+    assert np.bincount(source.labels).min() > 140
+    assert source.images.min() == 0
+    assert source.images.max() == 255
+
+  def test_the_splits_share_no_image(self):
+    train, test = (
+      data.load_source('digits', split, 8) for split in ('train', 'test')
+    )
+    assert len(test) == 297
+    seen = {image.tobytes() for image in train.images}
+    assert not seen & {image.tobytes() for image in test.images}
+
+
+class TestDecoding:
+  @pytest.mark.parametrize('ending', ['PNG', 'WEBP'])
+  def test_an_image_of_the_right_size_comes_back_as_it_is(self, ending):
+    pixels = noise(16, 16, 3)
+    encoded = encode(pixels, ending, lossless=True)
+    np.testing.assert_array_equal(decode_lib.decode(encoded, 16, 3), pixels)
+
+  def test_the_centre_is_cropped(self):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 8:24] = 200
+    assert (decode_lib.decode(encode(pixels), 16, 3) == 200).all()
+    turned = pixels.swapaxes(0, 1)
+    assert (decode_lib.decode(encode(turned), 16, 3) == 200).all()
+
+  def test_shrinking_is_antialiased(self):
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255  # finer than the result can show
+    small = decode_lib.decode(encode(stripes), 8, 1)
+    assert np.abs(small.astype(int) - 127).max() < 20
+
+  def test_sixteen_bit_greys_are_scaled(self):
+    pixels = noise(8, 8, dtype=np.uint16)
+    result = decode_lib.decode(encode(pixels), 8, 1)
+    np.testing.assert_array_equal(result[..., 0], pixels >> 8)
+
+  def test_photographs_are_turned_upright(self):
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3  # upside down
+    result = decode_lib.decode(encode(pixels, exif=exif), 16, 3)
+    assert (result[8:] == 255).all()
+    assert (result[:8] == 0).all()
+
+  @pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'RGB'])
+  @pytest.mark.parametrize('channels', [1, 3])
+  def test_every_mode_becomes_grey_or_colour(self, mode, channels):
+    buffer = io.BytesIO()
+    ending = 'TIFF' if mode == 'CMYK' else 'PNG'
+    PIL.Image.new(mode, (9, 9)).save(buffer, ending)
+    result = decode_lib.decode(buffer.getvalue(), 8, channels)
+    assert result.shape == (8, 8, channels)
+
+  def test_images_cut_short_at_any_length_are_corrupt(self):
+    for ending in ('PNG', 'JPEG', 'WEBP'):
+      encoded = encode(noise(24, 24, 3), ending)
+      for length in range(0, len(encoded) - 20, 97):
+        with pytest.raises(decode_lib.CorruptImageError):
+          decode_lib.decode(encoded[:length], 8, 3)
+
+  def test_an_image_of_absurdly_many_pixels_is_refused(self, monkeypatch):
+    monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(decode_lib.CorruptImageError, match='exceeds limit'):
+      decode_lib.decode(encode(noise(12, 12)), 8, 1)
+
+
+class TestFolder:
+  def test_photographs_of_mixed_sizes(self, photographs):
+    source = data.load_source('folder', 'train', 64, path=str(photographs))
+    assert source.image_shape == (64, 64, 3)
+    assert len(source) == 43  # nine tenths of 48
+    assert source.num_classes == 2
+    assert set(source.labels) == {0, 1}
+
+  def test_the_two_splits_make_the_whole(self, photographs):
+    splits = [
+      FolderImages(str(photographs), split) for split in ('train', 'test')
+    ]
+    names = [{split.name(i) for i in range(len(split))} for split in splits]
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 48
+
+  def test_labels_follow_the_sub_folders(self, photographs):
+    images = FolderImages(str(photographs), 'train')
+    for i in range(len(images)):
+      ((_, label),) = images.read([i])
+      assert label == ['china', 'flower'].index(
+        pathlib.Path(images.name(i)).parent.name
+      )
+
+  def test_sub_folders_train_and_test_are_the_splits(self, tmp_path):
+    for split, number in (('train', 3), ('test', 2)):
+      (tmp_path / split).mkdir()
+      for i in range(number):
+        (tmp_path / split / f'{i}.png').write_bytes(encode(noise(8, 8)))
+    for split, number in (('train', 3), ('test', 2)):
+      source = data.load_source('folder', split, 8, path=str(tmp_path))
+      assert len(source) == number
+      assert source.num_classes is None
+      assert set(source.labels) == {-1}
+      assert source.image_shape == (8, 8, 1)  # all grey
+
+  def test_one_image_in_colour_makes_them_all_so(self, tmp_path):
+    (tmp_path / 'grey.png').write_bytes(encode(noise(8, 8)))
+    (tmp_path / 'colour.JPG').write_bytes(encode(noise(8, 8, 3), 'JPEG'))
+    source = data.load_source('folder', 'train', 8, path=str(tmp_path))
+    assert source.image_shape == (8, 8, 3)
+
+  @pytest.fixture
+  def broken(self, tmp_path):
+    for i in range(20):
+      (tmp_path / f'{i:02d}.png').write_bytes(encode(noise(8, 8)))
+    (tmp_path / '07.png').write_bytes(b'no image')
+    (tmp_path / '11.png').write_bytes(encode(noise(8, 8))[:60])
+    return FolderImages(str(tmp_path), 'train')
+
+  @pytest.mark.parametrize('in_memory_bytes', [0, 10**6])
+  def test_a_broken_image_stops_before_training(self, broken, in_memory_bytes):
+    with pytest.raises(UserError, match=r'07\.png.*skip_corrupt'):
+      load(broken, False, in_memory_bytes)
+
+  @pytest.mark.parametrize('in_memory_bytes', [0, 10**6])
+  def test_broken_images_are_left_out_if_asked(
+    self, broken, in_memory_bytes, capsys
+  ):
+    source = load(broken, True, in_memory_bytes)
+    assert len(source) == len(broken) - 2
+    output = capsys.readouterr().out
+    assert '07.png' in output
+    assert '11.png' in output
+
+  def test_only_broken_images_are_refused(self, tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'')
+    with pytest.raises(UserError, match=r'a\.png'):
+      load(FolderImages(str(tmp_path), 'train'), True, 0)
+
+
+def load(encoded, skip_corrupt, in_memory_bytes):
+  return load_encoded(
+    encoded,
+    8,
+    skip_corrupt=skip_corrupt,
+    in_memory_bytes=in_memory_bytes,
+    progress=lambda items, total, description: items,
+  )
+
+
+def test_large_sources_are_read_when_needed(photographs):
+  encoded = FolderImages(str(photographs), 'train')
+  held, streamed = load(encoded, False, 10**9), load(encoded, False, 0)
+  assert isinstance(held, ArraySource)
+  assert isinstance(streamed, DecodedSource)
+  assert len(held) == len(streamed)
+  assert held.image_shape == streamed.image_shape
+  for i in (0, 5, 42):
+    np.testing.assert_array_equal(held[i]['image'], streamed[i]['image'])
+    assert held[i]['label'] == streamed[i]['label']
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+  """A small labelled data set of encoded images, as users write them."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  ENCODED = tuple(
+    encode(np.full((9, 7, 3), 25 * i, np.uint8)) for i in range(10)
+  )
+
+  def _info(self):
+    features = {
+      'image': tfds.features.Image(shape=(None, None, 3)),
+      'label': tfds.features.ClassLabel(num_classes=5),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _split_generators(self, unused_manager):
+    return {'train': self._generate_examples()}
+
+  def _generate_examples(self):
+    for i, encoded in enumerate(self.ENCODED):
+      yield i, {'image': io.BytesIO(encoded), 'label': i % 5}
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tfds')
+  builder = Shapes(data_dir=folder, file_format='array_record')
+  builder.download_and_prepare()
+  return str(folder)
+
+
+class TestTfds:
+  def test_a_prepared_data_set_is_read_without_tensorflow(self, data_dir):
+    source = data.load_source('shapes', 'train', 8, data_dir=data_dir)
+    assert source.image_shape == (8, 8, 3)
+    assert source.num_classes == 5
+    greys = sorted(int(image.mean()) for image in source.images)
+    assert greys == [25 * i for i in range(10)]
+    for example in (source[i] for i in range(10)):
+      assert example['label'] == example['image'].mean() // 25 % 5
+
+  def test_a_part_of_a_split(self, data_dir):
+    source = data.load_source('shapes', 'train[:40%]', 8, data_dir=data_dir)
+    assert len(source) == 4
+
+  def test_the_variable_names_the_folder(self, data_dir, monkeypatch):
+    monkeypatch.setenv('TFDS_DATA_DIR', data_dir)
+    assert len(data.load_source('shapes', 'train', 8)) == 10
+
+  def test_an_unknown_split_names_the_known(self, data_dir):
+    with pytest.raises(UserError, match='has the splits train'):
+      data.load_source('shapes', 'test', 8, data_dir=data_dir)
+
+  def test_a_data_set_without_images_is_refused(self, tmp_path):
+    with pytest.raises(UserError, match='no images'):
+      data.load_source('imdb_reviews', 'train', 8, data_dir=str(tmp_path))
+
+  @pytest.mark.skipif(
+    'TFDS_DATA_DIR' not in os.environ, reason='needs TFDS_DATA_DIR with mnist'
+  )
+  def test_the_real_mnist(self):
+    source = data.load_source('mnist', 'test', 32)
+    assert len(source) == 10_000
+    assert source.image_shape == (32, 32, 1)
+    assert np.bincount(source.labels).tolist() == [
+      980,
+      1135,
+      1032,
+      1010,
+      982,
+      892,
+      958,
+      1028,
+      974,
+      1009,
+    ]

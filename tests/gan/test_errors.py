@@ -1,0 +1,279 @@
+"""Every mistake of a user: one clear line, status 2, nothing half-written."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from gan_flax import main as main_lib
+from gan_flax import sample
+
+SMOKE = '--config=configs/dcgan.py:smoke'
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+
+
+@pytest.fixture
+def fails(capfd, tmp_path):
+  """Asserts that a command fails as commands should."""
+
+  def check(arguments, *words, main=main_lib.main, workdir=tmp_path / 'run'):
+    existed = workdir.exists()
+    if workdir:
+      arguments = [*arguments, f'--workdir={workdir}']
+    assert main(['command', *arguments]) == 2
+    captured = capfd.readouterr()
+    assert captured.err.startswith('error: ')
+    assert captured.err.count('\n') == 1
+    for word in words:
+      assert word in captured.err
+    assert workdir.exists() == existed
+
+  return check
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    ([], ['--config', 'configs/dcgan.py']),
+    (['--config=nosuch.py'], ['nosuch.py', 'no file']),
+    (['--config=configs/dcgan.py:minst'], ['minst', 'mnist']),
+    (['--config=setup.cfg'], ['setup.cfg']),
+    ([SMOKE, '--nosuch=1'], ['nosuch']),
+    ([SMOKE, 'stray'], ['stray']),
+    ([SMOKE, '--config.batchsize=8'], ['batchsize', 'batch_size']),
+    ([SMOKE, '--config.model.nam=dcgan'], ['model.nam', 'model.name']),
+    ([SMOKE, '--config.batch_size=eight'], ['batch_size', 'eight']),
+    ([SMOKE, '--config.batch_size=0'], ['batch_size', 'at least 1']),
+    ([SMOKE, '--config.batch_size=12'], ['batch_size=12', '8 devices']),
+    ([SMOKE, '--config.num_steps=-1'], ['num_steps']),
+    ([SMOKE, '--config.seed=-1'], ['seed']),
+    ([SMOKE, '--config.ema_decay=1.0'], ['ema_decay']),
+    ([SMOKE, '--config.parallelism=xmap'], ['parallelism', 'pmap']),
+    ([SMOKE, '--config.compute_dtype=int8'], ['compute_dtype', 'bfloat16']),
+    ([SMOKE, '--config.compute_dtype=float64'], ['JAX_ENABLE_X64']),
+    ([SMOKE, '--config.loss.name=wgan'], ['loss.name', 'non_saturating']),
+    ([SMOKE, '--config.model.name=biggan'], ['model.name', 'dcgan']),
+    ([SMOKE, '--config.model.kernel_size=3'], ['kernel_size']),
+    ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
+    ([SMOKE, '--config.generator.b1=1.0'], ['generator.b1']),
+    ([SMOKE, '--config.generator.schedule=step'], ['schedule', 'cosine']),
+    ([SMOKE, '--config.generator.learning_rate=0.0'], ['learning_rate']),
+    ([SMOKE, '--config.generator.max_grad_norm=0.0'], ['max_grad_norm']),
+    ([SMOKE, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
+    ([SMOKE, '--config.dataset.split=dev'], ['dataset.split', 'train']),
+    ([SMOKE, '--config.dataset.name=nosuch'], ['dataset.name', 'nosuch']),
+    ([SMOKE, '--config.dataset.name=folder'], ['dataset.path']),
+    (
+      [
+        SMOKE,
+        '--config.dataset.name=folder',
+        '--config.dataset.path=nosuch',
+      ],
+      ['dataset.path', 'nosuch'],
+    ),
+    (
+      [
+        SMOKE,
+        '--config.dataset.name=folder',
+        '--config.dataset.path=configs',
+      ],
+      ['configs', 'no images'],
+    ),
+    ([SMOKE, '--init_from=nosuch'], ['nosuch']),
+  ],
+)
+def test_training_refuses(fails, arguments, words):
+  fails(arguments, *words)
+
+
+def test_an_unprepared_data_set_names_the_command_that_prepares_it(
+  fails, tmp_path
+):
+  fails(
+    [
+      SMOKE,
+      '--config.dataset.name=mnist',
+      f'--config.dataset.data_dir={tmp_path}/data',
+    ],
+    'python -m common_flax.prepare --dataset=mnist',
+    f'{tmp_path}/data',
+  )
+
+
+def test_a_corrupt_image_is_named(fails, tmp_path, photographs):
+  folder = tmp_path / 'images'
+  folder.mkdir()
+  good = (photographs / 'china' / '00.jpg').read_bytes()
+  (folder / 'good.jpg').write_bytes(good)
+  (folder / 'cut.jpg').write_bytes(good[: len(good) // 2])
+  (folder / 'test').mkdir()
+  (folder / 'train').mkdir()
+  for path in folder.glob('*.jpg'):
+    path.rename(folder / 'train' / path.name)
+  fails(
+    [
+      SMOKE,
+      '--config.dataset.name=folder',
+      f'--config.dataset.path={folder}',
+    ],
+    'cut.jpg',
+    'skip_corrupt',
+  )
+
+
+def test_a_workdir_of_another_config_names_every_difference(
+  fails, trained, smoke_config
+):
+  fails(
+    [SMOKE, '--config.seed=1', '--config.model.latent_size=7'],
+    'seed (was 0, now 1)',
+    'model.latent_size (was 100, now 7)',
+    workdir=trained,
+  )
+
+
+def test_what_may_change_is_not_refused(trained):
+  assert (
+    main_lib.main(
+      [
+        'main',
+        SMOKE,
+        f'--workdir={trained}',
+        '--config.log_every_steps=3',
+        '--config.keep_checkpoints=2',
+        '--config.parallelism=pmap',
+        '--config.dataset.data_dir=elsewhere',
+      ]
+    )
+    == 0
+  )
+
+
+def test_num_steps_may_not_change_under_a_schedule(fails, tmp_path):
+  arguments = [
+    SMOKE,
+    '--config.num_steps=2',
+    '--config.generator.schedule=linear',
+  ]
+  workdir = tmp_path / 'scheduled'
+  assert main_lib.main(['main', *arguments, f'--workdir={workdir}']) == 0
+  arguments[1] = '--config.num_steps=4'
+  fails(arguments, 'num_steps (was 2, now 4)', workdir=workdir)
+
+
+def test_an_old_config_takes_its_earlier_behaviour(trained, tmp_path):
+  config = json.loads((trained / 'config.json').read_text())
+  workdir = tmp_path / 'old'
+  workdir.symlink_to(trained)  # the checkpoints
+  old = tmp_path / 'copy'
+  old.mkdir()
+  for entry in trained.iterdir():
+    (old / entry.name).symlink_to(entry)
+  (old / 'config.json').unlink()
+  del config['dataset']['flip'], config['discriminator_steps']
+  (old / 'config.json').write_text(json.dumps(config))
+  assert main_lib.main(['main', SMOKE, f'--workdir={old}']) == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_a_workdir_without_rights_is_refused(fails, tmp_path):
+  tmp_path.chmod(0o500)
+  fails([SMOKE], 'run', 'written')
+
+
+def test_a_workdir_that_cannot_be_made_is_refused(fails, tmp_path):
+  file = tmp_path / 'file'
+  file.write_text('')
+  assert main_lib.main(['main', SMOKE, f'--workdir={file}/run']) == 2
+
+
+def test_weights_of_other_shapes_are_refused(fails, trained):
+  fails(
+    [SMOKE, f'--init_from={trained}', '--config.model.base_features=8'],
+    'init_from',
+    'shapes',
+  )
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--output=x.png'], ['--workdir']),
+    (['--workdir=nosuch', '--output=x.png'], ['nosuch']),
+    (['--workdir=configs', '--output=x.png'], ['config.json']),
+    (['--workdir=TRAINED'], ['--output']),
+    (['--workdir=TRAINED', '--output=x.png', '--num_samples=0'], ['num_samp']),
+    (['--workdir=TRAINED', '--output=x.png', '--seed=-1'], ['seed']),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--kind=video'],
+      ['kind', 'video'],
+    ),
+    (['--workdir=TRAINED', '--output=setup.cfg/x.png'], ['setup.cfg']),
+    (['--workdir=TRAINED', '--output=setup.cfg/x.npz'], ['setup.cfg']),
+    (['--workdir=TRAINED', '--output=setup.cfg'], ['setup.cfg']),
+  ],
+)
+def test_sampling_refuses(capfd, trained, arguments, words):
+  arguments = [a.replace('TRAINED', str(trained)) for a in arguments]
+  assert sample.main(['sample', *arguments]) == 2
+  error = capfd.readouterr().err
+  assert error.startswith('error: ')
+  assert error.count('\n') == 1
+  assert all(word in error for word in words)
+  assert not pathlib.Path('x.png').exists()
+
+
+def test_sampling_without_a_checkpoint_says_train_first(
+  capfd, trained, tmp_path
+):
+  config = (trained / 'config.json').read_text()
+  (tmp_path / 'config.json').write_text(config)
+  status = sample.main(
+    ['sample', f'--workdir={tmp_path}', f'--output={tmp_path}/x.png']
+  )
+  assert status == 2
+  assert 'train first' in capfd.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+@pytest.mark.parametrize('main', [main_lib.main, sample.main])
+@pytest.mark.parametrize('flag', ['--help', '-h'])
+def test_help_shows_the_flags_and_succeeds(capsys, main, flag):
+  assert main(['command', flag]) == 0
+  output = capsys.readouterr().out
+  assert '--workdir' in output
+  assert 'python -m gan_flax' in output
+
+
+@pytest.mark.parametrize(
+  ('module', 'arguments', 'status'),
+  [
+    ('gan_flax.main', ['--nosuch=1', SMOKE], 2),
+    ('gan_flax.main', ['--help'], 0),
+    ('gan_flax.sample', ['--workdir=nosuch', '--output=x.png'], 2),
+    ('common_flax.prepare', [], 2),
+  ],
+)
+def test_commands_exit_with_their_status(module, arguments, status):
+  process = subprocess.run(
+    [sys.executable, '-m', module, *arguments],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert process.returncode == status
+  assert 'Traceback' not in process.stderr
+  assert process.stderr.count('\n') == (1 if status else 0)
+
+
+def test_the_suite_runs_on_eight_devices():
+  assert jax.device_count() == 8

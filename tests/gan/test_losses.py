@@ -1,0 +1,90 @@
+"""The losses against NumPy, the book's notebook, and extreme logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_flax import losses
+
+EXTREMES = np.array([-1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4])
+
+
+@pytest.fixture
+def toy_logits():
+  """Real and fake logits of UDL's notebook 15.1, and what they should give."""
+  real = np.random.RandomState(0).normal(size=10) + 7.5
+  fake = np.random.RandomState(1).normal(size=10) + 3.0
+
+  def discriminator(x):  # parameters φ = (-2, 1)
+    return -2 + x
+
+  return discriminator(real), discriminator(fake)
+
+
+def test_losses_of_the_book_notebook(toy_logits):
+  real, fake = toy_logits
+  with jax.enable_x64(True):
+    d_loss = jnp.sum(losses.discriminator_loss(real, fake))
+    # The notebook moves uphill on this loss, we downhill on its negative.
+    g_loss = -jnp.sum(losses.minimax_generator_loss(fake))
+  assert d_loss == pytest.approx(13.814757170851447, rel=1e-14)
+  assert g_loss == pytest.approx(13.78437035945412, rel=1e-14)
+
+
+def test_losses_are_those_of_probabilities():
+  real, fake = np.random.default_rng(0).normal(0, 3, (2, 50))
+  p_real, p_fake = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
+  with jax.enable_x64(True):
+    np.testing.assert_allclose(
+      losses.discriminator_loss(real, fake),
+      -np.log(p_real) - np.log(1 - p_fake),
+      rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+      losses.minimax_generator_loss(fake), np.log(1 - p_fake), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+      losses.non_saturating_generator_loss(fake), -np.log(p_fake), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_losses_and_gradients_are_exact_at_extreme_logits(dtype):
+  logits = jnp.asarray(EXTREMES, dtype)
+
+  def total(loss):
+    return jax.value_and_grad(lambda x: jnp.sum(loss(x).astype(jnp.float32)))
+
+  for loss, expected in (
+    (
+      lambda x: losses.binary_cross_entropy(x, True),
+      np.logaddexp(0, -EXTREMES),
+    ),
+    (
+      lambda x: losses.binary_cross_entropy(x, False),
+      np.logaddexp(0, EXTREMES),
+    ),
+    (losses.minimax_generator_loss, -np.logaddexp(0, EXTREMES)),
+    (losses.non_saturating_generator_loss, np.logaddexp(0, -EXTREMES)),
+  ):
+    np.testing.assert_allclose(
+      loss(logits).astype(np.float32), expected, rtol=1e-2, atol=1e-30
+    )
+    value, gradient = total(loss)(logits)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    assert (np.abs(gradient) <= 1).all()
+
+
+def test_saturating_loss_has_no_gradient_where_the_other_has_most():
+  confident = jnp.array(-20.0)  # surely fake
+  assert abs(jax.grad(losses.minimax_generator_loss)(confident)) < 1e-8
+  assert jax.grad(losses.non_saturating_generator_loss)(confident) == -1
+
+
+def test_an_undecided_discriminator_loses_two_log_two():
+  zeros = jnp.zeros(3)
+  np.testing.assert_allclose(
+    losses.discriminator_loss(zeros, zeros), 2 * np.log(2), rtol=1e-6
+  )

@@ -1,0 +1,146 @@
+"""Sampling: fixed, independent of the batch, from the workdir alone."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from common_flax import prng
+from gan_flax import generation
+from gan_flax import sample
+from gan_flax.steps import draw_latents
+
+
+@pytest.fixture(scope='module')
+def sampler(trained):
+  return sample.load(trained)
+
+
+def run(trained, output, *arguments):
+  return sample.main(
+    ['sample', f'--workdir={trained}', f'--output={output}', *arguments]
+  )
+
+
+def images_of(path):
+  with np.load(path, allow_pickle=False) as file:
+    return file['images']
+
+
+def test_the_same_seed_gives_the_same_file(trained, tmp_path):
+  for name in ('a', 'b'):
+    assert run(trained, tmp_path / f'{name}.npz', '--num_samples=150') == 0
+  assert (tmp_path / 'a.npz').read_bytes() == (tmp_path / 'b.npz').read_bytes()
+  images = images_of(tmp_path / 'a.npz')
+  assert images.shape == (150, 16, 16, 1)
+  assert images.dtype == np.uint8
+  assert len(np.unique(images, axis=0)) == 150
+
+
+def test_another_seed_gives_other_samples(trained, tmp_path):
+  run(trained, tmp_path / 'a.npz', '--num_samples=2')
+  run(trained, tmp_path / 'b.npz', '--num_samples=2', '--seed=1')
+  a, b = images_of(tmp_path / 'a.npz'), images_of(tmp_path / 'b.npz')
+  assert not np.array_equal(a[0], b[0])
+
+
+def test_a_sample_does_not_depend_on_how_many_are_drawn(trained, tmp_path):
+  run(trained, tmp_path / 'few.npz', '--num_samples=3')
+  run(trained, tmp_path / 'many.npz', '--num_samples=130')
+  np.testing.assert_array_equal(
+    images_of(tmp_path / 'few.npz'), images_of(tmp_path / 'many.npz')[:3]
+  )
+
+
+def test_grid_folder_and_npz_show_the_same_images(trained, tmp_path):
+  for name in ('x.npz', 'x.png', 'folder'):
+    assert run(trained, tmp_path / name, '--num_samples=5') == 0
+  images = images_of(tmp_path / 'x.npz')
+  files = sorted((tmp_path / 'folder').iterdir())
+  assert [file.name for file in files] == [f'{i:06d}.png' for i in range(5)]
+  for image, file in zip(images, files, strict=True):
+    np.testing.assert_array_equal(
+      np.asarray(PIL.Image.open(file)), image[..., 0]
+    )
+  grid = np.asarray(PIL.Image.open(tmp_path / 'x.png'))
+  np.testing.assert_array_equal(grid[2:18, 2:18], images[0, ..., 0])
+  np.testing.assert_array_equal(grid[20:36, 20:36], images[4, ..., 0])
+  assert not list(tmp_path.glob('.*'))
+
+
+def test_interpolation_goes_from_one_sample_to_another(trained, tmp_path):
+  run(trained, tmp_path / 's.npz', '--num_samples=4')
+  run(trained, tmp_path / 'i.npz', '--num_samples=16', '--kind=interpolation')
+  ends, rows = images_of(tmp_path / 's.npz'), images_of(tmp_path / 'i.npz')
+  close = dict(atol=1, rtol=0)  # the arc ends at a latent but for rounding
+  np.testing.assert_allclose(rows[[0, 7, 8, 15]].astype(int), ends, **close)
+  assert not np.array_equal(rows[3], rows[0])
+
+
+def test_weights_of_the_last_step_differ_from_their_average(trained, tmp_path):
+  run(trained, tmp_path / 'ema.npz', '--num_samples=2')
+  run(trained, tmp_path / 'raw.npz', '--num_samples=2', '--noema')
+  a, b = (images_of(tmp_path / f'{name}.npz') for name in ('ema', 'raw'))
+  assert not np.array_equal(a, b)
+
+
+def test_generate_from_python(sampler, trained, tmp_path):
+  run(trained, tmp_path / 'x.npz', '--num_samples=70')
+  key = prng.stream(prng.root_key(0), 'sample')
+  np.testing.assert_array_equal(
+    sampler.generate(key, 70), images_of(tmp_path / 'x.npz')
+  )
+  assert sampler.step == 8
+
+
+def test_generate_can_be_compiled(sampler):
+  key = jax.random.key(3)
+  compiled = jax.jit(lambda key: sampler.generate(key, 3))(key)
+  difference = compiled.astype(int) - sampler.generate(key, 3).astype(int)
+  assert np.abs(difference).max() <= 1  # other roundings, other bytes
+
+
+def test_sampling_needs_the_generator_alone(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained, workdir)
+  shutil.rmtree(workdir / 'checkpoints' / '8' / 'state')
+  assert run(workdir, tmp_path / 'x.npz', '--num_samples=2') == 0
+
+
+def test_batch_statistics_belong_to_the_weights(sampler):
+  """They are those of a large batch under these very parameters."""
+  gan = sampler.gan
+  latents = draw_latents(gan, jax.random.key(9), 20_000)
+  wide = gan.generator.clone(norm_momentum=0.0)
+  _, updates = jax.jit(
+    lambda: wide.apply(
+      {'params': sampler.params}, latents, train=True, mutable=['batch_stats']
+    )
+  )()
+  for name, expected in updates['batch_stats'].items():
+    actual = sampler.batch_stats[name]
+    deviation = np.sqrt(expected['var'])
+    assert (np.abs(actual['mean'] - expected['mean']) < 0.2 * deviation).all()
+    np.testing.assert_allclose(actual['var'], expected['var'], rtol=0.3)
+
+
+def test_slerp_keeps_to_the_sphere_and_meets_its_ends():
+  start, end = jax.random.normal(jax.random.key(0), (2, 50))
+  start, end = start / jnp.linalg.norm(start), end / jnp.linalg.norm(end)
+  shares = np.linspace(0, 1, 9, dtype=np.float32)
+  arc = jax.vmap(generation.slerp, (None, None, 0))(start, end, shares)
+  np.testing.assert_allclose(arc[0], start, atol=1e-6)
+  np.testing.assert_allclose(arc[-1], end, atol=1e-6)
+  np.testing.assert_allclose(jnp.linalg.norm(arc, axis=1), 1, rtol=1e-5)
+  angles = np.arccos(np.sum(arc[1:] * arc[:-1], axis=1))
+  np.testing.assert_allclose(angles, angles[0], rtol=1e-3)
+
+
+def test_slerp_between_equal_latents_is_that_latent():
+  latent = jnp.ones(4)
+  np.testing.assert_allclose(
+    generation.slerp(latent, latent, jnp.float32(0.3)), latent, rtol=1e-5
+  )

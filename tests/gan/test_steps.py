@@ -1,0 +1,296 @@
+"""Each player's step, their composition, and their copies on many devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common_flax import prng
+from common_flax import sharding
+from gan_flax import config as gan_config
+from gan_flax import steps
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+
+SHAPE = (16, 16, 1)
+BATCH = 16
+
+
+def create(dtype='float32', **changes):
+  config = gan_config.default().unlock()
+  config.update_from_flattened_dict(
+    {
+      'model.base_features': 4,
+      'model.latent_size': 8,
+      'compute_dtype': dtype,
+      **changes,
+    }
+  )
+  return create_gan(config, SHAPE)
+
+
+def batches(num, updates=1):
+  random = np.random.default_rng(0)
+  return random.integers(0, 256, (num, updates, BATCH, *SHAPE), np.uint8)
+
+
+@pytest.fixture(scope='module')
+def gan():
+  return create()
+
+
+@pytest.fixture(scope='module')
+def state(gan):
+  return jax.jit(lambda: init_state(gan, prng.root_key(0)))()
+
+
+@pytest.fixture(scope='module')
+def key():
+  return jax.random.key(1)
+
+
+def equal(a, b):
+  return all(
+    np.array_equal(x, y)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  )
+
+
+def test_discriminator_step_changes_the_discriminator_alone(gan, state, key):
+  step = jax.jit(functools.partial(steps.discriminator_step, gan))
+  new, metrics = step(state, batches(1)[0, 0], key)
+  assert equal(new.replace(discriminator=state.discriminator), state)
+  for part in ('params', 'batch_stats', 'opt_state'):
+    old = getattr(state.discriminator, part)
+    assert not equal(getattr(new.discriminator, part), old)
+  assert set(metrics) == {
+    'd_loss',
+    'real_probability',
+    'fake_probability',
+    'd_grad_norm',
+  }
+
+
+def test_generator_step_changes_the_generator_alone(gan, state, key):
+  step = jax.jit(functools.partial(steps.generator_step, gan))
+  new, metrics = step(state, batches(1)[0, 0], key)
+  back = new.replace(generator=state.generator, ema_params=state.ema_params)
+  assert equal(back, state)
+  for part in ('params', 'batch_stats', 'opt_state'):
+    old = getattr(state.generator, part)
+    assert not equal(getattr(new.generator, part), old)
+  assert not equal(new.ema_params, state.ema_params)
+  assert set(metrics) == {'g_loss', 'g_grad_norm'}
+
+
+@pytest.mark.parametrize('updates', [1, 3])
+def test_train_step_is_its_players_steps_in_turn(updates):
+  with jax.enable_x64(True):
+    gan = create('float64', **{'discriminator_steps': updates})
+    root = prng.root_key(0)
+    state = jax.jit(lambda: init_state(gan, root))()
+    batch = batches(1, updates)[0]
+    composed, metrics = jax.jit(functools.partial(steps.train_step, gan))(
+      state, batch, root
+    )
+    keys = jax.random.split(prng.stream(root, 'train', 0, 0), updates)
+    d_step = jax.jit(functools.partial(steps.discriminator_step, gan))
+    expected = state
+    for images, key in zip(batch, keys, strict=True):
+      expected, d_metrics = d_step(expected, images, key)
+    expected, g_metrics = jax.jit(functools.partial(steps.generator_step, gan))(
+      expected, batch[-1], keys[-1]
+    )
+    assert composed.step == 1
+    close(composed.replace(step=state.step), expected, 1e-12)
+    close(metrics, d_metrics | g_metrics, 1e-12)
+
+
+def close(actual, expected, tolerance):
+  """Every array within `tolerance` of the other's largest value, or of 1."""
+  for a, b in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    scale = max(1.0, np.abs(b).max())
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
+
+
+def test_losses_fall_where_their_player_moves(key):
+  rates = dict.fromkeys(
+    ('generator.learning_rate', 'discriminator.learning_rate'), 0.01
+  )
+  gan = create(**rates)
+  state = jax.jit(lambda: init_state(gan, prng.root_key(0)))()
+  batch = batches(1)[0, 0]
+  d_step = jax.jit(functools.partial(steps.discriminator_step, gan))
+  g_step = jax.jit(functools.partial(steps.generator_step, gan))
+  d_losses, g_losses = [], []
+  for _ in range(20):
+    state, metrics = d_step(state, batch, key)
+    d_losses.append(metrics['d_loss'])
+  for _ in range(20):
+    state, metrics = g_step(state, batch, key)
+    g_losses.append(metrics['g_loss'])
+  assert d_losses[-1] < 0.8 * d_losses[0]
+  assert g_losses[-1] < 0.8 * g_losses[0]
+
+
+def test_moving_average_warms_up(gan, state):
+  step = jax.jit(functools.partial(steps.generator_step, gan))
+  batch = batches(1)[0, 0]
+  expected = state.ema_params
+  for t in range(3):
+    state, _ = step(state.replace(step=jnp.int32(t)), batch, jax.random.key(t))
+    decay = min(gan.ema_decay, (1 + t) / (10 + t))
+    expected = jax.tree.map(
+      lambda a, p, decay=decay: decay * a + (1 - decay) * p,
+      expected,
+      state.generator.params,
+    )
+    close(state.ema_params, expected, 1e-6)
+
+
+def test_no_average_is_the_weights_themselves(state, key):
+  gan = create(**{'ema_decay': 0.0})
+  step = jax.jit(functools.partial(steps.generator_step, gan))
+  new, _ = step(state, batches(1)[0, 0], key)
+  close(new.ema_params, new.generator.params, 1e-7)
+
+
+def test_a_retry_and_another_step_draw_anew(gan, state):
+  step = jax.jit(functools.partial(steps.train_step, gan))
+  root, batch = prng.root_key(0), batches(1)[0]
+  first, _ = step(state, batch, root)
+  again, _ = step(state, batch, root)
+  retried, _ = step(state.replace(attempt=jnp.int32(1)), batch, root)
+  later, _ = step(state.replace(step=jnp.int32(1)), batch, root)
+  assert equal(first, again)
+  assert not equal(first.generator.params, retried.generator.params)
+  assert not equal(first.generator.params, later.generator.params)
+
+
+def test_gradient_norm_limit_bounds_the_update(state, key):
+  changes = {'discriminator.max_grad_norm': 1e-12}
+  gan = create(**changes)
+  state = jax.jit(lambda: init_state(gan, prng.root_key(0)))()
+  step = jax.jit(functools.partial(steps.discriminator_step, gan))
+  new, metrics = step(state, batches(1)[0, 0], key)
+  assert metrics['d_grad_norm'] > 1e-3  # reported as it was
+  # Adam divides by |g| + 1e-8: gradients far below it move nothing much.
+  moved = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(),
+    new.discriminator.params,
+    state.discriminator.params,
+  )
+  assert max(jax.tree.leaves(moved)) < 2e-7
+
+
+@pytest.mark.parametrize('name', ['linear', 'cosine'])
+def test_schedules_end_at_zero(name):
+  changes = {'num_steps': 4, 'generator.schedule': name}
+  gan = create(**changes)
+  root = prng.root_key(0)
+  step = jax.jit(functools.partial(steps.train_step, gan))
+  states = [jax.jit(lambda: init_state(gan, root))()]
+  for batch in batches(5):
+    states.append(step(states[-1], batch, root)[0])
+  assert not equal(states[3].generator.params, states[4].generator.params)
+  assert equal(states[4].generator.params, states[5].generator.params)
+
+
+def test_flips_mirror_about_half_of_the_real_images(gan):
+  flipping = create(**{'dataset.flip': True})
+  batch = jnp.asarray(
+    np.random.default_rng(0).integers(0, 256, (256, *SHAPE), np.uint8)
+  )
+  key = jax.random.key(0)
+  plain = steps._real_images(gan, batch, key, None)
+  flipped = steps._real_images(flipping, batch, key, None)
+  mirrored = (flipped == plain[:, :, ::-1]).all((1, 2, 3))
+  kept = (flipped == plain).all((1, 2, 3))
+  assert (mirrored ^ kept).all()
+  assert 90 < mirrored.sum() < 166
+
+
+@pytest.mark.parametrize('distribution', ['normal', 'uniform'])
+def test_latents_have_the_distribution_asked_for(distribution):
+  gan = create(**{'model.latent_distribution': distribution})
+  latents = np.asarray(steps.draw_latents(gan, jax.random.key(0), 20_000))
+  variance = {'normal': 1, 'uniform': 1 / 3}[distribution]
+  assert latents.shape == (20_000, 8)
+  assert latents.mean() == pytest.approx(0, abs=0.01)
+  assert latents.var() == pytest.approx(variance, rel=0.02)
+  assert (np.abs(latents) <= 1).all() == (distribution == 'uniform')
+
+
+def train_on(gan, parallelism, num_devices, num_steps):
+  """The state after some steps on some devices."""
+  mesh = sharding.create_mesh(jax.devices()[:num_devices])
+  parallel = sharding.create(parallelism, mesh)
+  root = prng.root_key(0)
+  state = parallel.spread(
+    jax.jit(lambda: init_state(gan, root), out_shardings=parallel.replicated)()
+  )
+  step = parallel.compile(functools.partial(steps.train_step, gan))
+  for batch in batches(num_steps, gan.discriminator_steps):
+    state, metrics = step(state, parallel.put_batch(batch), root)
+  whole = parallel.gather(state)
+  assert {x.sharding for x in jax.tree.leaves(whole)} == {parallel.replicated}
+  return jax.device_get((whole, parallel.local(metrics)))
+
+
+MANY_DEVICES = [('jit', 8), ('pmap', 8)]
+
+
+@pytest.fixture(scope='module')
+def on_one_device():
+  with jax.enable_x64(True):
+    gan = create('float64', **{'dataset.flip': True, 'discriminator_steps': 2})
+    return gan, train_on(gan, 'jit', 1, 20)
+
+
+@pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
+def test_twenty_steps_are_the_same_on_many_devices(
+  on_one_device, parallelism, num_devices
+):
+  gan, expected = on_one_device
+  with jax.enable_x64(True):
+    close(train_on(gan, parallelism, num_devices, 20), expected, 1e-9)
+
+
+def gradients_of(state):
+  """Both players' first gradients: Adam's first moment holds their tenth."""
+  moments = []
+  for net in (state.generator, state.discriminator):
+    (adam, *_) = net.opt_state
+    moments.append(
+      np.concatenate([np.ravel(x) for x in jax.tree.leaves(adam.mu)])
+    )
+  return moments
+
+
+@pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
+def test_one_step_in_float32_has_the_same_gradients_on_many_devices(
+  gan, parallelism, num_devices
+):
+  expected, _ = train_on(gan, 'jit', 1, 1)
+  actual, _ = train_on(gan, parallelism, num_devices, 1)
+  for a, b in zip(*map(gradients_of, (actual, expected)), strict=True):
+    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_the_state_is_donated(gan):
+  parallel = sharding.create('jit', sharding.create_mesh(jax.devices()[:1]))
+  root = prng.root_key(0)
+  state = parallel.spread(jax.jit(lambda: init_state(gan, root))())
+  step = parallel.compile(functools.partial(steps.train_step, gan))
+  step(state, parallel.put_batch(batches(1)[0]), root)
+  assert all(x.is_deleted() for x in jax.tree.leaves(state))
+
+
+def test_images_of_another_size_are_refused():
+  config = gan_config.default().unlock()
+  with pytest.raises(ValueError, match=r'dataset\.image_size.*neither'):
+    create_gan(config, (30, 30, 1))

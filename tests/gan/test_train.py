@@ -1,0 +1,221 @@
+"""Whole runs: what they leave, and that resuming gives the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from common_flax import checkpoints as checkpoints_lib
+from common_flax import config as config_lib
+from common_flax import prng
+from common_flax.checkpoints import Checkpoints
+from gan_flax import config as gan_config
+from gan_flax.state import create_gan
+from gan_flax.state import GENERATOR
+from gan_flax.state import init_state
+from gan_flax.train import train
+
+
+def final_state(workdir):
+  """The newest checkpoint's state, in NumPy."""
+  config = config_lib.read(workdir / 'config.json', gan_config.default())
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    step = checkpoints.steps()[-1]
+    gan = create_gan(config, tuple(checkpoints.info(step)['image_shape']))
+    abstract = checkpoints_lib.abstract_like(
+      lambda: init_state(gan, prng.root_key(0)), device
+    )
+    return jax.device_get(
+      checkpoints.restore(step, checkpoints_lib.STATE, abstract)
+    )
+
+
+def assert_same_end(workdir, other):
+  """The same states and the same sample files, bit by bit."""
+  a, b = final_state(workdir), final_state(other)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+  for path in sorted((other / 'samples').iterdir()):
+    same = workdir / 'samples' / path.name
+    assert same.read_bytes() == path.read_bytes(), path.name
+
+
+def metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(trained):
+  assert [row['step'] for row in metrics(trained)] == [2, 4, 6, 8]
+  assert set(metrics(trained)[-1]) >= {
+    'd_loss',
+    'g_loss',
+    'images_per_second',
+    'real_probability',
+    'fake_probability',
+    'd_grad_norm',
+    'g_grad_norm',
+  }
+  names = ('config.json', 'curves.png', 'samples.gif')
+  assert all((trained / name).stat().st_size for name in names)
+  assert any((trained / 'tensorboard').glob('events*'))
+  grids = sorted(path.name for path in (trained / 'samples').iterdir())
+  assert grids == [f'step_{step:08d}.png' for step in (0, 4, 8)]
+  with PIL.Image.open(trained / 'samples' / grids[-1]) as grid:
+    assert grid.size == (8 * 18 + 2, 8 * 18 + 2)
+  with PIL.Image.open(trained / 'samples.gif') as gif:
+    assert gif.n_frames == 3
+  stored = json.loads((trained / 'config.json').read_text())
+  assert stored['dataset']['name'] == 'digits'
+  assert stored['num_steps'] == 8
+
+
+def test_a_checkpoint_holds_the_state_and_the_generator(trained):
+  with Checkpoints(trained / 'checkpoints') as checkpoints:
+    assert checkpoints.steps() == [4, 8]
+  for item in (checkpoints_lib.STATE, GENERATOR, checkpoints_lib.INFO):
+    assert (trained / 'checkpoints' / '8' / item).is_dir()
+  assert final_state(trained).step == 8
+
+
+def test_a_finished_run_takes_no_step(trained, smoke_config, capsys):
+  before = sorted(p.stat().st_mtime_ns for p in trained.rglob('*/*'))
+  assert train(smoke_config, trained) is None
+  assert 'already finished' in capsys.readouterr().out
+  assert sorted(p.stat().st_mtime_ns for p in trained.rglob('*/*')) == before
+
+
+@pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
+def test_resuming_gives_the_same_bits(tmp_path, smoke_config, parallelism):
+  smoke_config.parallelism = parallelism
+  smoke_config.num_steps = 12
+  smoke_config.discriminator_steps = 2
+  train(smoke_config, tmp_path / 'straight')
+  smoke_config.num_steps = 6
+  train(smoke_config, tmp_path / 'halves')
+  smoke_config.num_steps = 12
+  train(smoke_config, tmp_path / 'halves')
+  # The halves drew one grid more, at the end of the first.
+  (tmp_path / 'halves' / 'samples' / 'step_00000006.png').unlink()
+  assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
+  steps = [row['step'] for row in metrics(tmp_path / 'halves')]
+  assert steps == [2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.slow
+def test_a_hundred_and_twenty_steps_in_two_halves(tmp_path, smoke_config):
+  smoke_config.sample_every_steps = 60
+  smoke_config.checkpoint_every_steps = 60
+  smoke_config.num_steps = 120
+  train(smoke_config, tmp_path / 'straight')
+  smoke_config.num_steps = 60
+  train(smoke_config, tmp_path / 'halves')
+  smoke_config.num_steps = 120
+  train(smoke_config, tmp_path / 'halves')
+  assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
+
+
+def test_a_run_may_change_its_parallelism(tmp_path, smoke_config):
+  smoke_config.num_steps = 4
+  train(smoke_config, tmp_path)
+  smoke_config.num_steps = 8
+  smoke_config.parallelism = 'pmap'
+  train(smoke_config, tmp_path)
+  assert final_state(tmp_path).step == 8
+
+
+def test_lines_and_grids_beyond_the_restored_step_are_dropped(
+  tmp_path, smoke_config
+):
+  smoke_config.num_steps = 4
+  train(smoke_config, tmp_path)
+  grid = (tmp_path / 'samples' / 'step_00000004.png').read_bytes()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 6, "d_loss": 0.0}\n{"step": 8, "d_l')
+  (tmp_path / 'samples' / 'step_00000006.png').write_bytes(grid)
+  smoke_config.num_steps = 8
+  train(smoke_config, tmp_path)
+  assert [row['step'] for row in metrics(tmp_path)] == [2, 4, 6, 8]
+  assert metrics(tmp_path)[2]['d_loss'] != 0
+  assert not (tmp_path / 'samples' / 'step_00000006.png').exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_kept(
+  tmp_path, smoke_config, trained, capsys
+):
+  train(smoke_config, tmp_path)
+  for file in (tmp_path / 'checkpoints' / '8' / 'state').rglob('*'):
+    if file.is_file():
+      file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  train(smoke_config, tmp_path)
+  assert 'taking 4 instead' in capsys.readouterr().out
+  assert (tmp_path / 'checkpoints_discarded' / '8').is_dir()
+  assert_same_end(tmp_path, trained)
+
+
+def test_training_starts_from_the_weights_of_another_run(
+  tmp_path, smoke_config, trained
+):
+  smoke_config.num_steps = 2
+  smoke_config.generator.learning_rate = 1e-30
+  smoke_config.discriminator.learning_rate = 1e-30
+  train(smoke_config, tmp_path, init_from=trained)
+  given, adopted = final_state(trained), final_state(tmp_path)
+  for a, b in zip(
+    jax.tree.leaves(given.generator.params),
+    jax.tree.leaves(adopted.generator.params),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+  assert adopted.step == 2
+
+
+def run_main(workdir, *arguments):
+  return subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'gan_flax.main',
+      '--config=configs/dcgan.py:smoke',
+      f'--workdir={workdir}',
+      *arguments,
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, 'XLA_FLAGS': ''},
+  )
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_checkpoints_and_says_how_to_go_on(
+  tmp_path, smoke_config, number
+):
+  # In a process of its own; 1,000,000 steps would take hours.
+  arguments = [
+    '--config.num_steps=1000000',
+    '--config.checkpoint_every_steps=1000000',
+  ]
+  process = run_main(tmp_path, *arguments)
+  metrics_file = tmp_path / 'metrics.jsonl'
+  deadline = time.monotonic() + 120
+  while not (metrics_file.exists() and metrics_file.stat().st_size):
+    assert process.poll() is None, process.stderr.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  process.send_signal(number)
+  output, errors = process.communicate(timeout=60)
+  assert process.returncode == 128 + number, errors
+  assert '--config.num_steps=1000000' in output.splitlines()[-1]
+  assert errors == ''
+  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+    (step,) = checkpoints.steps()
+  assert metrics(tmp_path)[-1]['step'] == step
