@@ -2,14 +2,12 @@
 
 import os
 
-# Tests compile far more than they compute, so the compiler may hurry.
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_force_host_platform_device_count=8',
-    '--xla_backend_optimization_level=0',
-    '--xla_llvm_disable_expensive_passes=true',
-  ]
+# Tests compile far more than they compute.
+HASTY_COMPILER = (
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+)
+os.environ['XLA_FLAGS'] = (
+  f'{HASTY_COMPILER} --xla_force_host_platform_device_count=8'
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 

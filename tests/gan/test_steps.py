@@ -85,8 +85,8 @@ def test_generator_step_changes_the_generator_alone(gan, state, key):
   assert set(metrics) == {'g_loss', 'g_grad_norm'}
 
 
-@pytest.mark.parametrize('updates', [1, 3])
-def test_train_step_is_its_players_steps_in_turn(updates):
+def test_train_step_is_its_players_steps_in_turn():
+  updates = 2
   with jax.enable_x64(True):
     gan = create('float64', **{'discriminator_steps': updates})
     root = prng.root_key(0)
@@ -247,7 +247,7 @@ MANY_DEVICES = [('jit', 8), ('pmap', 8)]
 @pytest.fixture(scope='module')
 def on_one_device():
   with jax.enable_x64(True):
-    gan = create('float64', **{'dataset.flip': True, 'discriminator_steps': 2})
+    gan = create('float64', **{'dataset.flip': True})
     return gan, train_on(gan, 'jit', 1, 20)
 
 

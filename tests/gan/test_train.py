@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from conftest import HASTY_COMPILER
 import jax
 import numpy as np
 import PIL.Image
@@ -97,7 +98,6 @@ def test_a_finished_run_takes_no_step(trained, smoke_config, capsys):
 def test_resuming_gives_the_same_bits(tmp_path, smoke_config, parallelism):
   smoke_config.parallelism = parallelism
   smoke_config.num_steps = 12
-  smoke_config.discriminator_steps = 2
   train(smoke_config, tmp_path / 'straight')
   smoke_config.num_steps = 6
   train(smoke_config, tmp_path / 'halves')
@@ -191,11 +191,14 @@ def run_main(workdir, *arguments):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    env={**os.environ, 'XLA_FLAGS': ''},
+    env={**os.environ, 'XLA_FLAGS': HASTY_COMPILER},
   )
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_checkpoints_and_says_how_to_go_on(
   tmp_path, smoke_config, number
 ):
