@@ -81,7 +81,7 @@ def write_gif(
 ) -> None:
   """Writes frames as an endless GIF that lasts about `seconds` a round."""
   buffer = io.BytesIO()
-  first, *rest = [frame.convert('P') for frame in frames]
+  first, *rest = frames
   milliseconds = max(40, round(1000 * seconds / len(frames)))
   durations = [milliseconds] * len(rest) + [2000]  # rest on the last frame
   first.save(

@@ -46,9 +46,9 @@ def get_config(variant: str = '') -> ConfigDict:
 
 
 def _digits(config: ConfigDict) -> None:
-  config.num_steps = 3000
+  config.num_steps = 2000
   config.model.base_features = 32
-  config.sample_every_steps = 250
+  config.sample_every_steps = 200
 
 
 def _smoke(config: ConfigDict) -> None:

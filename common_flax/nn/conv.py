@@ -11,8 +11,9 @@ are the only operations a stride-2 network needs, forward or backward:
 and the gradient of any of them is made of the other two. Saying so by hand
 matters on a CPU, where XLA derives slow forms: the kernel gradient of
 `lax.conv_transpose` takes up to forty times as long as K. There T is computed
-as four small convolutions, one for each parity of the output's row and column.
-GPUs and TPUs run the library's convolutions, chosen when a function is lowered.
+as four small convolutions, one for each parity of the output's row and column,
+and next to the pixels T and K are matrix products. GPUs and TPUs run the
+library's convolutions, chosen when a function is lowered.
 
 Padding is 'SAME', as in `flax.linen.Conv` and `flax.linen.ConvTranspose`, whose
 parameters and results these modules share.
@@ -28,6 +29,9 @@ from jax import lax
 import jax.numpy as jnp
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+# With so few features, as grey or colour has, XLA's convolutions leave most
+# of a CPU idle; there T and K are written as matrix products.
+_FEW_FEATURES = 4
 
 
 def _library_strided(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -40,6 +44,16 @@ def _library_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   return lax.conv_transpose(
     y, w, (2, 2), 'SAME', dimension_numbers=_LAYOUT, transpose_kernel=True
   )
+
+
+def _library_kernel_gradient(
+  x: jax.Array, y: jax.Array, size: int
+) -> jax.Array:
+  kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], y.shape[-1]), x.dtype)
+  (gradient,) = jax.linear_transpose(lambda w: _library_strided(x, w), kernel)(
+    y
+  )
+  return gradient
 
 
 def _phase_taps(size: int, phase: int) -> tuple[slice, tuple[int, int]]:
@@ -82,6 +96,63 @@ def _phased_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   return interleaved.reshape(batch, 2 * height, 2 * width, features)
 
 
+def _blocks(size: int) -> int:
+  """Pairs of taps that cover a kernel's side; an odd side has a zero tap."""
+  return (size + 1) // 2
+
+
+def _matmul_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
+  """T(y, w) as one product that gives every tap, and shifted sums of them.
+
+  Tap t = 2p + r of pixel i lands on pixel 2(i + p) + r of the padded result.
+  """
+  batch, height, width, _ = y.shape
+  size, _, features, _ = w.shape
+  blocks, low = _blocks(size), (size - 2) // 2
+  even = ((0, size % 2), (0, size % 2), (0, 0), (0, 0))
+  taps = jnp.einsum('bhwo,ptio->bhwpti', y, jnp.pad(w, even))
+  result = 0.0
+  for p in range(blocks):
+    for q in range(blocks):
+      tap = taps[:, :, :, 2 * p : 2 * p + 2, 2 * q : 2 * q + 2]
+      tap = tap.transpose(0, 1, 3, 2, 4, 5)  # [B, H/2, 2, W/2, 2, I]
+      rows, columns = (p, blocks - 1 - p), (q, blocks - 1 - q)
+      shift = ((0, 0), rows, (0, 0), columns, (0, 0), (0, 0))
+      result = result + jnp.pad(tap, shift)
+  padded = result.reshape(
+    batch, 2 * (height + blocks - 1), 2 * (width + blocks - 1), features
+  )
+  return padded[:, low : low + 2 * height, low : low + 2 * width]
+
+
+def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
+  """K(x, y) as a product for each pair of taps, over the shifted image."""
+  batch, height, width, features = y.shape
+  blocks, low = _blocks(size), (size - 2) // 2
+  edge = (low, 2 * (blocks - 1) - low)
+  x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
+  pairs = x.reshape(
+    batch, height + blocks - 1, 2, width + blocks - 1, 2, x.shape[-1]
+  ).transpose(0, 1, 3, 2, 4, 5)  # [B, H/2 + p, W/2 + q, r, s, I]
+  taps = jnp.stack(
+    [
+      jnp.stack(
+        [
+          jnp.einsum(
+            'bhwrsi,bhwo->rsio', pairs[:, p : p + height, q : q + width], y
+          )
+          for q in range(blocks)
+        ]
+      )
+      for p in range(blocks)
+    ]
+  )  # [p, q, r, s, I, O]
+  kernel = taps.transpose(0, 2, 1, 3, 4, 5).reshape(
+    2 * blocks, 2 * blocks, x.shape[-1], features
+  )
+  return kernel[:size, :size]
+
+
 @jax.custom_vjp
 def strided(x: jax.Array, w: jax.Array) -> jax.Array:
   """S(x, w): stride-2 'SAME' convolution of an image of even height and width.
@@ -107,9 +178,10 @@ def transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   Returns:
     [B, H, W, I].
   """
-  return lax.platform_dependent(
-    y, w, cpu=_phased_transposed, default=_library_transposed
-  )
+  on_cpu = _phased_transposed
+  if w.shape[2] <= _FEW_FEATURES:
+    on_cpu = _matmul_transposed
+  return lax.platform_dependent(y, w, cpu=on_cpu, default=_library_transposed)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -124,11 +196,11 @@ def kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   Returns:
     [k, k, I, O].
   """
-  kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], y.shape[-1]), x.dtype)
-  (gradient,) = jax.linear_transpose(lambda w: _library_strided(x, w), kernel)(
-    y
-  )
-  return gradient
+  library = functools.partial(_library_kernel_gradient, size=size)
+  on_cpu = library
+  if x.shape[-1] <= _FEW_FEATURES:
+    on_cpu = functools.partial(_matmul_kernel_gradient, size=size)
+  return lax.platform_dependent(x, y, cpu=on_cpu, default=library)
 
 
 strided.defvjp(

@@ -25,12 +25,17 @@ PAIRS = [
 ]
 
 
-def check(ours, library, size, dtype, tolerance, order):
+# Few features on the side of the image take another form than many.
+FEATURES = [(1, 6), (6, 1), (6, 7)]
+
+
+def check(ours, library, size, features, dtype, tolerance, order):
   """Compares value and gradients of a nonlinear function of a layer."""
   shape = tuple(np.random.default_rng(size).integers(1, 5, 3) * (1, 2, 2))
   types = {'dtype': dtype, 'param_dtype': dtype}
-  x = jax.random.normal(jax.random.key(0), (*shape, 3), dtype)
-  layers = [ours(4, size, **types), library(4, size, **types)]
+  inputs, outputs = features
+  x = jax.random.normal(jax.random.key(0), (*shape, inputs), dtype)
+  layers = [ours(outputs, size, **types), library(outputs, size, **types)]
   variables = layers[1].init(jax.random.key(1), x)
 
   def gradients(layer):
@@ -53,27 +58,31 @@ def check(ours, library, size, dtype, tolerance, order):
 
 @pytest.mark.parametrize(('ours', 'library'), PAIRS)
 @pytest.mark.parametrize('size', [2, 3, 4, 5, 6])
-def test_layer_is_the_librarys_in_float64(ours, library, size):
+@pytest.mark.parametrize('features', FEATURES)
+def test_layer_is_the_librarys_in_float64(ours, library, size, features):
   with jax.enable_x64(True):
-    check(ours, library, size, jnp.float64, 1e-13, order=1)
+    check(ours, library, size, features, jnp.float64, 1e-13, order=1)
 
 
 @pytest.mark.parametrize(('ours', 'library'), PAIRS)
-def test_gradient_of_a_gradient_is_the_librarys(ours, library):
+@pytest.mark.parametrize('features', FEATURES)
+def test_gradient_of_a_gradient_is_the_librarys(ours, library, features):
   with jax.enable_x64(True):
-    check(ours, library, 4, jnp.float64, 1e-13, order=2)
+    check(ours, library, 4, features, jnp.float64, 1e-13, order=2)
 
 
 @pytest.mark.parametrize(('ours', 'library'), PAIRS)
-def test_layer_is_the_librarys_in_float32(ours, library):
-  check(ours, library, 4, jnp.float32, 1e-5, order=1)
+@pytest.mark.parametrize('features', FEATURES)
+def test_layer_is_the_librarys_in_float32(ours, library, features):
+  check(ours, library, 4, features, jnp.float32, 1e-5, order=1)
 
 
-def test_the_three_forms_are_adjoint():
+@pytest.mark.parametrize('features', [3, 5])
+def test_the_three_forms_are_adjoint(features):
   with jax.enable_x64(True):
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (2, 8, 6, 3), jnp.float64)
-    w = jax.random.normal(keys[1], (5, 5, 3, 4), jnp.float64)
+    x = jax.random.normal(keys[0], (2, 8, 6, features), jnp.float64)
+    w = jax.random.normal(keys[1], (5, 5, features, 4), jnp.float64)
     y = jax.random.normal(keys[2], (2, 4, 3, 4), jnp.float64)
     form = jnp.vdot(conv.strided(x, w), y)
     assert jnp.allclose(form, jnp.vdot(x, conv.transposed(y, w)), rtol=1e-12)
