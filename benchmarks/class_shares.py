@@ -9,6 +9,7 @@ its test images; then it classifies the samples.
 
 from collections.abc import Sequence
 import sys
+from zipfile import BadZipFile
 
 from absl import flags
 import numpy as np
@@ -26,7 +27,10 @@ def _define_flags(values: flags.FlagValues) -> None:
     'images', None, 'An .npz with "images".', flag_values=values
   )
   flags.DEFINE_string(
-    'dataset', 'digits', 'Name of a labelled source.', flag_values=values
+    'dataset',
+    'digits',
+    'digits, or a labelled set of TFDS.',
+    flag_values=values,
   )
 
 
@@ -49,6 +53,11 @@ def class_shares(images: np.ndarray, dataset: str) -> tuple[np.ndarray, float]:
     data.load_source(dataset, split, images.shape[1])
     for split in ('train', 'test')
   )
+  if train.image_shape != images.shape[1:]:
+    raise UserError(
+      f'images of shape {images.shape[1:]}, but {dataset} has '
+      f'{train.image_shape}'
+    )
   classifier = svm.SVC()
   classifier.fit(
     _pixels(train.images[:_MAX_EXAMPLES]), train.labels[:_MAX_EXAMPLES]
@@ -67,7 +76,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   try:
     with np.load(values.images, allow_pickle=False) as file:
       images = file['images']
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
     raise UserError(f'--images={values.images}: {error}') from error
   shares, accuracy = class_shares(images, values.dataset)
   print(f'accuracy on real test images: {accuracy:.1%}')

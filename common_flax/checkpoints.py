@@ -7,6 +7,8 @@ makes them appear under their step only when they are whole.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
+import json
 from typing import Any
 
 from etils import epath
@@ -118,6 +120,28 @@ class Checkpoints:
       f'{self._directory}: none of its checkpoints can be read; {newest}: '
       f'{reasons[newest][:200]}'
     )
+
+  def check_info(self, info: Mapping[str, Any]) -> None:
+    """Refuses to go on with other data than that of the newest checkpoint.
+
+    Args:
+      info: what a checkpoint's info would be now.
+
+    Raises:
+      UserError: naming what differs.
+    """
+    step, old = self.newest(self.info)
+    new = json.loads(json.dumps(dict(info)))  # as JSON gives it back
+    different = [
+      f'{name} (was {old.get(name)}, now {value})'
+      for name, value in new.items()
+      if old.get(name) != value
+    ]
+    if different:
+      raise UserError(
+        f'config.dataset: other data than that of checkpoint {step}: '
+        f'{", ".join(different)}; take the old data, or another --workdir'
+      )
 
   def discard_after(self, step: int) -> None:
     """Moves later checkpoints to the folder `<directory>_discarded`.

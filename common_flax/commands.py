@@ -8,6 +8,7 @@ Python as often as one likes.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import re
 import signal
 import sys
 
@@ -79,7 +80,7 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 def require_flags(values: flags.FlagValues, *names: str) -> None:
   """Refuses to go on without flags that have no default."""
   for name in names:
-    if values[name].value is None:
+    if not values[name].value:
       raise UserError(f'--{name}: missing; see --help')
 
 
@@ -96,17 +97,20 @@ def split_config(
     UserError: if there is no --config.
   """
   spec, overrides, others = None, [], []
-  rest = iter(arguments)
-  for argument in rest:
+  rest = list(arguments)
+  while rest:
+    argument = rest.pop(0)
     name, has_value, value = argument.lstrip('-').partition('=')
+    # `--flag value`: what looks like a flag is the next one, no value.
+    follows = not has_value and rest and not re.match('--?[a-z]', rest[0])
     if not argument.startswith('-'):
       others.append(argument)
     elif name == 'config':
-      spec = value if has_value else next(rest, None)
+      spec = value if has_value else rest.pop(0) if follows else None
     elif name.startswith(('config.', 'noconfig.')):
       overrides.append(argument)
-      if not has_value and not name.startswith('no'):
-        overrides += [x for x in [next(rest, None)] if x is not None]
+      if follows:
+        overrides.append(rest.pop(0))
     else:
       others.append(argument)
   if not spec:

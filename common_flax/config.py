@@ -14,6 +14,7 @@ import runpy
 from typing import Any
 
 from etils import epath
+import jax
 from ml_collections import config_dict
 from ml_collections import ConfigDict
 
@@ -188,19 +189,25 @@ def check_base(config: ConfigDict) -> None:
   )
   require_one_of(config, 'parallelism', PARALLELISMS)
   require_one_of(config, 'compute_dtype', COMPUTE_DTYPES)
+  require(
+    config.compute_dtype != 'float64' or jax.config.jax_enable_x64,
+    config,
+    'compute_dtype',
+    'needs JAX_ENABLE_X64=1 in the environment',
+  )
 
 
-def save(config: ConfigDict, path: epath.PathLike) -> None:
-  """Writes a config as JSON."""
-  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-  epath.Path(path).write_text(text + '\n')
+def to_json(config: ConfigDict) -> str:
+  """A config as the text of its file."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
 
 
 def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
-  """Reads what `save` wrote; a field that it lacks takes the default's value.
+  """Reads what `to_json` wrote; a field it lacks takes the default's value.
 
   Raises:
-    UserError: if the file is missing, is no JSON, or has fields unknown here.
+    UserError: if the file is missing, is no JSON, or its fields are unknown or
+      of the wrong type.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -208,17 +215,18 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
   try:
     stored = ConfigDict(json.loads(path.read_text()))
     flat = flatten(stored)
-  except (ValueError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, TypeError, AttributeError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
   config = default.copy_and_resolve_references().unlock()
   known = flatten(config)
-  for name, value in flat.items():
-    if name not in known:
-      raise unknown_field(name, known)
-    try:
+  try:
+    for name, value in flat.items():
+      if name not in known:
+        raise unknown_field(name, known)
       config.update_from_flattened_dict({name: value})
-    except (TypeError, ValueError) as error:
-      raise UserError(f'{path}: config.{name}={value!r}: {error}') from error
+    check_fields(config, default)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'{path}: {error}') from error
   return config.lock()
 
 

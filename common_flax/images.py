@@ -65,8 +65,11 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
   """Writes a whole file or none: under another name first, then renamed."""
   path = epath.Path(path)
   partial = path.with_name(f'.{path.name}.partial')
-  partial.write_bytes(data)
-  partial.replace(path)
+  try:
+    partial.write_bytes(data)
+    partial.replace(path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:

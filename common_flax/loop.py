@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import signal
 import threading
@@ -94,6 +95,14 @@ class _Meter:
     """Leaves the steps and the time until now out of the rate."""
     self._start = time.monotonic()
     self._untimed = len(self._metrics)
+    self._paused = 0.0
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Leaves what is done inside out of the rate; devices should be idle."""
+    start = time.monotonic()
+    yield
+    self._paused += time.monotonic() - start
 
   def add(self, metrics: Mapping[str, jax.Array]) -> None:
     """Takes a step's metrics, which may still be on their way."""
@@ -109,7 +118,7 @@ class _Meter:
     means = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
     timed = len(rows) - self._untimed
     if timed:
-      seconds = time.monotonic() - self._start
+      seconds = time.monotonic() - self._start - self._paused
       means['images_per_second'] = timed * self._images_per_step / seconds
     self._metrics = []
     self.restart_clock()
@@ -190,12 +199,20 @@ def _run(
   step = start
 
   def draw() -> None:
-    writer.grid(step, task.draw(parallel.local(state)))
-    writer.curves()
+    jax.block_until_ready(state)
+    with meter.pause():
+      writer.grid(step, task.draw(parallel.local(state)))
+      writer.curves()
 
   def report() -> None:
     means = meter.means(parallel.local)
     writer.scalars(step, means)
+    bad = [name for name, value in means.items() if not np.isfinite(value)]
+    if bad:
+      progress.say(
+        f'Step {step:,}: {", ".join(bad)} not finite; training has diverged. '
+        'Stop it, and try lower learning rates or a max_grad_norm.'
+      )
     parts = [f'{k} {v:.3f}' for k, v in means.items() if k.endswith('_loss')]
     if rate := means.get('images_per_second'):
       left = (schedule.num_steps - step) * task.images_per_step / rate
@@ -203,9 +220,11 @@ def _run(
     progress.report(step, '  '.join(parts))
 
   def save() -> None:
-    whole = parallel.gather(state)
-    items = {checkpoints_lib.STATE: whole, **task.export(whole)}
-    checkpoints.save(step, items, dict(task.info))
+    jax.block_until_ready(state)
+    with meter.pause():
+      whole = parallel.gather(state)
+      items = {checkpoints_lib.STATE: whole, **task.export(whole)}
+      checkpoints.save(step, items, dict(task.info))
 
   with (
     _Signals() as signals,
@@ -223,6 +242,7 @@ def _run(
         jax.block_until_ready(metrics)
         seconds = time.monotonic() - began
         progress.say(f'First step after {seconds:.1f} s of compiling.')
+        progress.began()
         meter.restart_clock()
       progress.advance(step)
       finished = step == schedule.num_steps
@@ -231,8 +251,8 @@ def _run(
         report()
       if step % schedule.sample_every == 0 or finished:
         draw()
-      if last:
-        # Before the checkpoint that says that the run is finished.
+      if finished:
+        # Before the checkpoint that says so.
         writer.gif()
       if step % schedule.checkpoint_every == 0 or last:
         save()

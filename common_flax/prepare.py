@@ -15,6 +15,7 @@ from absl import flags
 from common_flax import commands
 from common_flax.config import UserError
 from common_flax.data.tfds_images import find_builder
+from common_flax.data.tfds_images import resolve_data_dir
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -43,7 +44,7 @@ def prepare(dataset: str, data_dir: str | None) -> None:
     UserError: if there is no such data set, TensorFlow is missing, or the
       download fails.
   """
-  builder = find_builder(dataset, data_dir)
+  builder = find_builder(dataset, resolve_data_dir(data_dir))
   if builder.is_prepared():
     print(f'{dataset}: already prepared in {builder.data_path}')
     return

@@ -36,12 +36,15 @@ def write(
   Raises:
     UserError: if the path cannot be written to.
   """
-  target = pathlib.Path(path)
+  if '://' in path:
+    raise UserError(f'--output={path}: give a path on this machine')
+  target = pathlib.Path(path).expanduser()
+  ending = target.suffix.lower()
   try:
-    if target.suffix == '.npz':
+    if ending == '.npz':
       target.parent.mkdir(parents=True, exist_ok=True)
       _write_npz(target, chunks, (num, *image_shape))
-    elif target.suffix == '.png':
+    elif ending == '.png':
       target.parent.mkdir(parents=True, exist_ok=True)
       images_lib.write_png(
         target, images_lib.grid(np.concatenate(list(chunks)), columns)

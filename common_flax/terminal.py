@@ -90,6 +90,11 @@ class TrainingProgress:
     if self._bar:
       self._bar.stop()
 
+  def began(self) -> None:
+    """Says that the first step is done."""
+    if self._bar:
+      self._bar.update(self._task, report='')
+
   def advance(self, step: int) -> None:
     """Moves the bar."""
     if self._bar:

@@ -7,8 +7,11 @@ the grids in `samples/`.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import io
 import json
+import math
+import re
 
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,8 +48,7 @@ class RunWriter:
     self._curves = curves
     self._metrics = self._workdir / 'metrics.jsonl'
     self._rows = [row for row in read_metrics(workdir) if row['step'] <= step]
-    lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
-    images_lib.write_bytes(self._metrics, lines.encode())
+    self._write_rows()
     for path in self._grids():
       if _grid_step(path) > step:
         path.unlink()
@@ -68,12 +70,21 @@ class RunWriter:
     """Records the metrics of a step, once a step."""
     if self._rows and self._rows[-1]['step'] >= step:
       return
-    row = {'step': step, **values}
-    with self._metrics.open('a') as file:
-      file.write(json.dumps(row) + '\n')
+    # JSON has no word for what is not finite but null.
+    finite = {k: v for k, v in values.items() if math.isfinite(v)}
+    row = {'step': step, **dict.fromkeys(values), **finite}
     self._rows.append(row)
-    for name, value in values.items():
+    if '://' in str(self._metrics):  # object stores do not append
+      self._write_rows()
+    else:
+      with self._metrics.open('a') as file:
+        file.write(json.dumps(row) + '\n')
+    for name, value in finite.items():
       self._tensorboard.add_scalar(name, value, step)
+
+  def _write_rows(self) -> None:
+    lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
+    images_lib.write_bytes(self._metrics, lines.encode())
 
   def grid(self, step: int, images: np.ndarray) -> None:
     """Draws uint8 [N, H, W, C] as the grid of a step."""
@@ -92,11 +103,21 @@ class RunWriter:
     if len(paths) > _MAX_FRAMES:
       chosen = np.linspace(0, len(paths) - 1, _MAX_FRAMES).round().astype(int)
       paths = [paths[i] for i in chosen]
-    frames = [PIL.Image.open(io.BytesIO(path.read_bytes())) for path in paths]
-    images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
+    frames = []
+    for path in paths:
+      with contextlib.suppress(OSError):  # a grid that something cut short
+        frame = PIL.Image.open(io.BytesIO(path.read_bytes()))
+        frame.load()
+        frames.append(frame)
+    if frames:
+      images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
 
   def _grids(self) -> list[epath.Path]:
-    return sorted(self._samples.glob('step_*.png'))
+    return sorted(
+      path
+      for path in self._samples.glob('step_*.png')
+      if re.fullmatch(r'step_\d+', path.stem)
+    )
 
 
 def _grid_step(path: epath.Path) -> int:
@@ -110,9 +131,11 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
   if path.exists():
     for line in path.read_text().splitlines():
       try:
-        rows.append(json.loads(line))
+        row = json.loads(line)
       except ValueError:
         break
+      if isinstance(row, dict) and isinstance(row.get('step'), int):
+        rows.append(row)
   return rows
 
 
@@ -127,8 +150,11 @@ def write_curves(
   panels = figure.subplots(1, len(curves), squeeze=False)[0]
   for panel, (title, names) in zip(panels, curves.items(), strict=True):
     for name in names:
-      points = [(row['step'], row[name]) for row in rows if name in row]
-      panel.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
+      points = [
+        (row['step'], row[name]) for row in rows if row.get(name) is not None
+      ]
+      steps, values = zip(*points, strict=True) if points else ((), ())
+      panel.plot(steps, values, label=name, linewidth=1.2)
     panel.set_title(title)
     panel.set_xlabel('step')
     panel.grid(alpha=0.3)

@@ -42,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
     )
   config = gan_config.default().unlock()
   variants[variant](config)
-  return config
+  return config.lock()
 
 
 def _digits(config: ConfigDict) -> None:

@@ -1,5 +1,7 @@
 """The configuration of a GAN: its fields, their defaults and their checks."""
 
+import math
+
 from ml_collections import config_dict
 from ml_collections import ConfigDict
 
@@ -7,6 +9,7 @@ from common_flax import config as config_lib
 from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
+from common_flax.config import UserError
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
 
@@ -54,6 +57,10 @@ def check(config: ConfigDict) -> None:
   config_lib.check_fields(config, default())
   config_lib.check_base(config)
   require_one_of(config, 'model.name', MODELS)
+  try:
+    MODELS[config.model.name].check_image_size(config.dataset.image_size)
+  except ValueError as error:
+    raise UserError(f'config.dataset.image_size: {error}') from error
   require_one_of(config, 'model.latent_distribution', LATENTS)
   require_one_of(config, 'loss.name', LOSSES)
   require_at_least(
@@ -66,10 +73,10 @@ def check(config: ConfigDict) -> None:
     values = config[player]
     require_one_of(config, f'{player}.schedule', SCHEDULES)
     require(
-      values.learning_rate > 0,
+      0 < values.learning_rate < math.inf,
       config,
       f'{player}.learning_rate',
-      'must be above 0',
+      'must be above 0 and finite',
     )
     for name in ('b1', 'b2'):
       require(
@@ -82,7 +89,7 @@ def check(config: ConfigDict) -> None:
       values.max_grad_norm is None or values.max_grad_norm > 0,
       config,
       f'{player}.max_grad_norm',
-      'must be above 0, or None',
+      'must be above 0; leave it out for no limit',
     )
 
 

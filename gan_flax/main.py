@@ -7,6 +7,7 @@ Started again on the same workdir, it goes on from the newest checkpoint.
 """
 
 from collections.abc import Sequence
+import os
 import pathlib
 import shlex
 import sys
@@ -34,7 +35,7 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'init_from',
     None,
-    "Workdir of a run from whose weights a new run starts, or 'fine-tunes'.",
+    'Workdir of a run from whose weights a new run starts, to fine-tune them.',
     flag_values=values,
   )
 
@@ -51,13 +52,14 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int:
   spec, overrides, others = commands.split_config(arguments)
   commands.parse(values, others)
   config = commands.load_config(spec, overrides)
-  workdir = values.workdir or default_workdir(spec)
-  received = train(config, workdir, values.init_from)
+  workdir = os.path.expanduser(values.workdir or default_workdir(spec))
+  init_from = values.init_from and os.path.expanduser(values.init_from)
+  received = train(config, workdir, init_from)
   if received is not None:
     command = shlex.join(['python', '-m', 'gan_flax.main', *arguments])
     print(f'Stopped by a signal and checkpointed. To go on: {command}')
     return commands.signal_status(received)
-  folder = shlex.quote(str(workdir))
+  folder = shlex.quote(workdir)
   print(
     f'Finished. Samples over training: {folder}/samples.gif, curves: '
     f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl\n'

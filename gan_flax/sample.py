@@ -173,9 +173,10 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
-  if not epath.Path(values.workdir).is_dir():
-    raise UserError(f'--workdir={values.workdir}: there is no such folder')
-  sampler = load(values.workdir, use_ema=values.ema)
+  workdir = epath.Path(values.workdir).expanduser()
+  if not workdir.is_dir():
+    raise UserError(f'--workdir={workdir}: there is no such folder')
+  sampler = load(workdir, use_ema=values.ema)
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples
   chunks = (

@@ -2,15 +2,17 @@
 
 import functools
 import json
+import os
+from typing import Any
 
 from etils import epath
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import config as config_lib
 from common_flax import data
+from common_flax import images as images_lib
 from common_flax import loop
 from common_flax import prng
 from common_flax import sharding
@@ -52,8 +54,12 @@ def _previews(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
   )
 
 
-def _read_state(workdir: epath.PathLike) -> GANState:
-  """The newest state of another run, as its own config describes it."""
+def _read_weights(workdir: epath.PathLike) -> dict[str, Any]:
+  """The weights of another run: all of a state that a new run may take over.
+
+  Raises:
+    UserError: if the workdir holds no run or no checkpoint.
+  """
   workdir = epath.Path(workdir)
   config = config_lib.read(workdir / 'config.json', gan_config.default())
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -66,57 +72,91 @@ def _read_state(workdir: epath.PathLike) -> GANState:
 
     step, state = checkpoints.newest(read)
   print(f'Starting from the weights of {workdir} at step {step:,}.')
-  return state
+  return _weights(state)
 
 
-def _with_weights(state: GANState, other: GANState) -> GANState:
-  """A state with the weights and batch statistics of another."""
-  players = {}
-  for player in ('generator', 'discriminator'):
-    net = getattr(other, player)
-    players[player] = getattr(state, player).replace(
-      params=net.params, batch_stats=net.batch_stats
+def _weights(state: GANState) -> dict[str, Any]:
+  players = {
+    player: {'params': net.params, 'batch_stats': net.batch_stats}
+    for player, net in (
+      ('generator', state.generator),
+      ('discriminator', state.discriminator),
     )
-  return state.replace(ema_params=other.ema_params, **players)
+  }
+  return {'ema_params': state.ema_params, **players}
 
 
-def _read_weights(
-  gan: GAN, root: jax.Array, init_from: epath.PathLike
-) -> GANState:
-  """The state of another run, if its weights fit this GAN.
+def _with_weights(state: GANState, weights: dict[str, Any]) -> GANState:
+  """A state with other weights and batch statistics."""
+  return state.replace(
+    generator=state.generator.replace(**weights['generator']),
+    discriminator=state.discriminator.replace(**weights['discriminator']),
+    ema_params=weights['ema_params'],
+  )
+
+
+def _check_weights(
+  gan: GAN, weights: dict[str, Any], init_from: epath.PathLike
+) -> None:
+  """Refuses weights that are not those of this GAN's networks."""
+  expected = _weights(jax.eval_shape(lambda: init_state(gan, prng.root_key(0))))
+
+  def kinds(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+  if kinds(weights) != kinds(expected):
+    raise UserError(
+      f'--init_from={init_from}: its networks are of other shapes or types; '
+      'take its model, compute_dtype, image size and number of channels'
+    )
+
+
+def _check_workdir(config: ConfigDict, workdir: epath.Path) -> bool:
+  """Refuses a workdir that cannot hold this run.
+
+  Returns:
+    Whether there is something to go on from.
 
   Raises:
-    UserError: if they do not fit, or there are none.
+    UserError: if it holds a run of another config, or cannot be written to.
   """
-  other = _read_state(init_from)
-  expected = jax.eval_shape(lambda: init_state(gan, root))
-  merged = _with_weights(expected, other)
-  if jax.tree.map(jnp.shape, merged) != jax.tree.map(jnp.shape, expected):
-    raise UserError(
-      f'--init_from={init_from}: its networks are of other shapes; take its '
-      'model, image size and number of channels'
-    )
-  return other
-
-
-def _open_workdir(config: ConfigDict, workdir: epath.Path) -> None:
-  """Makes the workdir, or checks that it holds a run of this config."""
-  path = workdir / 'config.json'
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    config_lib.save(config, path)
-  except OSError as error:
-    raise UserError(
-      f'--workdir={workdir}: cannot be written to: {error.strerror}'
-    ) from error
-
-
-def _check_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+  nearest = workdir
+  while not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
+  folders = (workdir / 'checkpoints', workdir / 'samples')
+  is_local = '://' not in str(workdir)
+  for folder in (nearest, *folders):
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f'--workdir={workdir}: {folder} is a file')
+    if folder.exists() and is_local and not os.access(folder, os.W_OK):
+      raise UserError(f'--workdir={workdir}: {folder} cannot be written to')
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    has_checkpoints = bool(checkpoints.steps())
   path = workdir / 'config.json'
   if path.exists():
     old = config_lib.read(path, gan_config.default())
     fixed_steps = gan_config.has_fixed_steps(config)
     config_lib.check_same_run(old, config, workdir, fixed_steps)
+  elif has_checkpoints:
+    raise UserError(
+      f'--workdir={workdir}: has checkpoints but no config.json that says of '
+      'which run; take another'
+    )
+  return has_checkpoints
+
+
+def _open_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+  """Makes the workdir and writes down the config."""
+  path = workdir / 'config.json'
+  text = config_lib.to_json(config)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+      images_lib.write_bytes(path, text.encode())
+  except OSError as error:
+    raise UserError(
+      f'--workdir={workdir}: cannot be written to: {error.strerror or error}'
+    ) from error
 
 
 def train(
@@ -129,7 +169,8 @@ def train(
   Args:
     config: every field of `gan_flax.config.default`.
     workdir: folder of the run, made if missing.
-    init_from: workdir of a run whose weights a new run starts from.
+    init_from: workdir of a run whose weights a new run starts from; nothing to
+      a run that goes on.
 
   Returns:
     None once `num_steps` is reached, else the number of the signal that came.
@@ -140,7 +181,7 @@ def train(
   """
   workdir = epath.Path(workdir)
   gan_config.check(config)
-  _check_workdir(config, workdir)
+  started = _check_workdir(config, workdir)
   num_devices = jax.device_count()
   require(
     config.batch_size % num_devices == 0,
@@ -148,6 +189,8 @@ def train(
     'batch_size',
     f'must be divisible by the {num_devices} devices',
   )
+  adopts = init_from is not None and not started
+  weights = _read_weights(init_from) if adopts else None
   dataset = config.dataset
   source = data.load_source(
     dataset.name,
@@ -158,6 +201,10 @@ def train(
     skip_corrupt=dataset.skip_corrupt,
     progress=terminal.track,
   )
+  info = {'image_shape': source.image_shape, 'num_examples': len(source)}
+  if started:
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+      checkpoints.check_info(info)
   gan = create_gan(config, source.image_shape)
   root = prng.root_key(config.seed)
   parallel = sharding.create(config.parallelism, sharding.create_mesh())
@@ -169,10 +216,11 @@ def train(
     batches_per_step=config.discriminator_steps,
     num_steps=config.num_steps,
   )
-  other = _read_weights(gan, root, init_from) if init_from else None
+  if adopts:
+    _check_weights(gan, weights, init_from)
   task = loop.Task(
     init=functools.partial(init_state, gan, root),
-    adopt=lambda state: _with_weights(state, other) if other else state,
+    adopt=lambda state: _with_weights(state, weights) if adopts else state,
     step=functools.partial(steps.train_step, gan),
     batches=lambda step: batches(start_step=step),
     images_per_step=config.batch_size * config.discriminator_steps,
@@ -182,7 +230,7 @@ def train(
       'discriminator': state.discriminator.params,
     },
     export=lambda state: {GENERATOR: exported_generator(state)},
-    info={'image_shape': source.image_shape, 'num_examples': len(source)},
+    info=info,
     curves=_CURVES,
   )
   schedule = loop.Schedule(

@@ -1,6 +1,7 @@
 """Encoded images to squares of bytes, and the errors of broken ones."""
 
 import io
+import pathlib
 import warnings
 
 import numpy as np
@@ -14,11 +15,11 @@ class CorruptImageError(Exception):
   """An image that cannot be decoded; the message says why, in a few words."""
 
 
-def _open(data: bytes) -> PIL.Image.Image:
+def _open(file: pathlib.Path | io.BytesIO) -> PIL.Image.Image:
   # Pillow warns of images with very many pixels before it refuses them.
   with warnings.catch_warnings():
     warnings.simplefilter('error', PIL.Image.DecompressionBombWarning)
-    return PIL.Image.open(io.BytesIO(data))
+    return PIL.Image.open(file)
 
 
 def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -29,14 +30,17 @@ def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
   return image
 
 
-def num_channels(data: bytes) -> int:
-  """1 for a grey image and 3 for one in colour, read from its header.
+def num_channels(file: pathlib.Path) -> int:
+  """1 for a grey image file and 3 for one in colour, read from its header.
 
   Raises:
     CorruptImageError: if the header cannot be read.
   """
   try:
-    mode = _open(data).mode
+    with _open(file) as image:
+      mode = image.mode
+  except PermissionError:
+    raise
   except Exception as error:  # Pillow's plugins raise errors of many types
     raise CorruptImageError(_reason(error)) from error
   return 1 if mode in ('1', 'L', 'LA') or mode.startswith('I') else 3
@@ -57,7 +61,7 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
     CorruptImageError: if the image cannot be decoded.
   """
   try:
-    image = _open(data)
+    image = _open(io.BytesIO(data))
     if image.format == 'JPEG':  # decode no finer than is needed
       image.draft('L' if channels == 1 else 'RGB', (2 * size, 2 * size))
     image = PIL.ImageOps.exif_transpose(image)

@@ -37,29 +37,38 @@ class FolderImages:
         'config.dataset.path: missing; give the folder of images with '
         '--config.dataset.path=FOLDER'
       )
-    root = pathlib.Path(path)
+    root = pathlib.Path(path).expanduser()
     if not root.is_dir():
       raise UserError(f'config.dataset.path={path}: there is no such folder')
-    has_splits = (root / 'train').is_dir() or (root / 'test').is_dir()
-    if has_splits:
-      root = root / split
-      if not root.is_dir():
-        raise UserError(f'config.dataset.split={split!r}: no folder {root}')
-    files = _image_files(root)
-    if not has_splits:
-      files = _split(files, split)
-    if not files:
+    splits = [root / name for name in ('train', 'test')]
+    if any(folder.is_dir() for folder in splits):
+      if not (root / split).is_dir():
+        raise UserError(
+          f'config.dataset.split={split!r}: no folder {root / split}'
+        )
+      roots = {*splits, root / split}
+      self._files = _image_files(root / split)
+    else:
+      roots = {root}
+      self._files = _split(_image_files(root), split)
+    if not self._files:
       raise UserError(
-        f'config.dataset.path={path}: {root} holds no images for split '
-        f'{split!r}; looked for {", ".join(SUFFIXES)} in it and below'
+        f'config.dataset.path={path}: no images for split {split!r}; looked '
+        f'for {", ".join(SUFFIXES)} in it and below'
       )
-    self._files = files
-    classes = [file.relative_to(root).parts[0] for file in files]
-    names = sorted(set(classes))
-    labelled = all(file.parent != root for file in files)
+    # Of all the splits together, so that a label means the same in each.
+    classes = {
+      file: file.relative_to(folder).parts[0]
+      for folder in roots
+      for file in _image_files(folder)
+    }
+    labelled = all(name != file.name for file, name in classes.items())
+    names = sorted(set(classes.values()))
     self.num_classes = len(names) if labelled else None
-    self._labels = [names.index(c) if labelled else -1 for c in classes]
-    self.channels = max(map(_num_channels, files))
+    self._labels = [
+      names.index(classes[file]) if labelled else -1 for file in self._files
+    ]
+    self.channels = max(map(_num_channels, self._files))
 
   def __len__(self) -> int:
     return len(self._files)
@@ -95,7 +104,7 @@ def _split(files: list[pathlib.Path], split: str) -> list[pathlib.Path]:
 
 def _num_channels(file: pathlib.Path) -> int:
   try:
-    return num_channels(file.read_bytes())
+    return num_channels(file)
   except CorruptImageError:
     return 1  # it says nothing of the others, and decoding will name it
   except OSError as error:

@@ -18,7 +18,7 @@ from common_flax.data.decode import decode
 # Encoded images of at least this many bytes are worth a thread each to decode;
 # for smaller ones the threads wait for each other.
 _THREADED_BYTES = 16_384
-_CHUNK = 256
+_CHUNK = 256  # encoded images held at a time, where they are small
 
 
 class Source(Protocol):
@@ -105,9 +105,10 @@ def _decode_all(
 
   (first, _), *_ = encoded.read([0])
   threads = os.cpu_count() if len(first) >= _THREADED_BYTES else 1
+  chunk = _CHUNK if threads == 1 else 4 * threads
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for start in range(0, len(encoded), _CHUNK):
-      indices = list(range(start, min(start + _CHUNK, len(encoded))))
+    for start in range(0, len(encoded), chunk):
+      indices = list(range(start, min(start + chunk, len(encoded))))
       data, labels = zip(*encoded.read(indices), strict=True)
       run = map if threads == 1 else pool.map
       yield from zip(indices, run(decode_one, data), labels, strict=True)
@@ -136,7 +137,9 @@ def load_encoded(
   """
   num_bytes = len(encoded) * image_size**2 * encoded.channels
   keep = num_bytes <= in_memory_bytes
-  images, labels, indices, broken = [], [], [], []
+  shape = (len(encoded) * keep, image_size, image_size, encoded.channels)
+  images = np.empty(shape, np.uint8)
+  labels, indices, broken = [], [], []
   for index, pixels, label in progress(
     _decode_all(encoded, image_size), len(encoded), 'Reading images'
   ):
@@ -149,16 +152,15 @@ def load_encoded(
         )
       broken.append(name)
       continue
-    indices.append(index)
     if keep:
-      images.append(pixels)
-      labels.append(label)
+      images[len(indices)] = pixels
+    indices.append(index)
+    labels.append(label)
   if not indices:
     raise UserError(f'{encoded.name(0)}: none of the images can be decoded')
   for name in broken:
     print(f'Left out, cannot be decoded: {name}')
   if keep:
-    return ArraySource(
-      np.stack(images), np.asarray(labels, np.int32), encoded.num_classes
-    )
+    labels = np.asarray(labels, np.int32)
+    return ArraySource(images[: len(indices)], labels, encoded.num_classes)
   return DecodedSource(encoded, np.asarray(indices), image_size)

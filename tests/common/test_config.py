@@ -16,7 +16,7 @@ def config():
 def test_what_is_saved_is_read_again(config, tmp_path):
   config.batch_size = 7
   config.dataset.path = 'somewhere'
-  config_lib.save(config, tmp_path / 'config.json')
+  (tmp_path / 'config.json').write_text(config_lib.to_json(config))
   read = config_lib.read(tmp_path / 'config.json', config_lib.base())
   assert config_lib.flatten(read) == config_lib.flatten(config)
 
@@ -30,10 +30,19 @@ def test_a_field_that_an_old_file_lacks_takes_the_default(config, tmp_path):
   assert read.dataset.flip is False
 
 
-@pytest.mark.parametrize('text', ['{', '[1]', '{"seed": "one"}', '{"sed": 1}'])
-def test_a_broken_file_is_refused(text, config, tmp_path):
-  (tmp_path / 'config.json').write_text(text)
-  with pytest.raises(UserError):
+@pytest.mark.parametrize(
+  'text', ['', '{', '[1]', '{"seed": "one"}', '{"sed": 1}', '{"seed": null}']
+)
+def test_a_broken_file_is_named(text, config, tmp_path):
+  path = tmp_path / 'config.json'
+  path.write_text(text)
+  with pytest.raises(UserError, match=str(path)):
+    config_lib.read(path, config)
+
+
+def test_a_folder_in_place_of_the_file_is_refused(config, tmp_path):
+  (tmp_path / 'config.json').mkdir()
+  with pytest.raises(UserError, match='cannot be read'):
     config_lib.read(tmp_path / 'config.json', config)
 
 

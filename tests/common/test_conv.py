@@ -77,6 +77,24 @@ def test_layer_is_the_librarys_in_float32(ours, library, features):
   check(ours, library, 4, features, jnp.float32, 1e-5, order=1)
 
 
+@pytest.mark.parametrize('size', [2, 3, 4, 5])
+def test_every_form_of_an_operation_gives_the_same(size):
+  """What a GPU or a TPU runs is otherwise never run on a CPU."""
+  with jax.enable_x64(True):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 8, 6, 3), jnp.float64)
+    w = jax.random.normal(keys[1], (size, size, 3, 4), jnp.float64)
+    y = jax.random.normal(keys[2], (2, 4, 3, 4), jnp.float64)
+    expected = conv._library_transposed(y, w)
+    for form in (conv._phased_transposed, conv._matmul_transposed):
+      np.testing.assert_allclose(form(y, w), expected, atol=1e-12)
+    np.testing.assert_allclose(
+      conv._matmul_kernel_gradient(x, y, size),
+      conv._library_kernel_gradient(x, y, size),
+      atol=1e-12,
+    )
+
+
 @pytest.mark.parametrize('features', [3, 5])
 def test_the_three_forms_are_adjoint(features):
   with jax.enable_x64(True):

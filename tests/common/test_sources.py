@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -130,6 +131,18 @@ class TestFolder:
         pathlib.Path(images.name(i)).parent.name
       )
 
+  def test_a_label_means_the_same_in_every_split(self, tmp_path):
+    for name, number in (('a', 1), ('b', 30), ('c', 30)):
+      (tmp_path / name).mkdir()
+      for i in range(number):
+        (tmp_path / name / f'{i}.png').write_bytes(encode(noise(8, 8)))
+    for split in ('train', 'test'):
+      images = FolderImages(str(tmp_path), split)
+      assert images.num_classes == 3
+      for i in range(len(images)):
+        ((_, label),) = images.read([i])
+        assert 'abc'[label] == pathlib.Path(images.name(i)).parent.name
+
   def test_sub_folders_train_and_test_are_the_splits(self, tmp_path):
     for split, number in (('train', 3), ('test', 2)):
       (tmp_path / split).mkdir()
@@ -250,9 +263,38 @@ class TestTfds:
     monkeypatch.setenv('TFDS_DATA_DIR', data_dir)
     assert len(data.load_source('shapes', 'train', 8)) == 10
 
-  def test_an_unknown_split_names_the_known(self, data_dir):
-    with pytest.raises(UserError, match='has the splits train'):
-      data.load_source('shapes', 'test', 8, data_dir=data_dir)
+  @pytest.mark.parametrize('split', ['test', 'train[8:2]', 'train[:0%]'])
+  def test_an_unknown_or_empty_split_is_refused(self, data_dir, split):
+    with pytest.raises(UserError, match='split') as error:
+      data.load_source('shapes', split, 8, data_dir=data_dir)
+    assert '\n' not in str(error.value)
+
+  def test_a_damaged_file_is_named(self, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (file,) = tmp_path.rglob('*.array_record*')
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match='cannot be read') as error:
+      data.load_source('shapes', 'train', 8, data_dir=str(tmp_path))
+    assert str(file.parent) in str(error.value)
+    file.unlink()
+    with pytest.raises(UserError, match='cannot be read'):
+      data.load_source('shapes', 'train', 8, data_dir=str(tmp_path))
+
+  def test_the_command_for_an_unprepared_set_names_the_right_folder(
+    self, tmp_path
+  ):
+    folder = str(tmp_path / 'data')
+    with pytest.raises(UserError) as error:
+      data.load_source('lsun/bedroom', 'train', 8, data_dir=folder)
+    expected = f'prepare --dataset=lsun/bedroom --data_dir={folder},'
+    assert expected in str(error.value)
+
+  def test_another_format_is_refused_with_the_cure(self, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (info,) = tmp_path.rglob('dataset_info.json')
+    info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+    with pytest.raises(UserError, match='in another folder: python -m'):
+      data.load_source('shapes', 'train', 8, data_dir=str(tmp_path))
 
   def test_a_data_set_without_images_is_refused(self, tmp_path):
     with pytest.raises(UserError, match='no images'):

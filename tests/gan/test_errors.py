@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -20,23 +21,35 @@ def in_the_repository(monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])
 
 
+def contents(folder):
+  return {
+    path: path.read_bytes() if path.is_file() else None
+    for path in folder.rglob('*')
+  }
+
+
 @pytest.fixture
 def fails(capfd, tmp_path):
-  """Asserts that a command fails as commands should."""
+  """Asserts that training fails as commands should, and writes nothing."""
 
-  def check(arguments, *words, main=main_lib.main, workdir=tmp_path / 'run'):
-    existed = workdir.exists()
-    if workdir:
-      arguments = [*arguments, f'--workdir={workdir}']
-    assert main(['command', *arguments]) == 2
+  def check(arguments, *words, workdir=tmp_path / 'run'):
+    before = contents(workdir.parent)
+    arguments = [*arguments, f'--workdir={workdir}']
+    assert main_lib.main(['command', *arguments]) == 2
     captured = capfd.readouterr()
     assert captured.err.startswith('error: ')
     assert captured.err.count('\n') == 1
     for word in words:
       assert word in captured.err
-    assert workdir.exists() == existed
+    assert contents(workdir.parent) == before
 
   return check
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+  """A finished run that a test may change."""
+  return shutil.copytree(trained, tmp_path / 'finished')
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,7 @@ def fails(capfd, tmp_path):
     ([SMOKE, '--config.generator.max_grad_norm=0.0'], ['max_grad_norm']),
     ([SMOKE, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
     ([SMOKE, '--config.dataset.split=dev'], ['dataset.split', 'train']),
-    ([SMOKE, '--config.dataset.name=nosuch'], ['dataset.name', 'nosuch']),
+    ([SMOKE, '--config.dataset.name=nosuch'], ['nosuch', 'TFDS']),
     ([SMOKE, '--config.dataset.name=folder'], ['dataset.path']),
     (
       [
@@ -88,6 +101,10 @@ def fails(capfd, tmp_path):
       ['configs', 'no images'],
     ),
     ([SMOKE, '--init_from=nosuch'], ['nosuch']),
+    ([SMOKE, '--config.generator.learning_rate=inf'], ['learning_rate']),
+    ([SMOKE, '--config.dataset.name=mnist:9.9.9'], ['mnist:9.9.9']),
+    ([SMOKE, '--config.dataset.flip', '--nosuch=1'], ['nosuch']),
+    (['--config', '--nosuch=1'], ['--config: missing']),
   ],
 )
 def test_training_refuses(fails, arguments, words):
@@ -140,21 +157,17 @@ def test_a_workdir_of_another_config_names_every_difference(
   )
 
 
-def test_what_may_change_is_not_refused(trained):
-  assert (
-    main_lib.main(
-      [
-        'main',
-        SMOKE,
-        f'--workdir={trained}',
-        '--config.log_every_steps=3',
-        '--config.keep_checkpoints=2',
-        '--config.parallelism=pmap',
-        '--config.dataset.data_dir=elsewhere',
-      ]
-    )
-    == 0
-  )
+def test_what_may_change_is_not_refused(finished, capsys):
+  arguments = [
+    '--config.num_steps=10',
+    '--config.log_every_steps=3',
+    '--config.keep_checkpoints=2',
+    '--config.parallelism=pmap',
+    '--config.dataset.data_dir=elsewhere',
+  ]
+  status = main_lib.main(['main', SMOKE, f'--workdir={finished}', *arguments])
+  assert status == 0
+  assert 'Going on from step 8' in capsys.readouterr().out
 
 
 def test_num_steps_may_not_change_under_a_schedule(fails, tmp_path):
@@ -169,18 +182,47 @@ def test_num_steps_may_not_change_under_a_schedule(fails, tmp_path):
   fails(arguments, 'num_steps (was 2, now 4)', workdir=workdir)
 
 
-def test_an_old_config_takes_its_earlier_behaviour(trained, tmp_path):
-  config = json.loads((trained / 'config.json').read_text())
-  workdir = tmp_path / 'old'
-  workdir.symlink_to(trained)  # the checkpoints
-  old = tmp_path / 'copy'
-  old.mkdir()
-  for entry in trained.iterdir():
-    (old / entry.name).symlink_to(entry)
-  (old / 'config.json').unlink()
+def test_an_old_config_takes_its_earlier_behaviour(finished):
+  path = finished / 'config.json'
+  config = json.loads(path.read_text())
   del config['dataset']['flip'], config['discriminator_steps']
-  (old / 'config.json').write_text(json.dumps(config))
-  assert main_lib.main(['main', SMOKE, f'--workdir={old}']) == 0
+  path.write_text(json.dumps(config))
+  assert main_lib.main(['main', SMOKE, f'--workdir={finished}']) == 0
+  assert json.loads(path.read_text())['discriminator_steps'] == 1
+
+
+def test_checkpoints_without_a_config_are_refused(fails, finished):
+  (finished / 'config.json').unlink()
+  fails([SMOKE], 'no config.json', workdir=finished)
+
+
+def test_files_in_the_place_of_folders_are_refused(fails, tmp_path):
+  workdir = tmp_path / 'run'
+  workdir.mkdir()
+  (workdir / 'samples').write_text('')
+  fails([SMOKE], 'samples is a file')
+
+
+def test_going_on_with_other_data_is_refused(fails, tmp_path, photographs):
+  folder = shutil.copytree(photographs, tmp_path / 'images')
+  arguments = [
+    SMOKE,
+    '--config.num_steps=2',
+    '--config.dataset.name=folder',
+    f'--config.dataset.path={folder}',
+  ]
+  workdir = tmp_path / 'run'
+  assert main_lib.main(['main', *arguments, f'--workdir={workdir}']) == 0
+  (folder / 'china' / '00.jpg').unlink()
+  arguments[1] = '--config.num_steps=4'
+  fails(arguments, 'num_examples (was 43, now 42)')
+
+
+def test_a_run_that_goes_on_needs_no_weights_of_another(finished):
+  status = main_lib.main(
+    ['main', SMOKE, f'--workdir={finished}', '--init_from=long_gone']
+  )
+  assert status == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
@@ -210,6 +252,8 @@ def test_weights_of_other_shapes_are_refused(fails, trained):
     (['--workdir=nosuch', '--output=x.png'], ['nosuch']),
     (['--workdir=configs', '--output=x.png'], ['config.json']),
     (['--workdir=TRAINED'], ['--output']),
+    (['--workdir=TRAINED', '--output='], ['--output']),
+    (['--workdir=TRAINED', '--output=gs://x/y.npz'], ['gs://x/y.npz']),
     (['--workdir=TRAINED', '--output=x.png', '--num_samples=0'], ['num_samp']),
     (['--workdir=TRAINED', '--output=x.png', '--seed=-1'], ['seed']),
     (

@@ -288,9 +288,3 @@ def test_the_state_is_donated(gan):
   step = parallel.compile(functools.partial(steps.train_step, gan))
   step(state, parallel.put_batch(batches(1)[0]), root)
   assert all(x.is_deleted() for x in jax.tree.leaves(state))
-
-
-def test_images_of_another_size_are_refused():
-  config = gan_config.default().unlock()
-  with pytest.raises(ValueError, match=r'dataset\.image_size.*neither'):
-    create_gan(config, (30, 30, 1))

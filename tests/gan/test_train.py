@@ -88,10 +88,42 @@ def test_a_checkpoint_holds_the_state_and_the_generator(trained):
 
 
 def test_a_finished_run_takes_no_step(trained, smoke_config, capsys):
-  before = sorted(p.stat().st_mtime_ns for p in trained.rglob('*/*'))
+  def times():
+    return {path: path.stat().st_mtime_ns for path in trained.rglob('*')}
+
+  before = times()
   assert train(smoke_config, trained) is None
   assert 'already finished' in capsys.readouterr().out
-  assert sorted(p.stat().st_mtime_ns for p in trained.rglob('*/*')) == before
+  assert times() == before
+
+
+def test_a_grid_that_was_lost_does_not_cost_the_last_checkpoint(
+  tmp_path, smoke_config, trained
+):
+  workdir = tmp_path / 'run'
+  smoke_config.num_steps = 6
+  train(smoke_config, workdir)
+  (workdir / 'samples' / 'step_00000000.png').unlink()
+  (workdir / 'samples' / 'step_00000004.png').write_bytes(b'')
+  (workdir / 'samples' / 'step_mine.png').write_bytes(b'')
+  with (workdir / 'metrics.jsonl').open('a') as file:
+    file.write('[]\n')
+  smoke_config.num_steps = 8
+  train(smoke_config, workdir)
+  assert final_state(workdir).step == 8
+  with PIL.Image.open(workdir / 'samples.gif') as gif:
+    assert gif.n_frames == 2
+
+
+def test_divergence_is_said_and_recorded_as_json(
+  tmp_path, smoke_config, capsys
+):
+  smoke_config.generator.learning_rate = 1e30
+  smoke_config.discriminator.learning_rate = 1e30
+  train(smoke_config, tmp_path)
+  assert 'd_loss' in metrics(tmp_path)[-1]
+  assert 'training has diverged' in capsys.readouterr().out
+  assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
 
 
 @pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
@@ -222,3 +254,29 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     (step,) = checkpoints.steps()
   assert metrics(tmp_path)[-1]['step'] == step
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path):
+  arguments = [
+    '--config.num_steps=2000',
+    '--config.log_every_steps=20',
+    '--config.sample_every_steps=1000',
+    '--config.checkpoint_every_steps=500',
+    '--config.dataset.flip=True',
+  ]
+  straight = run_main(tmp_path / 'straight', *arguments)
+  straight.communicate(timeout=120)
+  assert straight.returncode == 0
+  for _ in range(2):
+    process = run_main(tmp_path / 'stopped', *arguments)
+    while not process.stdout.readline().startswith('step '):
+      assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+  last = run_main(tmp_path / 'stopped', *arguments)
+  output, _ = last.communicate(timeout=120)
+  assert last.returncode == 0
+  assert 'Going on from step' in output
+  assert_same_end(tmp_path / 'stopped', tmp_path / 'straight')
