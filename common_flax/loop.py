@@ -27,6 +27,7 @@ from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import prefetched
 from common_flax.sharding import Parallel
 from common_flax.sharding import Step
+from common_flax.workdir import CHECKPOINTS
 from common_flax.writers import RunWriter
 
 State = Any  # a pytree with the field `step`
@@ -165,7 +166,7 @@ def train(
     training; in both cases the last step is checkpointed.
   """
   workdir = epath.Path(workdir)
-  directory = workdir / 'checkpoints'
+  directory = workdir / CHECKPOINTS
   with Checkpoints(directory, schedule.keep_checkpoints) as checkpoints:
     start, state = _restore_or_start(task, checkpoints, parallel)
     if start >= schedule.num_steps:

@@ -2,15 +2,19 @@
 
   python -m gan_flax.main --config=configs/dcgan.py[:VARIANT]
 
-variant   data                        hardware and time     result
-(none)    8x8 digits at 32x32         @DIGITS@
-mnist     TFDS mnist at 32x32         @MNIST@
-cifar10   TFDS cifar10                not measured          not measured
-celeba    TFDS celeb_a at 64x64, the  not measured          not measured
-          paper's widths and kernels
-folder    your images at 64x64        @FOLDER@
-smoke     8x8 digits at 16x16         2 CPU cores, seconds  none: it shows that
-                                                            everything works
+Measured on 2 cores of a shared x86 CPU (AVX-512), 22 November 2026, with
+`benchmarks.class_shares` on 1,000 samples:
+
+  (none)   The embedded digits at 32x32. 3 min at about 850 images/s. Readable
+           from step 600 on; rarest class 7.0 %, most frequent 12.5 %.
+  mnist    TFDS mnist at 32x32. 10 min at about 370 images/s. Readable; rarest
+           class 6.9 %, most frequent 13.5 %.
+  cifar10  TFDS cifar10, for a GPU. Not measured.
+  celeba   TFDS celeb_a at 64x64 with the paper's widths, kernels and latents,
+           for a GPU. Not measured.
+  folder   Your images at 64x64, for a GPU. 500 photographs were seen to train
+           for 300 steps; the result is not measured.
+  smoke    The digits at 16x16, in seconds: it shows that everything works.
 
 The TFDS variants need the data set prepared once, for example with
 `python -m common_flax.prepare --dataset=mnist`; the folder variant needs
@@ -62,7 +66,7 @@ def _smoke(config: ConfigDict) -> None:
 
 
 def _mnist(config: ConfigDict) -> None:
-  config.num_steps = 4000
+  config.num_steps = 3000
   config.dataset.name = 'mnist'
 
 

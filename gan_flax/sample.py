@@ -25,12 +25,11 @@ import jax
 import jax.numpy as jnp
 
 from common_flax import commands
-from common_flax import config as config_lib
 from common_flax import prng
 from common_flax import sample_files
 from common_flax import terminal
+from common_flax import workdir as workdir_lib
 from common_flax.checkpoints import abstract_like
-from common_flax.checkpoints import Checkpoints
 from common_flax.config import UserError
 from gan_flax import config as gan_config
 from gan_flax import generation
@@ -112,11 +111,10 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Sampler:
   Raises:
     UserError: if the folder holds no run or no checkpoint.
   """
-  workdir = epath.Path(workdir)
-  config = config_lib.read(workdir / 'config.json', gan_config.default())
+  config = workdir_lib.read_config(workdir, gan_config.default())
   root = prng.root_key(config.seed)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+  with workdir_lib.open_checkpoints(workdir) as checkpoints:
 
     def read(step: int) -> tuple[GAN, dict[str, Params]]:
       gan = create_gan(config, tuple(checkpoints.info(step)['image_shape']))

@@ -1,8 +1,6 @@
 """Trains a GAN in a workdir."""
 
 import functools
-import json
-import os
 from typing import Any
 
 from etils import epath
@@ -12,17 +10,17 @@ import numpy as np
 
 from common_flax import config as config_lib
 from common_flax import data
-from common_flax import images as images_lib
 from common_flax import loop
 from common_flax import prng
 from common_flax import sharding
 from common_flax import terminal
+from common_flax import workdir as workdir_lib
 from common_flax.checkpoints import abstract_like
-from common_flax.checkpoints import Checkpoints
 from common_flax.checkpoints import STATE
 from common_flax.config import require
 from common_flax.config import UserError
 from common_flax.data.batches import image_batches
+from common_flax.data.source import Source
 from gan_flax import config as gan_config
 from gan_flax import generation
 from gan_flax import steps
@@ -60,10 +58,9 @@ def _read_weights(workdir: epath.PathLike) -> dict[str, Any]:
   Raises:
     UserError: if the workdir holds no run or no checkpoint.
   """
-  workdir = epath.Path(workdir)
-  config = config_lib.read(workdir / 'config.json', gan_config.default())
+  config = workdir_lib.read_config(workdir, gan_config.default())
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+  with workdir_lib.open_checkpoints(workdir) as checkpoints:
 
     def read(step: int) -> GANState:
       gan = create_gan(config, tuple(checkpoints.info(step)['image_shape']))
@@ -111,52 +108,49 @@ def _check_weights(
     )
 
 
-def _check_workdir(config: ConfigDict, workdir: epath.Path) -> bool:
-  """Refuses a workdir that cannot hold this run.
-
-  Returns:
-    Whether there is something to go on from.
-
-  Raises:
-    UserError: if it holds a run of another config, or cannot be written to.
-  """
-  nearest = workdir
-  while not nearest.exists() and nearest != nearest.parent:
-    nearest = nearest.parent
-  folders = (workdir / 'checkpoints', workdir / 'samples')
-  is_local = '://' not in str(workdir)
-  for folder in (nearest, *folders):
-    if folder.exists() and not folder.is_dir():
-      raise UserError(f'--workdir={workdir}: {folder} is a file')
-    if folder.exists() and is_local and not os.access(folder, os.W_OK):
-      raise UserError(f'--workdir={workdir}: {folder} cannot be written to')
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
-    has_checkpoints = bool(checkpoints.steps())
-  path = workdir / 'config.json'
-  if path.exists():
-    old = config_lib.read(path, gan_config.default())
-    fixed_steps = gan_config.has_fixed_steps(config)
-    config_lib.check_same_run(old, config, workdir, fixed_steps)
-  elif has_checkpoints:
-    raise UserError(
-      f'--workdir={workdir}: has checkpoints but no config.json that says of '
-      'which run; take another'
-    )
-  return has_checkpoints
+def _load_source(dataset: ConfigDict) -> Source:
+  return data.load_source(
+    dataset.name,
+    dataset.split,
+    dataset.image_size,
+    data_dir=dataset.data_dir,
+    path=dataset.path,
+    skip_corrupt=dataset.skip_corrupt,
+    progress=terminal.track,
+  )
 
 
-def _open_workdir(config: ConfigDict, workdir: epath.Path) -> None:
-  """Makes the workdir and writes down the config."""
-  path = workdir / 'config.json'
-  text = config_lib.to_json(config)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text() != text:
-      images_lib.write_bytes(path, text.encode())
-  except OSError as error:
-    raise UserError(
-      f'--workdir={workdir}: cannot be written to: {error.strerror or error}'
-    ) from error
+def _create_task(
+  config: ConfigDict,
+  gan: GAN,
+  source: Source,
+  info: dict[str, Any],
+  weights: dict[str, Any] | None,
+) -> loop.Task:
+  """What the loop has to know of training this GAN."""
+  root = prng.root_key(config.seed)
+  return loop.Task(
+    init=functools.partial(init_state, gan, root),
+    adopt=lambda state: _with_weights(state, weights) if weights else state,
+    step=functools.partial(steps.train_step, gan),
+    batches=lambda start_step: image_batches(
+      source,
+      seed=config.seed,
+      batch_size=config.batch_size,
+      batches_per_step=config.discriminator_steps,
+      start_step=start_step,
+      num_steps=config.num_steps,
+    ),
+    images_per_step=config.batch_size * config.discriminator_steps,
+    draw=functools.partial(_previews, gan, root),
+    networks=lambda state: {
+      'generator': state.generator.params,
+      'discriminator': state.discriminator.params,
+    },
+    export=lambda state: {GENERATOR: exported_generator(state)},
+    info=info,
+    curves=_CURVES,
+  )
 
 
 def train(
@@ -179,9 +173,13 @@ def train(
     UserError: if something that the user gave is wrong; nothing is written
       then.
   """
-  workdir = epath.Path(workdir)
   gan_config.check(config)
-  started = _check_workdir(config, workdir)
+  started = workdir_lib.check(
+    workdir,
+    config,
+    gan_config.default(),
+    fixed_steps=gan_config.has_fixed_steps(config),
+  )
   num_devices = jax.device_count()
   require(
     config.batch_size % num_devices == 0,
@@ -189,50 +187,16 @@ def train(
     'batch_size',
     f'must be divisible by the {num_devices} devices',
   )
-  adopts = init_from is not None and not started
-  weights = _read_weights(init_from) if adopts else None
-  dataset = config.dataset
-  source = data.load_source(
-    dataset.name,
-    dataset.split,
-    dataset.image_size,
-    data_dir=dataset.data_dir,
-    path=dataset.path,
-    skip_corrupt=dataset.skip_corrupt,
-    progress=terminal.track,
-  )
+  weights = _read_weights(init_from) if init_from and not started else None
+  source = _load_source(config.dataset)
   info = {'image_shape': source.image_shape, 'num_examples': len(source)}
   if started:
-    with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    with workdir_lib.open_checkpoints(workdir) as checkpoints:
       checkpoints.check_info(info)
   gan = create_gan(config, source.image_shape)
-  root = prng.root_key(config.seed)
-  parallel = sharding.create(config.parallelism, sharding.create_mesh())
-  batches = functools.partial(
-    image_batches,
-    source,
-    seed=config.seed,
-    batch_size=config.batch_size,
-    batches_per_step=config.discriminator_steps,
-    num_steps=config.num_steps,
-  )
-  if adopts:
+  if weights:
     _check_weights(gan, weights, init_from)
-  task = loop.Task(
-    init=functools.partial(init_state, gan, root),
-    adopt=lambda state: _with_weights(state, weights) if adopts else state,
-    step=functools.partial(steps.train_step, gan),
-    batches=lambda step: batches(start_step=step),
-    images_per_step=config.batch_size * config.discriminator_steps,
-    draw=functools.partial(_previews, gan, root),
-    networks=lambda state: {
-      'generator': state.generator.params,
-      'discriminator': state.discriminator.params,
-    },
-    export=lambda state: {GENERATOR: exported_generator(state)},
-    info=info,
-    curves=_CURVES,
-  )
+  task = _create_task(config, gan, source, info, weights)
   schedule = loop.Schedule(
     num_steps=config.num_steps,
     log_every=config.log_every_steps,
@@ -240,9 +204,17 @@ def train(
     checkpoint_every=config.checkpoint_every_steps,
     keep_checkpoints=config.keep_checkpoints,
   )
-  _open_workdir(config, workdir)
+  parallel = sharding.create(config.parallelism, sharding.create_mesh())
+  workdir_lib.create(workdir, config)
+  name = config.dataset.name
   devices = f'{num_devices} x {jax.devices()[0].device_kind}'
-  print(f'{len(source):,} images {source.image_shape} of {dataset.name}')
+  print(f'{len(source):,} images {source.image_shape} of {name}')
   print(f'Training on {devices} in {workdir}')
-  description = f'```\n{json.dumps(config.to_dict(), indent=2)}\n```'
-  return loop.train(task, schedule, parallel, workdir, root, description)
+  return loop.train(
+    task,
+    schedule,
+    parallel,
+    workdir,
+    prng.root_key(config.seed),
+    f'```\n{config_lib.to_json(config)}```',
+  )

@@ -1,0 +1,122 @@
+"""Times the forms of the stride-2 operations that DCGAN is made of.
+
+  python -m benchmarks.layers [--image_size=32] [--channels=1]
+      [--base_features=64] [--batch_size=64]
+
+For each layer: the strided convolution S, the forms of its adjoints in the
+image, T, and in the kernel, K, and the kernel gradient that JAX derives of
+`lax.conv_transpose`, which the layers avoid. Medians, in milliseconds; the
+forms take turns, so that a busy machine troubles them alike.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
+import sys
+import time
+
+from absl import flags
+import jax
+import numpy as np
+import rich.box
+import rich.table
+
+from common_flax import commands
+from common_flax import terminal
+from common_flax.nn import conv
+from gan_flax.models import dcgan
+
+_KERNEL_SIZE = 4
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  for name, default in (
+    ('image_size', 32),
+    ('channels', 1),
+    ('base_features', 64),
+    ('batch_size', 64),
+    ('repeats', 15),
+  ):
+    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+
+
+def _derived_kernel_gradient(
+  y: jax.Array, x: jax.Array, w: jax.Array
+) -> jax.Array:
+  """What JAX makes of the kernel of `lax.conv_transpose`."""
+  _, pullback = jax.vjp(lambda w: conv._library_transposed(y, w), w)
+  return pullback(x)[0]
+
+
+def time_forms(
+  forms: dict[str, Callable[[], jax.Array]], repeats: int
+) -> dict[str, float]:
+  """Median milliseconds of each form, taken in turns after a first run."""
+  seconds = {name: [] for name in forms}
+  for form in forms.values():
+    jax.block_until_ready(form())
+  for _ in range(repeats):
+    for name, form in forms.items():
+      start = time.perf_counter()
+      jax.block_until_ready(form())
+      seconds[name].append(time.perf_counter() - start)
+  return {name: 1000 * float(np.median(s)) for name, s in seconds.items()}
+
+
+def _forms(
+  batch: int, size: int, inputs: int, outputs: int
+) -> dict[str, Callable[[], jax.Array]]:
+  """The forms of one layer, compiled, on random arrays."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (batch, size, size, inputs))
+  w = jax.random.normal(keys[1], (_KERNEL_SIZE, _KERNEL_SIZE, inputs, outputs))
+  y = jax.random.normal(keys[2], (batch, size // 2, size // 2, outputs))
+  gradients = {
+    'K library': conv._library_kernel_gradient,
+    'K matmul': conv._matmul_kernel_gradient,
+  }
+  return {
+    'S library': functools.partial(jax.jit(conv._library_strided), x, w),
+    'T library': functools.partial(jax.jit(conv._library_transposed), y, w),
+    'T phases': functools.partial(jax.jit(conv._phased_transposed), y, w),
+    'T matmul': functools.partial(jax.jit(conv._matmul_transposed), y, w),
+    **{
+      name: functools.partial(
+        jax.jit(form, static_argnums=2), x, y, _KERNEL_SIZE
+      )
+      for name, form in gradients.items()
+    },
+    'K derived': functools.partial(jax.jit(_derived_kernel_gradient), y, x, w),
+  }
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  commands.parse(values, arguments)
+  _, count = dcgan.doublings(values.image_size)
+  table = rich.table.Table('layer', box=rich.box.MARKDOWN)
+  size, inputs, outputs = (
+    values.image_size,
+    values.channels,
+    values.base_features,
+  )
+  for i in range(count):
+    forms = _forms(values.batch_size, size, inputs, outputs)
+    if i == 0:
+      for name in forms:
+        table.add_column(name, justify='right')
+    times = time_forms(forms, values.repeats)
+    table.add_row(
+      f'{size}x{size}x{inputs} to {size // 2}x{size // 2}x{outputs}',
+      *(f'{milliseconds:.1f}' for milliseconds in times.values()),
+    )
+    size, inputs, outputs = size // 2, outputs, 2 * outputs
+  terminal.console().print(table)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns its exit status."""
+  return commands.run(_main, argv, _define_flags, __doc__)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

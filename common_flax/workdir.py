@@ -1,0 +1,94 @@
+"""The folder of a run: whether it may hold this one, and its config.json."""
+
+import os
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from common_flax import config as config_lib
+from common_flax import images as images_lib
+from common_flax.checkpoints import Checkpoints
+from common_flax.config import UserError
+
+CHECKPOINTS = 'checkpoints'
+CONFIG = 'config.json'
+
+
+def read_config(workdir: epath.PathLike, default: ConfigDict) -> ConfigDict:
+  """The config of the run that a workdir holds.
+
+  Args:
+    workdir: the folder.
+    default: the fields of the family.
+
+  Raises:
+    UserError: if it holds none, or one that cannot be read.
+  """
+  return config_lib.read(epath.Path(workdir) / CONFIG, default)
+
+
+def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
+  """The checkpoints of a workdir, to read."""
+  return Checkpoints(epath.Path(workdir) / CHECKPOINTS)
+
+
+def check(
+  workdir: epath.PathLike,
+  config: ConfigDict,
+  default: ConfigDict,
+  fixed_steps: bool,
+) -> bool:
+  """Refuses a workdir that cannot hold this run; writes nothing.
+
+  Args:
+    workdir: the folder, which need not exist.
+    config: of this run.
+    default: the fields of the family.
+    fixed_steps: whether a schedule depends on `num_steps`.
+
+  Returns:
+    Whether there is a checkpoint to go on from.
+
+  Raises:
+    UserError: if it holds a run of another config, or cannot be written to.
+  """
+  workdir = epath.Path(workdir)
+  nearest = workdir
+  while not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
+  is_local = '://' not in str(workdir)
+  for folder in (nearest, workdir / CHECKPOINTS, workdir / 'samples'):
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f'--workdir={workdir}: {folder} is a file')
+    if folder.exists() and is_local and not os.access(folder, os.W_OK):
+      raise UserError(f'--workdir={workdir}: {folder} cannot be written to')
+  with open_checkpoints(workdir) as checkpoints:
+    has_checkpoints = bool(checkpoints.steps())
+  if (workdir / CONFIG).exists():
+    old = read_config(workdir, default)
+    config_lib.check_same_run(old, config, workdir, fixed_steps)
+  elif has_checkpoints:
+    raise UserError(
+      f'--workdir={workdir}: has checkpoints but no {CONFIG} that says of '
+      'which run; take another'
+    )
+  return has_checkpoints
+
+
+def create(workdir: epath.PathLike, config: ConfigDict) -> None:
+  """Makes a workdir and writes down the config.
+
+  Raises:
+    UserError: if it cannot be written to.
+  """
+  workdir = epath.Path(workdir)
+  path = workdir / CONFIG
+  text = config_lib.to_json(config)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+      images_lib.write_bytes(path, text.encode())
+  except OSError as error:
+    raise UserError(
+      f'--workdir={workdir}: cannot be written to: {error.strerror or error}'
+    ) from error
