@@ -63,10 +63,10 @@ class FolderImages:
       for file in _image_files(folder)
     }
     labelled = all(name != file.name for file, name in classes.items())
-    names = sorted(set(classes.values()))
-    self.num_classes = len(names) if labelled else None
+    numbers = {name: i for i, name in enumerate(sorted({*classes.values()}))}
+    self.num_classes = len(numbers) if labelled else None
     self._labels = [
-      names.index(classes[file]) if labelled else -1 for file in self._files
+      numbers[classes[file]] if labelled else -1 for file in self._files
     ]
     self.channels = max(map(_num_channels, self._files))
 
