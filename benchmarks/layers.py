@@ -10,6 +10,7 @@ forms take turns, so that a busy machine troubles them alike.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import functools
 import sys
@@ -18,11 +19,8 @@ import time
 from absl import flags
 import jax
 import numpy as np
-import rich.box
-import rich.table
 
 from common_flax import commands
-from common_flax import terminal
 from common_flax.nn import conv
 from gan_flax.models import dcgan
 
@@ -93,7 +91,6 @@ def _forms(
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   _, count = dcgan.doublings(values.image_size)
-  table = rich.table.Table('layer', box=rich.box.MARKDOWN)
   size, inputs, outputs = (
     values.image_size,
     values.channels,
@@ -102,15 +99,19 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   for i in range(count):
     forms = _forms(values.batch_size, size, inputs, outputs)
     if i == 0:
-      for name in forms:
-        table.add_column(name, justify='right')
+      _print_row('layer', forms)
+      _print_row('---', ['---:'] * len(forms))
     times = time_forms(forms, values.repeats)
-    table.add_row(
+    _print_row(
       f'{size}x{size}x{inputs} to {size // 2}x{size // 2}x{outputs}',
-      *(f'{milliseconds:.1f}' for milliseconds in times.values()),
+      [f'{milliseconds:.1f}' for milliseconds in times.values()],
     )
     size, inputs, outputs = size // 2, outputs, 2 * outputs
-  terminal.console().print(table)
+
+
+def _print_row(first: str, rest: Iterable[str]) -> None:
+  """A line of a Markdown table."""
+  print(f'| {" | ".join([first, *rest])} |')
 
 
 def main(argv: Sequence[str]) -> int:

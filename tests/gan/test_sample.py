@@ -113,7 +113,7 @@ def test_sampling_needs_the_generator_alone(trained, tmp_path):
 def test_batch_statistics_belong_to_the_weights(sampler):
   """They are those of a large batch under these very parameters."""
   gan = sampler.gan
-  latents = draw_latents(gan, jax.random.key(9), 20_000)
+  latents = draw_latents(gan, jax.random.key(9), 4_000)
   wide = gan.generator.clone(norm_momentum=0.0)
   _, updates = jax.jit(
     lambda: wide.apply(
