@@ -7,7 +7,7 @@ Measured on 2 cores of a shared x86 CPU (AVX-512), 22 November 2026, with
 
   (none)   The embedded digits at 32x32. 3 min at about 850 images/s. Readable
            from step 600 on; rarest class 7.0 %, most frequent 12.5 %.
-  mnist    TFDS mnist at 32x32. 10 min at about 370 images/s. Readable; rarest
+  mnist    TFDS mnist at 32x32. 10 min at about 330 images/s. Readable; rarest
            class 6.9 %, most frequent 13.5 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.
   celeba   TFDS celeb_a at 64x64 with the paper's widths, kernels and latents,
