@@ -1,4 +1,4 @@
-"""Strided convolution and its adjoint, fast on every platform.
+"""Convolution and its adjoint with stride 2, fast on every platform.
 
 A stride-2 convolution S(x, w) is linear in the image x and in the kernel w, so
 the scalar <S(x, w), y> is linear in x, w and y. Its three partial derivatives
@@ -11,9 +11,11 @@ are the only operations a stride-2 network needs, forward or backward:
 and the gradient of any of them is made of the other two. Saying so by hand
 matters on a CPU, where XLA derives slow forms: the kernel gradient of
 `lax.conv_transpose` takes 21 to 58 times as long as K (benchmarks/README.md).
-There T is computed as four small convolutions, one for each parity of the
-output's row and column, and next to the pixels T and K are matrix products.
-GPUs and TPUs run the library's convolutions, chosen when a function is lowered.
+There kernels of side 4 and more are computed with fewer multiplications
+(`common_flax.nn.winograd`); T of smaller ones is four small convolutions, one
+for each parity of the output's row and column; next to the pixels T and K are
+matrix products. GPUs and TPUs run the library's convolutions, chosen when a
+function is lowered.
 
 Padding is 'SAME', as in `flax.linen.Conv` and `flax.linen.ConvTranspose`, whose
 parameters and results these modules share.
@@ -27,6 +29,9 @@ from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
+
+from common_flax.nn import winograd
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # With so few features, as grey or colour has, XLA's convolutions leave most
@@ -110,7 +115,12 @@ def _matmul_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   size, _, features, _ = w.shape
   blocks, low = _blocks(size), (size - 2) // 2
   even = ((0, size % 2), (0, size % 2), (0, 0), (0, 0))
-  taps = jnp.einsum('bhwo,ptio->bhwpti', y, jnp.pad(w, even))
+  taps = jnp.einsum(
+    'bhwo,ptio->bhwpti',
+    y,
+    jnp.pad(w, even),
+    preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
+  )
   result = 0.0
   for p in range(blocks):
     for q in range(blocks):
@@ -122,7 +132,8 @@ def _matmul_transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   padded = result.reshape(
     batch, 2 * (height + blocks - 1), 2 * (width + blocks - 1), features
   )
-  return padded[:, low : low + 2 * height, low : low + 2 * width]
+  padded = padded[:, low : low + 2 * height, low : low + 2 * width]
+  return padded.astype(y.dtype)
 
 
 def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
@@ -139,7 +150,10 @@ def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
       jnp.stack(
         [
           jnp.einsum(
-            'bhwrsi,bhwo->rsio', pairs[:, p : p + height, q : q + width], y
+            'bhwrsi,bhwo->rsio',
+            pairs[:, p : p + height, q : q + width],
+            y,
+            preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
           )
           for q in range(blocks)
         ]
@@ -150,7 +164,7 @@ def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   kernel = taps.transpose(0, 2, 1, 3, 4, 5).reshape(
     2 * blocks, 2 * blocks, x.shape[-1], features
   )
-  return kernel[:size, :size]
+  return kernel[:size, :size].astype(y.dtype)
 
 
 @jax.custom_vjp
@@ -164,7 +178,10 @@ def strided(x: jax.Array, w: jax.Array) -> jax.Array:
   Returns:
     [B, H/2, W/2, O].
   """
-  return _library_strided(x, w)
+  on_cpu = _library_strided
+  if x.shape[-1] > _FEW_FEATURES and winograd.supports(w.shape[0]):
+    on_cpu = winograd.strided
+  return lax.platform_dependent(x, w, cpu=on_cpu, default=_library_strided)
 
 
 @jax.custom_vjp
@@ -181,6 +198,8 @@ def transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   on_cpu = _phased_transposed
   if w.shape[2] <= _FEW_FEATURES:
     on_cpu = _matmul_transposed
+  elif winograd.supports(w.shape[0]):
+    on_cpu = winograd.transposed
   return lax.platform_dependent(y, w, cpu=on_cpu, default=_library_transposed)
 
 
@@ -200,6 +219,8 @@ def kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   on_cpu = library
   if x.shape[-1] <= _FEW_FEATURES:
     on_cpu = functools.partial(_matmul_kernel_gradient, size=size)
+  elif winograd.supports(size):
+    on_cpu = functools.partial(winograd.kernel_gradient, size=size)
   return lax.platform_dependent(x, y, cpu=on_cpu, default=library)
 
 
@@ -223,46 +244,91 @@ kernel_gradient.defvjp(
 )
 
 
-class StridedConv(nn.Module):
-  """Stride-2 convolution without bias, [B, H, W, I] -> [B, H/2, W/2, features].
+class Conv(nn.Module):
+  """Convolution without bias, height and width divided by stride.
 
   The parameter `kernel` and the result are those of
-  `nn.Conv(features, (k, k), strides=2, use_bias=False)`.
+  `nn.Conv(features, (k, k), strides=stride, use_bias=False)`.
   """
 
   features: int
   kernel_size: int
+  stride: int = 2
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    if x.shape[1] % 2 or x.shape[2] % 2:
-      raise ValueError(f'height and width must be even, got {x.shape}')
+    _check_stride(self.stride)
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
-    return strided(x.astype(self.dtype), kernel.astype(self.dtype))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    has_odd_side = x.shape[1] % 2 or x.shape[2] % 2
+    if self.stride == 1 or has_odd_side or self.kernel_size == 1:
+      strides = (self.stride, self.stride)
+      return lax.conv_general_dilated(
+        x, kernel, strides, 'SAME', dimension_numbers=_LAYOUT
+      )
+    return strided(x, kernel)
 
 
 class TransposedConv(nn.Module):
-  """Stride-2 transposed convolution without bias, doubling height and width.
+  """Transposed convolution without bias, height and width times stride.
 
   The parameter `kernel` and the result are those of
-  `nn.ConvTranspose(features, (k, k), strides=(2, 2), use_bias=False)`.
+  `nn.ConvTranspose(features, (k, k), strides=(stride, stride),
+  use_bias=False)`.
   """
 
   features: int
   kernel_size: int
+  stride: int = 2
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    _check_stride(self.stride)
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.stride == 1 or self.kernel_size == 1:
+      strides = (self.stride, self.stride)
+      return lax.conv_transpose(
+        x, kernel, strides, 'SAME', dimension_numbers=_LAYOUT
+      )
     # nn.ConvTranspose stores the kernel of the dilated convolution it computes,
     # which is the strided convolution's turned by 180 degrees.
-    adjoint = kernel[::-1, ::-1].swapaxes(2, 3)
-    return transposed(x.astype(self.dtype), adjoint.astype(self.dtype))
+    return transposed(x, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+def _check_stride(stride: int) -> None:
+  if stride not in (1, 2):
+    raise ValueError(f'stride={stride}: is 1 or 2')
+
+
+def kernel_from_torch(weight: np.ndarray) -> np.ndarray:
+  """The `kernel` of `Conv` for the weight of a `torch.nn.Conv2d`.
+
+  Args:
+    weight: [O, I, k, k].
+
+  Returns:
+    [k, k, I, O]. Padding agrees where PyTorch pads k // 2 - 1 pixels (k even,
+    stride 2) or k // 2 (k odd, stride 1).
+  """
+  return weight.transpose(2, 3, 1, 0)
+
+
+def transposed_kernel_from_torch(weight: np.ndarray) -> np.ndarray:
+  """The `kernel` of `TransposedConv` for a `torch.nn.ConvTranspose2d`'s weight.
+
+  Args:
+    weight: [I, O, k, k].
+
+  Returns:
+    [k, k, I, O], turned by 180 degrees; padding as for `kernel_from_torch`.
+  """
+  return weight.transpose(2, 3, 0, 1)[::-1, ::-1]

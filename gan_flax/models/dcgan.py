@@ -19,7 +19,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from common_flax.nn.conv import StridedConv
+from common_flax.nn.conv import Conv
 from common_flax.nn.conv import TransposedConv
 
 _weight_init = nn.initializers.normal(0.02)
@@ -139,7 +139,7 @@ class Discriminator(nn.Module):
     _, count = doublings(self.image_shape[0])
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(
-      StridedConv,
+      Conv,
       kernel_size=self.kernel_size,
       kernel_init=_weight_init,
       **types,

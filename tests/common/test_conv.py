@@ -1,4 +1,4 @@
-"""The stride-2 pair against the library's layers, forward and backward."""
+"""The layers against the library's layers, forward and backward."""
 
 from flax import linen as nn
 import jax
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common_flax.nn import conv
+from common_flax.nn import winograd
 
 
 def library_strided(features, size, **types):
@@ -20,7 +21,7 @@ def library_transposed(features, size, **types):
 
 
 PAIRS = [
-  (conv.StridedConv, library_strided),
+  (conv.Conv, library_strided),
   (conv.TransposedConv, library_transposed),
 ]
 
@@ -109,6 +110,114 @@ def test_the_three_forms_are_adjoint(features):
     )
 
 
-def test_odd_images_are_refused():
-  with pytest.raises(ValueError, match='even'):
-    conv.StridedConv(2, 4).init(jax.random.key(0), jnp.zeros((1, 7, 8, 1)))
+@pytest.mark.parametrize(('ours', 'library'), PAIRS)
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [1, 3, 4])
+def test_layer_with_any_stride_and_side_is_the_librarys(
+  ours, library, stride, size
+):
+  x = jax.random.normal(jax.random.key(0), (2, 7, 5, 5))
+  layers = [
+    ours(3, size, stride),
+    type(library(1, 1))(3, (size, size), (stride, stride), use_bias=False),
+  ]
+  variables = layers[1].init(jax.random.key(1), x)
+  actual, expected = (layer.apply(variables, x) for layer in layers)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_other_strides_are_refused():
+  with pytest.raises(ValueError, match='stride=3'):
+    conv.Conv(2, 4, 3).init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+
+
+@pytest.mark.parametrize(('ours', 'library'), PAIRS)
+@pytest.mark.parametrize('size', [4, 5])
+@pytest.mark.parametrize('features', FEATURES)
+def test_bfloat16_is_float32_rounded(ours, library, size, features):
+  """Values and gradients, to 2 % of the largest: eight bits' worth."""
+  inputs, outputs = features
+  x = jax.random.normal(jax.random.key(0), (2, 8, 8, inputs))
+  variables = library(outputs, size).init(jax.random.key(1), x)
+
+  def gradients(dtype):
+    def loss(variables, x):
+      y = ours(outputs, size, dtype=dtype).apply(variables, x)
+      assert y.dtype == dtype
+      return jnp.sum(y.astype(jnp.float32) ** 2)
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, x)
+
+  pairs = zip(
+    *map(jax.tree.leaves, map(gradients, (jnp.bfloat16, jnp.float32))),
+    strict=True,
+  )
+  for actual, expected in pairs:
+    assert actual.dtype == expected.dtype
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, atol=0.02 * largest, rtol=0)
+
+
+@pytest.mark.parametrize('size', [4, 5, 6])
+@pytest.mark.parametrize('side', [2, 14, 16])
+def test_fewer_multiplications_give_the_same(size, side):
+  """Also where tiles reach beyond the image."""
+  with jax.enable_x64(True):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, side, side + 2, 3), jnp.float64)
+    w = jax.random.normal(keys[1], (size, size, 3, 4), jnp.float64)
+    y = jax.random.normal(keys[2], (2, side // 2, side // 2 + 1, 4))
+    y = y.astype(jnp.float64)
+    for actual, expected in (
+      (winograd.strided(x, w), conv._library_strided(x, w)),
+      (winograd.transposed(y, w), conv._library_transposed(y, w)),
+      (
+        winograd.kernel_gradient(x, y, size),
+        conv._library_kernel_gradient(x, y, size),
+      ),
+    ):
+      np.testing.assert_allclose(actual, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize('size', [4, 5])
+def test_fewer_multiplications_lose_no_more_to_rounding(size):
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (8, 8, 8, 64))
+  w = jax.random.normal(keys[1], (size, size, 64, 8))
+  with jax.enable_x64(True):
+    exact = np.asarray(
+      conv._library_strided(x.astype(jnp.float64), w.astype(jnp.float64))
+    )
+  errors = [
+    np.sqrt(np.mean((np.float64(form(x, w)) - exact) ** 2))
+    for form in (winograd.strided, conv._library_strided)
+  ]
+  assert errors[0] < 2 * errors[1]
+
+
+def test_weights_of_pytorch_layers_give_what_they_define():
+  """Conv2d and ConvTranspose2d with k = 4, stride 2, padding 1, as loops."""
+  random = np.random.default_rng(0)
+  images = random.normal(size=(1, 6, 6, 2))
+  weight = random.normal(size=(3, 2, 4, 4))  # [O, I, k, k]
+  padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  strided = np.zeros((1, 3, 3, 3))
+  for i, j in np.ndindex(3, 3):
+    window = padded[0, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+    strided[0, i, j] = np.einsum('tsi,oits->o', window, weight)
+  spread = np.zeros((1, 8, 8, 2))  # the transposed layer's, before cropping
+  for i, j in np.ndindex(3, 3):
+    spread[0, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.einsum(
+      'o,oits->tsi', strided[0, i, j], weight
+    )
+  for layer, kernel, x, expected in (
+    (conv.Conv(3, 4), conv.kernel_from_torch(weight), images, strided),
+    (
+      conv.TransposedConv(2, 4),
+      conv.transposed_kernel_from_torch(weight),
+      strided,
+      spread[:, 1:-1, 1:-1],
+    ),
+  ):
+    actual = layer.apply({'params': {'kernel': kernel}}, x)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
