@@ -14,16 +14,27 @@ import sys
 
 from absl import flags
 from absl import logging
+import jax
 from ml_collections import config_flags
 from ml_collections import ConfigDict
 
+from common_flax import caches
 from common_flax import config as config_lib
+from common_flax import memory
 from common_flax.config import UserError
 
 
 def signal_status(number: int) -> int:
   """The exit status of a command that a signal stopped: 143, 130."""
   return 128 + number
+
+
+def _cache_compiled() -> None:
+  """Keeps compiled programs in the user's cache folder, unless told where."""
+  if jax.config.jax_compilation_cache_dir is None:
+    folder = caches.folder('compiled')
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def run(
@@ -46,6 +57,8 @@ def run(
   """
   # Libraries warn there of what the user can do nothing about.
   logging.set_verbosity(logging.ERROR)
+  memory.keep_freed()
+  _cache_compiled()
   values = flags.FlagValues()
   define_flags(values)
   arguments = list(argv[1:])

@@ -48,6 +48,7 @@ def base() -> ConfigDict:
   config.seed = 0
   config.num_steps = 10_000
   config.batch_size = 64  # over all devices together
+  config.steps_per_call = 1  # in one compiled call; more helps on a GPU or TPU
   config.parallelism = 'jit'  # or 'pmap'
   config.compute_dtype = 'float32'  # or 'bfloat16'; 'float64' to look closely
   config.ema_decay = 0.999  # of the averaged weights; 0.0 for no average
@@ -175,8 +176,21 @@ def check_base(config: ConfigDict) -> None:
   """
   every = [name for name in config if name.endswith('_every_steps')]
   require_at_least(
-    config, 1, 'num_steps', 'batch_size', 'keep_checkpoints', *every
+    config,
+    1,
+    'num_steps',
+    'batch_size',
+    'steps_per_call',
+    'keep_checkpoints',
+    *every,
   )
+  for name in ('num_steps', *every):
+    require(
+      config[name] % config.steps_per_call == 0,
+      config,
+      name,
+      f'must be a multiple of steps_per_call={config.steps_per_call}',
+    )
   require_at_least(config, 1, 'dataset.image_size')
   require(
     0 <= config.seed < 2**32, config, 'seed', 'must be from 0 to 2^32 - 1'

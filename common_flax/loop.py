@@ -22,11 +22,14 @@ import jax
 import numpy as np
 
 from common_flax import checkpoints as checkpoints_lib
+from common_flax import sharding
 from common_flax import terminal
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import prefetched
+from common_flax.data.batches import stacked
 from common_flax.sharding import Parallel
 from common_flax.sharding import Step
+from common_flax.speed import Speed
 from common_flax.workdir import CHECKPOINTS
 from common_flax.writers import RunWriter
 
@@ -41,7 +44,7 @@ class Task:
   adopt: Callable[[State], State]  # what a new run takes from elsewhere
   step: Step
   batches: Callable[[int], Iterator[np.ndarray]]  # from a step on
-  images_per_step: int  # real images, over all devices
+  speed: Callable[[], Speed]  # measures what rates are compared with
   draw: Callable[[State], np.ndarray]  # uint8 [N, H, W, C], of fixed latents
   networks: Callable[[State], Mapping[str, Any]]  # parameters by network
   export: Callable[[State], Mapping[str, Any]]  # checkpoint items beside state
@@ -58,6 +61,8 @@ class Schedule:
   sample_every: int
   checkpoint_every: int
   keep_checkpoints: int
+  steps_per_call: int = 1  # of which the numbers above are multiples
+  profile: range | None = None  # steps to trace
 
 
 class _Signals:
@@ -85,17 +90,17 @@ class _Signals:
 
 
 class _Meter:
-  """Means of metrics and the rate of images since the last report."""
+  """Means of metrics, and the rate of steps since the last report."""
 
-  def __init__(self, images_per_step: int):
-    self._images_per_step = images_per_step
+  def __init__(self):
     self._metrics = []
+    self._num_steps = 0
     self.restart_clock()
 
   def restart_clock(self) -> None:
     """Leaves the steps and the time until now out of the rate."""
     self._start = time.monotonic()
-    self._untimed = len(self._metrics)
+    self._untimed = self._num_steps
     self._paused = 0.0
 
   @contextlib.contextmanager
@@ -105,25 +110,26 @@ class _Meter:
     yield
     self._paused += time.monotonic() - start
 
-  def add(self, metrics: Mapping[str, jax.Array]) -> None:
-    """Takes a step's metrics, which may still be on their way."""
+  def add(self, metrics: Mapping[str, jax.Array], num_steps: int) -> None:
+    """Takes the metrics of some steps, which may still be on their way."""
     self._metrics.append(metrics)
+    self._num_steps += num_steps
 
-  def means(self, local: Callable[[Any], Any]) -> dict[str, float]:
-    """The means, once the devices are done, and starts anew.
+  def read(
+    self, local: Callable[[Any], Any]
+  ) -> tuple[dict[str, float], float | None]:
+    """Means and seconds a step, once the devices are done; starts anew.
 
     Args:
       local: brings metrics to one device, as `Parallel.local`.
     """
     rows = jax.device_get(local(self._metrics))
     means = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-    timed = len(rows) - self._untimed
-    if timed:
-      seconds = time.monotonic() - self._start - self._paused
-      means['images_per_second'] = timed * self._images_per_step / seconds
-    self._metrics = []
+    timed = self._num_steps - self._untimed
+    seconds = time.monotonic() - self._start - self._paused
+    self._metrics, self._num_steps = [], 0
     self.restart_clock()
-    return means
+    return means, seconds / timed if timed else None
 
 
 def _restore_or_start(
@@ -141,6 +147,129 @@ def _restore_or_start(
   )
   checkpoints.discard_after(step)
   return step, state
+
+
+class _Run:
+  """A run on its way from one step to the next."""
+
+  def __init__(
+    self,
+    task: Task,
+    schedule: Schedule,
+    parallel: Parallel,
+    checkpoints: Checkpoints,
+    writer: RunWriter,
+    progress: terminal.TrainingProgress,
+    step: int,
+    state: State,
+  ):
+    self._task = task
+    self._schedule = schedule
+    self._parallel = parallel
+    self._checkpoints = checkpoints
+    self._writer = writer
+    self._progress = progress
+    self._step = self._start = step
+    self._state = parallel.spread(state)
+    self._steps = parallel.compile(
+      sharding.in_one_call(task.step, schedule.steps_per_call)
+    )
+    self._meter = _Meter()
+    self._speed = task.speed()
+    self._is_tracing = False
+
+  def run(
+    self, batches: Iterator[jax.Array], root: jax.Array, signals: _Signals
+  ) -> int | None:
+    """Steps until the end or a signal, which it returns."""
+    if not self._start:
+      self._draw()
+    with contextlib.ExitStack() as tracing:
+      for batch in batches:
+        self._profile(tracing)
+        self._advance(batch, root)
+        if self._follow_up(is_stopped=signals.received is not None):
+          break
+    return None if self._is_finished() else signals.received
+
+  def _is_finished(self) -> bool:
+    return self._step == self._schedule.num_steps
+
+  def _follow_up(self, *, is_stopped: bool) -> bool:
+    """Logs, draws and saves where it is time; whether the last step is done."""
+    schedule = self._schedule
+    finished = self._is_finished()
+    last = finished or is_stopped
+    if self._step % schedule.log_every == 0 or last:
+      self._report()
+    if self._step % schedule.sample_every == 0 or finished:
+      self._draw()
+    if finished:
+      self._writer.gif()  # before the checkpoint that says so
+    if self._step % schedule.checkpoint_every == 0 or last:
+      self._save()
+    return last
+
+  def _advance(self, batch: jax.Array, root: jax.Array) -> None:
+    began = time.monotonic()
+    self._state, metrics = self._steps(self._state, batch, root)
+    is_first = self._step == self._start
+    self._step += self._schedule.steps_per_call
+    self._meter.add(metrics, self._schedule.steps_per_call)
+    if is_first:
+      jax.block_until_ready(metrics)
+      seconds = time.monotonic() - began
+      self._progress.say(f'First step after {seconds:.1f} s of compiling.')
+      self._progress.began()
+      self._meter.restart_clock()
+    self._progress.advance(self._step)
+
+  def _draw(self) -> None:
+    jax.block_until_ready(self._state)
+    with self._meter.pause():
+      images = self._task.draw(self._parallel.local(self._state))
+      self._writer.grid(self._step, images)
+      self._writer.curves()
+
+  def _report(self) -> None:
+    means, seconds = self._meter.read(self._parallel.local)
+    bad = [name for name, value in means.items() if not np.isfinite(value)]
+    parts = [f'{k} {v:.3f}' for k, v in means.items() if k.endswith('_loss')]
+    if seconds:
+      rates = self._speed.rates(seconds)
+      means |= rates
+      left = (self._schedule.num_steps - self._step) * seconds
+      parts.append(f'{rates["images_per_second"]:,.0f} images/s')
+      parts.append(f'{terminal.duration(left)} left')
+    self._writer.scalars(self._step, means)
+    if bad:
+      self._progress.say(
+        f'Step {self._step:,}: {", ".join(bad)} not finite; training has '
+        'diverged. Stop it, and try lower learning rates or a max_grad_norm.'
+      )
+    self._progress.report(self._step, '  '.join(parts))
+
+  def _save(self) -> None:
+    jax.block_until_ready(self._state)
+    with self._meter.pause():
+      whole = self._parallel.gather(self._state)
+      items = {checkpoints_lib.STATE: whole, **self._task.export(whole)}
+      self._checkpoints.save(self._step, items, dict(self._task.info))
+
+  def _profile(self, tracing: contextlib.ExitStack) -> None:
+    """Begins or ends the trace that the schedule asks for."""
+    steps = self._schedule.profile
+    inside = steps is not None and self._step in steps
+    if inside == self._is_tracing:
+      return
+    jax.block_until_ready(self._state)
+    with self._meter.pause():
+      if inside:
+        tracing.callback(self._progress.say, f'Traced from step {self._step}.')
+        tracing.enter_context(self._writer.trace())
+      else:
+        tracing.close()
+    self._is_tracing = inside
 
 
 def train(
@@ -175,88 +304,18 @@ def train(
     terminal.print_parameters(task.networks(state))
     if start:
       print(f'Going on from step {start:,} in {workdir}.')
-    with RunWriter(workdir, start, task.curves) as writer:
+    with (
+      RunWriter(workdir, start, task.curves) as writer,
+      _Signals() as signals,
+      prefetched(
+        stacked(task.batches(start), schedule.steps_per_call),
+        parallel.put_batches,
+      ) as batches,
+      terminal.TrainingProgress(start, schedule.num_steps) as progress,
+    ):
       if not start:
         writer.text('config', description)
-      return _run(
-        task, schedule, parallel, root, start, state, checkpoints, writer
+      run = _Run(
+        task, schedule, parallel, checkpoints, writer, progress, start, state
       )
-
-
-def _run(
-  task: Task,
-  schedule: Schedule,
-  parallel: Parallel,
-  root: jax.Array,
-  start: int,
-  state: State,
-  checkpoints: Checkpoints,
-  writer: RunWriter,
-) -> int | None:
-  """The loop itself, from step `start`; returns as `train` does."""
-  meter = _Meter(task.images_per_step)
-  step_fn = parallel.compile(task.step)
-  state = parallel.spread(state)
-  step = start
-
-  def draw() -> None:
-    jax.block_until_ready(state)
-    with meter.pause():
-      writer.grid(step, task.draw(parallel.local(state)))
-      writer.curves()
-
-  def report() -> None:
-    means = meter.means(parallel.local)
-    writer.scalars(step, means)
-    bad = [name for name, value in means.items() if not np.isfinite(value)]
-    if bad:
-      progress.say(
-        f'Step {step:,}: {", ".join(bad)} not finite; training has diverged. '
-        'Stop it, and try lower learning rates or a max_grad_norm.'
-      )
-    parts = [f'{k} {v:.3f}' for k, v in means.items() if k.endswith('_loss')]
-    if rate := means.get('images_per_second'):
-      left = (schedule.num_steps - step) * task.images_per_step / rate
-      parts += [f'{rate:,.0f} images/s', f'{terminal.duration(left)} left']
-    progress.report(step, '  '.join(parts))
-
-  def save() -> None:
-    jax.block_until_ready(state)
-    with meter.pause():
-      whole = parallel.gather(state)
-      items = {checkpoints_lib.STATE: whole, **task.export(whole)}
-      checkpoints.save(step, items, dict(task.info))
-
-  with (
-    _Signals() as signals,
-    prefetched(task.batches(start), parallel.put_batch) as batches,
-    terminal.TrainingProgress(start, schedule.num_steps) as progress,
-  ):
-    if not start:
-      draw()
-    began = time.monotonic()
-    for batch in batches:
-      state, metrics = step_fn(state, batch, root)
-      step += 1
-      meter.add(metrics)
-      if step == start + 1:
-        jax.block_until_ready(metrics)
-        seconds = time.monotonic() - began
-        progress.say(f'First step after {seconds:.1f} s of compiling.')
-        progress.began()
-        meter.restart_clock()
-      progress.advance(step)
-      finished = step == schedule.num_steps
-      last = finished or signals.received is not None
-      if step % schedule.log_every == 0 or last:
-        report()
-      if step % schedule.sample_every == 0 or finished:
-        draw()
-      if finished:
-        # Before the checkpoint that says so.
-        writer.gif()
-      if step % schedule.checkpoint_every == 0 or last:
-        save()
-      if last:
-        break
-  return None if step == schedule.num_steps else signals.received
+      return run.run(batches, root, signals)

@@ -7,7 +7,7 @@ stand; under `pmap` each device runs the step on its share with an axis name.
 A checkpoint holds what `jit` trains on, arrays replicated over the mesh, so a
 run may change from one to the other.
 
-Dimensions: D devices, U batches a step, B batch.
+Dimensions: D devices, K steps a call, U batches a step, B batch.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from typing import Any
 from typing import Protocol
 
 import jax
+from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
@@ -23,7 +24,8 @@ import numpy as np
 
 AXIS = 'data'
 
-# (state, batch [U, B, ...], root, *, axis_name) -> (state, metrics)
+# (state, batch [U, B, ...], root, *, axis_name) -> (state, metrics), or the
+# same for several steps and [K, U, B, ...]
 Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
 
 
@@ -35,16 +37,41 @@ def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
   )
 
 
+def in_one_call(step: Step, num_steps: int) -> Step:
+  """A function that takes `num_steps` steps, on batches [K, U, B, ...].
+
+  On a CPU the steps are written out one after the other: inside a loop of
+  XLA's, convolutions and matrix products would run on a single thread.
+
+  Returns:
+    (state, batches, root, *, axis_name) -> (state, metrics), each metric [K]
+    where K > 1.
+  """
+  unroll = num_steps if jax.default_backend() == 'cpu' else 1
+
+  def steps(state, batches, root, *, axis_name=None):
+    if num_steps == 1:
+      return step(state, batches[0], root, axis_name=axis_name)
+    return lax.scan(
+      lambda state, batch: step(state, batch, root, axis_name=axis_name),
+      state,
+      batches,
+      unroll=unroll,
+    )
+
+  return steps
+
+
 class Parallel(Protocol):
   """A way to run a step on a mesh."""
 
   replicated: NamedSharding  # of the states that checkpoints hold
 
   def compile(self, step: Step) -> Callable:
-    """`step` as (state, batch, root) -> (state, metrics), state donated."""
+    """`step` as (state, batches, root) -> (state, metrics), state donated."""
 
-  def put_batch(self, batch: np.ndarray) -> jax.Array:
-    """Brings [U, B, ...] to the devices, each its share of B."""
+  def put_batches(self, batches: np.ndarray) -> jax.Array:
+    """Brings [K, U, B, ...] to the devices, each its share of B."""
 
   def spread(self, state: Any) -> Any:
     """From replicated arrays to what the compiled step takes."""
@@ -61,13 +88,13 @@ class JitOverMesh:
 
   def __init__(self, mesh: Mesh):
     self.replicated = NamedSharding(mesh, PartitionSpec())
-    self._split = NamedSharding(mesh, PartitionSpec(None, AXIS))
+    self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
   def compile(self, step: Step) -> Callable:
     return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
 
-  def put_batch(self, batch: np.ndarray) -> jax.Array:
-    return jax.device_put(batch, self._split)
+  def put_batches(self, batches: np.ndarray) -> jax.Array:
+    return jax.device_put(batches, self._split)
 
   def spread(self, state: Any) -> Any:
     return jax.device_put(state, self.replicated)
@@ -89,17 +116,17 @@ class PmapOverMesh:
 
   def compile(self, step: Step) -> Callable:
     return jax.pmap(
-      lambda state, batch, root: step(state, batch, root, axis_name=AXIS),
+      lambda state, batches, root: step(state, batches, root, axis_name=AXIS),
       axis_name=AXIS,
       in_axes=(0, 0, None),
       devices=self._devices,
       donate_argnums=0,
     )
 
-  def put_batch(self, batch: np.ndarray) -> jax.Array:
-    updates, _, *rest = batch.shape
-    shares = batch.reshape(updates, len(self._devices), -1, *rest)
-    return jax.device_put(np.moveaxis(shares, 1, 0), self._split)
+  def put_batches(self, batches: np.ndarray) -> jax.Array:
+    calls, updates, _, *rest = batches.shape
+    shares = batches.reshape(calls, updates, len(self._devices), -1, *rest)
+    return jax.device_put(np.moveaxis(shares, 2, 0), self._split)
 
   def spread(self, state: Any) -> Any:
     def stack(x):

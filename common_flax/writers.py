@@ -5,6 +5,7 @@ steps; TensorBoard events, `curves.png` and `samples.gif` are views of it and of
 the grids in `samples/`.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -14,6 +15,7 @@ import math
 import re
 
 from etils import epath
+import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
@@ -111,6 +113,13 @@ class RunWriter:
         frames.append(frame)
     if frames:
       images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
+
+  @contextlib.contextmanager
+  def trace(self) -> Iterator[None]:
+    """Records what the devices do, for TensorBoard and Perfetto."""
+    folder = self._workdir / 'tensorboard'
+    with jax.profiler.trace(str(folder), create_perfetto_trace=True):
+      yield
 
   def _grids(self) -> list[epath.Path]:
     return sorted(

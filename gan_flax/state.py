@@ -128,7 +128,10 @@ def _init_net(
   params = variables['params']
   return NetState(
     params=params,
-    batch_stats=variables.get('batch_stats', {}),
+    # Flax makes them float32, and of the parameters' type after a step.
+    batch_stats=optax.tree.cast(
+      variables.get('batch_stats', {}), module.param_dtype
+    ),
     opt_state=tx.init(params),
   )
 

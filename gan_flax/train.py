@@ -21,6 +21,9 @@ from common_flax.config import require
 from common_flax.config import UserError
 from common_flax.data.batches import image_batches
 from common_flax.data.source import Source
+from common_flax.speed import count_flops
+from common_flax.speed import matmul_flops_per_second
+from common_flax.speed import Speed
 from gan_flax import config as gan_config
 from gan_flax import generation
 from gan_flax import steps
@@ -120,6 +123,23 @@ def _load_source(dataset: ConfigDict) -> Source:
   )
 
 
+def _measure_speed(config: ConfigDict, gan: GAN) -> Speed:
+  shape = (config.discriminator_steps, config.batch_size, *gan.image_shape)
+  root = prng.root_key(config.seed)
+  flops = count_flops(
+    functools.partial(steps.train_step, gan),
+    jax.eval_shape(functools.partial(init_state, gan, root)),
+    jax.ShapeDtypeStruct(shape, np.uint8),
+    root,
+  )
+  matmul_rate = matmul_flops_per_second(np.dtype(config.compute_dtype))
+  return Speed(
+    images_per_step=config.batch_size * config.discriminator_steps,
+    flops_per_step=flops,
+    matmul_flops_per_second=matmul_rate * jax.device_count(),
+  )
+
+
 def _create_task(
   config: ConfigDict,
   gan: GAN,
@@ -141,7 +161,7 @@ def _create_task(
       start_step=start_step,
       num_steps=config.num_steps,
     ),
-    images_per_step=config.batch_size * config.discriminator_steps,
+    speed=functools.partial(_measure_speed, config, gan),
     draw=functools.partial(_previews, gan, root),
     networks=lambda state: {
       'generator': state.generator.params,
@@ -157,6 +177,7 @@ def train(
   config: ConfigDict,
   workdir: epath.PathLike,
   init_from: epath.PathLike | None = None,
+  profile: range | None = None,
 ) -> int | None:
   """Trains until `config.num_steps`, or goes on where the workdir stands.
 
@@ -165,6 +186,7 @@ def train(
     workdir: folder of the run, made if missing.
     init_from: workdir of a run whose weights a new run starts from; nothing to
       a run that goes on.
+    profile: steps to record a trace of, if any.
 
   Returns:
     None once `num_steps` is reached, else the number of the signal that came.
@@ -203,6 +225,8 @@ def train(
     sample_every=config.sample_every_steps,
     checkpoint_every=config.checkpoint_every_steps,
     keep_checkpoints=config.keep_checkpoints,
+    steps_per_call=config.steps_per_call,
+    profile=profile,
   )
   parallel = sharding.create(config.parallelism, sharding.create_mesh())
   workdir_lib.create(workdir, config)

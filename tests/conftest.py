@@ -13,6 +13,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 
 import pathlib
 import runpy
+import tempfile
 
 import jax
 import numpy as np
@@ -25,6 +26,14 @@ from gan_flax.train import train
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def caches():
+  """Tests leave the user's caches alone."""
+  with tempfile.TemporaryDirectory() as folder:
+    os.environ['XDG_CACHE_HOME'] = folder
+    yield
 
 
 @pytest.fixture(scope='session', autouse=True)

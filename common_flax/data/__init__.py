@@ -1,18 +1,14 @@
 """Sources of images, by name."""
 
-from collections.abc import Callable
-from collections.abc import Iterable
-
 from common_flax.data import digits
+from common_flax.data.decoded import load_encoded
+from common_flax.data.decoded import Progress
 from common_flax.data.folder import FolderImages
-from common_flax.data.source import load_encoded
 from common_flax.data.source import Source
 from common_flax.data.tfds_images import TfdsImages
 
-# A source that takes no more than this is held in memory.
+# Images that take no more than this are held in memory.
 IN_MEMORY_BYTES = 2**30
-
-Progress = Callable[[Iterable, int, str], Iterable]
 
 
 def load_source(
@@ -25,7 +21,7 @@ def load_source(
   skip_corrupt: bool = False,
   progress: Progress = lambda items, total, description: items,
 ) -> Source:
-  """Opens a source of images; every one of them was decoded once by then.
+  """Opens a source of images; every one of them was decoded by then.
 
   Args:
     name: 'digits', 'folder', or the name of a TFDS data set.

@@ -96,7 +96,7 @@ def image_batches(
     uint8 [U, B, S, S, C].
   """
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
-  if isinstance(source, ArraySource):
+  if isinstance(source, ArraySource) and source.is_in_memory:
     batches = (
       source.images[batch_indices(len(source), seed, batch_size, t)]
       for t in range(start, stop)
@@ -106,6 +106,16 @@ def image_batches(
   for first in batches:
     rest = [next(batches) for _ in range(batches_per_step - 1)]
     yield np.stack([first, *rest])
+
+
+def stacked(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+  """Joins each `count` of the batches in one array; a rest is left out.
+
+  Yields:
+    [count, *batch.shape].
+  """
+  for group in zip(*[batches] * count, strict=False):
+    yield np.stack(group)
 
 
 @contextlib.contextmanager

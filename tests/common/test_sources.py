@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import PIL.Image
@@ -13,10 +14,9 @@ import tensorflow_datasets as tfds
 from common_flax import data
 from common_flax.config import UserError
 from common_flax.data import decode as decode_lib
+from common_flax.data import decoded
+from common_flax.data.decoded import load_encoded
 from common_flax.data.folder import FolderImages
-from common_flax.data.source import ArraySource
-from common_flax.data.source import DecodedSource
-from common_flax.data.source import load_encoded
 
 
 def encode(pixels, ending='PNG', **options):
@@ -203,13 +203,70 @@ def load(encoded, skip_corrupt, in_memory_bytes):
 def test_large_sources_are_read_when_needed(photographs):
   encoded = FolderImages(str(photographs), 'train')
   held, streamed = load(encoded, False, 10**9), load(encoded, False, 0)
-  assert isinstance(held, ArraySource)
-  assert isinstance(streamed, DecodedSource)
+  assert held.is_in_memory
+  assert not streamed.is_in_memory
   assert len(held) == len(streamed)
   assert held.image_shape == streamed.image_shape
   for i in (0, 5, 42):
     np.testing.assert_array_equal(held[i]['image'], streamed[i]['image'])
     assert held[i]['label'] == streamed[i]['label']
+
+
+class TestCache:
+  @pytest.fixture(autouse=True)
+  def cache(self, monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+  @pytest.fixture
+  def folder(self, tmp_path):
+    (tmp_path / 'images').mkdir()
+    for i in range(5):
+      image = encode(np.full((9, 9), 20 * i, np.uint8))
+      (tmp_path / 'images' / f'{i}.png').write_bytes(image)
+    return tmp_path / 'images'
+
+  def load(self, folder, in_memory_bytes=10**6):
+    return load(FolderImages(str(folder), 'train'), False, in_memory_bytes)
+
+  def test_images_are_decoded_once(self, folder, monkeypatch):
+    first = self.load(folder)
+
+    def fail(*unused):
+      raise AssertionError('decoded again')
+
+    monkeypatch.setattr(decoded, 'decode', fail)
+    for again in (self.load(folder), self.load(folder, 0)):
+      np.testing.assert_array_equal(again.images, first.images)
+      np.testing.assert_array_equal(again.labels, first.labels)
+
+  def test_a_changed_image_is_decoded_anew(self, folder):
+    before = self.load(folder)
+    for file in folder.iterdir():
+      file.write_bytes(encode(np.full((9, 9), 77, np.uint8)))
+    after = self.load(folder)
+    assert (after.images == 77).all()
+    assert not (before.images == 77).any()
+
+  def test_without_a_cache_small_images_stay_in_memory(self, folder, tmp_path):
+    (tmp_path / 'cache').write_text('no folder')
+    assert self.load(folder).is_in_memory
+    with pytest.raises(UserError, match='XDG_CACHE_HOME'):
+      self.load(folder, 0)
+
+  def test_images_that_do_not_fit_on_the_disk_are_refused(
+    self, folder, monkeypatch
+  ):
+    monkeypatch.setattr(
+      decoded.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=3)
+    )
+    with pytest.raises(UserError, match='free'):
+      self.load(folder, 0)
+
+  def test_nothing_is_kept_of_a_broken_set(self, folder, tmp_path):
+    (folder / '2.png').write_bytes(b'broken')
+    with pytest.raises(UserError, match=r'2\.png'):
+      self.load(folder)
+    assert not list((tmp_path / 'cache').rglob('*.npy'))
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):

@@ -9,6 +9,7 @@ import pytest
 
 from common_flax import prng
 from common_flax import sharding
+from common_flax.data.batches import stacked
 from gan_flax import config as gan_config
 from gan_flax import steps
 from gan_flax.state import create_gan
@@ -225,7 +226,7 @@ def test_latents_have_the_distribution_asked_for(distribution):
   assert (np.abs(latents) <= 1).all() == (distribution == 'uniform')
 
 
-def train_on(gan, parallelism, num_devices, num_steps):
+def train_on(gan, parallelism, num_devices, num_steps, steps_per_call=1):
   """The state after some steps on some devices."""
   mesh = sharding.create_mesh(jax.devices()[:num_devices])
   parallel = sharding.create(parallelism, mesh)
@@ -233,9 +234,14 @@ def train_on(gan, parallelism, num_devices, num_steps):
   state = parallel.spread(
     jax.jit(lambda: init_state(gan, root), out_shardings=parallel.replicated)()
   )
-  step = parallel.compile(functools.partial(steps.train_step, gan))
-  for batch in batches(num_steps, gan.discriminator_steps):
-    state, metrics = step(state, parallel.put_batch(batch), root)
+  step = parallel.compile(
+    sharding.in_one_call(
+      functools.partial(steps.train_step, gan), steps_per_call
+    )
+  )
+  all_batches = iter(batches(num_steps, gan.discriminator_steps))
+  for group in stacked(all_batches, steps_per_call):
+    state, metrics = step(state, parallel.put_batches(group), root)
   whole = parallel.gather(state)
   assert {x.sharding for x in jax.tree.leaves(whole)} == {parallel.replicated}
   return jax.device_get((whole, parallel.local(metrics)))
@@ -258,6 +264,19 @@ def test_twenty_steps_are_the_same_on_many_devices(
   gan, expected = on_one_device
   with jax.enable_x64(True):
     close(train_on(gan, parallelism, num_devices, 20), expected, 1e-9)
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
+def test_steps_in_one_call_are_the_same_steps(
+  on_one_device, monkeypatch, platform
+):
+  """Written out, as on a CPU, and in a loop, as elsewhere."""
+  gan, (expected, _) = on_one_device
+  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+  with jax.enable_x64(True):
+    actual, metrics = train_on(gan, 'jit', 2, 20, steps_per_call=2)
+    close(actual, expected, 1e-9)
+    assert {x.shape for x in metrics.values()} == {(2,)}
 
 
 def gradients_of(state):
@@ -285,6 +304,8 @@ def test_the_state_is_donated(gan):
   parallel = sharding.create('jit', sharding.create_mesh(jax.devices()[:1]))
   root = prng.root_key(0)
   state = parallel.spread(jax.jit(lambda: init_state(gan, root))())
-  step = parallel.compile(functools.partial(steps.train_step, gan))
-  step(state, parallel.put_batch(batches(1)[0]), root)
+  step = parallel.compile(
+    sharding.in_one_call(functools.partial(steps.train_step, gan), 1)
+  )
+  step(state, parallel.put_batches(batches(1)[:1]), root)
   assert all(x.is_deleted() for x in jax.tree.leaves(state))

@@ -1,5 +1,6 @@
 """Whole runs: what they leave, and that resuming gives the same bits."""
 
+import gzip
 import json
 import os
 import signal
@@ -60,6 +61,9 @@ def test_a_run_leaves_what_it_promises(trained):
     'd_loss',
     'g_loss',
     'images_per_second',
+    'step_milliseconds',
+    'model_gflops_per_second',
+    'matmul_rate_share',
     'real_probability',
     'fake_probability',
     'd_grad_norm',
@@ -126,8 +130,24 @@ def test_divergence_is_said_and_recorded_as_json(
   assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
 
 
-@pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
-def test_resuming_gives_the_same_bits(tmp_path, smoke_config, parallelism):
+def test_a_trace_is_written_of_the_steps_asked_for(
+  tmp_path, smoke_config, capsys
+):
+  smoke_config.num_steps = 4
+  assert train(smoke_config, tmp_path, profile=range(2, 3)) is None
+  assert 'Traced from step 2' in capsys.readouterr().out
+  traces = list((tmp_path / 'tensorboard').rglob('perfetto_trace.json.gz'))
+  assert len(traces) == 1
+  assert b'jit_' in gzip.decompress(traces[0].read_bytes())
+
+
+@pytest.mark.parametrize(
+  ('parallelism', 'steps_per_call'), [('jit', 1), ('pmap', 1), ('jit', 2)]
+)
+def test_resuming_gives_the_same_bits(
+  tmp_path, smoke_config, parallelism, steps_per_call
+):
+  smoke_config.steps_per_call = steps_per_call
   smoke_config.parallelism = parallelism
   smoke_config.num_steps = 12
   train(smoke_config, tmp_path / 'straight')
