@@ -8,16 +8,30 @@ and one of the generator, in turn with the others. PyTorch comes with the extra
 `bench`: eager, in either memory layout, and compiled. Prints a Markdown table.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import itertools
 import sys
 
 from absl import flags
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import flax_dcgan
 from benchmarks import turns
 from common_flax import commands
+from common_flax import memory
+from common_flax import prng
+from gan_flax import config as gan_config
+from gan_flax import state as gan_state
+from gan_flax import steps
+
+OURS = 'ours'
+MATMUL = 'matmul'
+_MATMUL_SIZE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +64,9 @@ def multiply_adds(sizes: Sizes, latent_size: int = 100) -> float:
   return float(sizes.batch_size * (8 * discriminator + 3 * generator))
 
 
-def build_jax(sizes: Sizes, plain: bool, compute_dtype: str):
+def build_jax(sizes: Sizes, plain: bool, compute_dtype: str) -> turns.Run:
   """Ours, or with `plain` the same step on Flax's layers."""
-  from common_flax import memory
-
   memory.keep_freed()
-  import jax
-
-  from benchmarks import flax_dcgan
-  from common_flax import prng
-  from gan_flax import config as gan_config
-  from gan_flax import state as gan_state
-  from gan_flax import steps
-
   config = gan_config.default().unlock()
   config.model.base_features = sizes.base_features
   config.compute_dtype = compute_dtype
@@ -92,33 +96,51 @@ def build_jax(sizes: Sizes, plain: bool, compute_dtype: str):
   return run
 
 
-def build_torch(sizes: Sizes, **options: bool):
+def build_matmul() -> turns.Run:
+  """A large product, in float32: what the machine can do."""
+  memory.keep_freed()
+  product = jax.jit(jnp.matmul)
+  x = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE))
+
+  def run(num_products: int) -> None:
+    for _ in range(num_products):
+      jax.block_until_ready(product(x, x))
+
+  return run
+
+
+def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
   """PyTorch's; the options are those of `torch_dcgan.Step`."""
+  # An extra: without it the contender is left out.
   from benchmarks import torch_dcgan
 
   return torch_dcgan.Step(**dataclasses.asdict(sizes), **options)
 
 
 def contenders(sizes: Sizes) -> dict[str, turns.Build]:
-  """What can be compared, by name; ours first."""
+  """What is compared, by name."""
   ours = functools.partial(build_jax, sizes)
-  torch = functools.partial(build_torch, sizes)
-  eager = {'channels_last': False, 'compiled': False, 'bfloat16': False}
-  last = eager | {'channels_last': True}
-  return {
-    'ours': functools.partial(ours, False, 'float32'),
+  builds = {
+    OURS: functools.partial(ours, False, 'float32'),
     'ours, bfloat16': functools.partial(ours, False, 'bfloat16'),
     'Flax layers': functools.partial(ours, True, 'float32'),
-    'PyTorch': functools.partial(torch, **eager),
-    'PyTorch, channels_last': functools.partial(torch, **last),
-    'PyTorch, compiled': functools.partial(torch, **eager | {'compiled': True}),
-    'PyTorch, channels_last, compiled': functools.partial(
-      torch, **last | {'compiled': True}
-    ),
-    'PyTorch, channels_last, bfloat16': functools.partial(
-      torch, **last | {'bfloat16': True}
-    ),
+    MATMUL: build_matmul,
   }
+  for layout, compiled, bfloat16 in itertools.product((False, True), repeat=3):
+    parts = [
+      'PyTorch',
+      'channels_last' * layout,
+      'compiled' * compiled,
+      'bfloat16' * bfloat16,
+    ]
+    builds[', '.join(filter(None, parts))] = functools.partial(
+      build_torch,
+      sizes,
+      channels_last=layout,
+      compiled=compiled,
+      bfloat16=bfloat16,
+    )
+  return builds
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -131,8 +153,22 @@ def _define_flags(values: flags.FlagValues) -> None:
     ('steps', 4),
   ):
     flags.DEFINE_integer(name, default, '', 1, flag_values=values)
-  flags.DEFINE_list('only', None, 'Contenders, by name.', flag_values=values)
   flags.DEFINE_string('output', None, 'FILE.json', flag_values=values)
+
+
+def _row(
+  name: str, seconds: Mapping[str, Sequence[float]], batch_size: int
+) -> list[str]:
+  low, median, high = np.percentile(seconds[name], (25, 50, 75))
+  times, least, most = turns.ratio(seconds, name, OURS)
+  return [
+    name,
+    f'{1000 * median:,.0f}',
+    f'{1000 * low:,.0f} to {1000 * high:,.0f}',
+    f'{batch_size / median:,.0f}',
+    f'{times:.2f}',
+    f'{least:.2f} to {most:.2f}',
+  ]
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -140,40 +176,35 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   sizes = Sizes(
     values.image_size, values.channels, values.base_features, values.batch_size
   )
-  builds = contenders(sizes)
-  if values.only:
-    builds = {
-      n: b
-      for n, b in builds.items()
-      if n.split(', ') in [o.split(' ') for o in values.only]
-      or n in values.only
-    }
-  seconds = turns.time_in_turns(builds, values.rounds, values.steps)
-  rows = []
-  for name, times in seconds.items():
-    median, low, high = turns.ratio(seconds, name, 'ours')
-    ms = [
-      f'{1000 * t:.0f}'
-      for t in (np.median(times), *np.percentile(times, (25, 75)))
-    ]
-    rows.append(
-      [
-        name,
-        ms[0],
-        f'{ms[1]} to {ms[2]}',
-        f'{sizes.batch_size / np.median(times):,.0f}',
-        f'{median:.2f}',
-        f'{low:.2f} to {high:.2f}',
-      ]
-    )
-  print(turns.machine())
+  seconds = turns.time_in_turns(
+    contenders(sizes), values.rounds, values.steps, print
+  )
+  matmul = seconds.pop(MATMUL)
+  header = (
+    'step',
+    'ms',
+    'quartiles',
+    'images/s',
+    'ours is times as fast',
+    'quartiles',
+  )
+  rows = [_row(name, seconds, sizes.batch_size) for name in seconds]
+  matmul_rate = 2 * _MATMUL_SIZE**3 / np.median(matmul)
+  rate = 2 * multiply_adds(sizes) / np.median(seconds[OURS])
+  print(f'\n{sizes}, {turns.machine()}\n')
+  print(turns.markdown(header, rows))
   print(
-    turns.markdown(
-      ['step', 'ms', 'quartiles', 'images/s', 'ours is x times', 'q'], rows
-    )
+    f'\nOurs, counted as direct convolutions: {rate / 1e9:,.0f} GFLOP/s, '
+    f'{rate / matmul_rate:.2f} of the {matmul_rate / 1e9:,.0f} GFLOP/s of a '
+    f'{_MATMUL_SIZE}^3 float32 product.'
   )
   if values.output:
-    turns.write_json(values.output, seconds)
+    result = {
+      'machine': turns.machine(),
+      'sizes': dataclasses.asdict(sizes),
+      'seconds': {**seconds, MATMUL: matmul},
+    }
+    turns.write_json(values.output, result)
 
 
 def main(argv: Sequence[str]) -> int:

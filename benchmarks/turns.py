@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-# Sets a contender up; calling what it returns runs that many steps to the end.
-Build = Callable[[], Callable[[int], None]]
+Run = Callable[[int], None]  # runs that many steps to the end
+Build = Callable[[], Run]  # sets a contender up, in its own process
 
 
 def _serve(build: Build, connection: Connection) -> None:

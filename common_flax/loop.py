@@ -19,6 +19,7 @@ from typing import Any
 
 from etils import epath
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from common_flax import checkpoints as checkpoints_lib
@@ -138,8 +139,14 @@ def _restore_or_start(
   """The newest good checkpoint's step and state, or those of the start."""
   sharding = parallel.replicated
   if not checkpoints.steps():
-    # Compiled whole, so that no two parameters share a buffer.
-    state = jax.jit(task.init, out_shardings=sharding)()
+    # Compiled whole, so that no two parameters share a buffer; it runs once,
+    # and on a CPU to optimise it takes longer than all the rest of a start.
+    hastily = {'xla_backend_optimization_level': 0}
+    state = jax.jit(
+      task.init,
+      out_shardings=sharding,
+      compiler_options=hastily if jax.default_backend() == 'cpu' else None,
+    )()
     return 0, jax.device_put(task.adopt(state), sharding)
   abstract = checkpoints_lib.abstract_like(task.init, sharding)
   step, state = checkpoints.newest(
@@ -147,6 +154,11 @@ def _restore_or_start(
   )
   checkpoints.discard_after(step)
   return step, state
+
+
+@jax.jit
+def _copy(state: State) -> State:
+  return jax.tree.map(jnp.copy, state)
 
 
 class _Run:
@@ -175,19 +187,22 @@ class _Run:
       sharding.in_one_call(task.step, schedule.steps_per_call)
     )
     self._meter = _Meter()
-    self._speed = task.speed()
+    self._speed: Speed | None = None
     self._is_tracing = False
 
   def run(
     self, batches: Iterator[jax.Array], root: jax.Array, signals: _Signals
   ) -> int | None:
     """Steps until the end or a signal, which it returns."""
-    if not self._start:
-      self._draw()
+    # It shows the start, and is drawn when the first step is on its way.
+    initial = None if self._start else _copy(self._parallel.local(self._state))
     with contextlib.ExitStack() as tracing:
       for batch in batches:
         self._profile(tracing)
         self._advance(batch, root)
+        if initial is not None:
+          self._draw(0, initial)
+          initial = None
         if self._follow_up(is_stopped=signals.received is not None):
           break
     return None if self._is_finished() else signals.received
@@ -203,7 +218,8 @@ class _Run:
     if self._step % schedule.log_every == 0 or last:
       self._report()
     if self._step % schedule.sample_every == 0 or finished:
-      self._draw()
+      jax.block_until_ready(self._state)
+      self._draw(self._step, self._parallel.local(self._state))
     if finished:
       self._writer.gif()  # before the checkpoint that says so
     if self._step % schedule.checkpoint_every == 0 or last:
@@ -224,11 +240,9 @@ class _Run:
       self._meter.restart_clock()
     self._progress.advance(self._step)
 
-  def _draw(self) -> None:
-    jax.block_until_ready(self._state)
+  def _draw(self, step: int, state: State) -> None:
     with self._meter.pause():
-      images = self._task.draw(self._parallel.local(self._state))
-      self._writer.grid(self._step, images)
+      self._writer.grid(step, self._task.draw(state))
       self._writer.curves()
 
   def _report(self) -> None:
@@ -236,6 +250,9 @@ class _Run:
     bad = [name for name, value in means.items() if not np.isfinite(value)]
     parts = [f'{k} {v:.3f}' for k, v in means.items() if k.endswith('_loss')]
     if seconds:
+      if self._speed is None:
+        with self._meter.pause():
+          self._speed = self._task.speed()
       rates = self._speed.rates(seconds)
       means |= rates
       left = (self._schedule.num_steps - self._step) * seconds

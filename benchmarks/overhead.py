@@ -1,0 +1,139 @@
+"""Times what the training loop costs beside the train step.
+
+  python -m benchmarks.overhead [--steps=2000]
+
+Trains the recipe of the digits with a log line every 100 steps, samples every
+500 and a checkpoint every 1,000, and waits for the end of each step. What lies
+between the end of a step and the start of the next is the loop's: an upper
+bound, as without that wait the loop works while the devices do. The step itself
+is then timed alone, without the threads of the loop.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import os
+import pathlib
+import runpy
+import sys
+import tempfile
+import time
+from unittest import mock
+
+from absl import flags
+import jax
+import numpy as np
+
+from benchmarks import turns
+from common_flax import commands
+from common_flax import sharding
+from common_flax.checkpoints import Checkpoints
+from gan_flax import train as train_lib
+
+_LOG, _SAMPLE, _CHECKPOINT = 100, 500, 1000
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_integer(
+    'steps', 2000, 'A multiple of 1,000.', 1000, flag_values=values
+  )
+
+
+class _Clocked(sharding.JitOverMesh):
+  """Notes when each step starts and ends."""
+
+  def __init__(self, mesh: jax.sharding.Mesh):
+    super().__init__(mesh)
+    self.starts, self.ends = [], []
+
+  def compile(self, step: sharding.Step) -> Callable:
+    compiled = super().compile(step)
+
+    def clocked(state, batches, root):
+      self.starts.append(time.perf_counter())
+      state, metrics = jax.block_until_ready(compiled(state, batches, root))
+      self.ends.append(time.perf_counter())
+      self.last = (state, batches, root)
+      return state, metrics
+
+    self.compiled = compiled
+    return clocked
+
+  def time_alone(self, num_steps: int) -> list[float]:
+    """Seconds of each of some more steps, without the loop."""
+    state, batches, root = self.last
+    seconds = []
+    for _ in range(num_steps):
+      start = time.perf_counter()
+      state, _ = jax.block_until_ready(self.compiled(state, batches, root))
+      seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@contextlib.contextmanager
+def _timed_saves() -> Iterator[list[float]]:
+  """Seconds that each checkpoint keeps the loop waiting."""
+  seconds = []
+  save = Checkpoints.save
+
+  def timed(*arguments):
+    start = time.perf_counter()
+    save(*arguments)
+    seconds.append(time.perf_counter() - start)
+
+  with mock.patch.object(Checkpoints, 'save', timed):
+    yield seconds
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  commands.parse(values, arguments)
+  recipe = pathlib.Path(__file__).parents[1] / 'configs' / 'dcgan.py'
+  config = runpy.run_path(str(recipe))['get_config']().unlock()
+  config.num_steps = values.steps
+  config.log_every_steps = _LOG
+  config.sample_every_steps = _SAMPLE
+  config.checkpoint_every_steps = _CHECKPOINT
+  parallel = _Clocked(sharding.create_mesh())
+  with (
+    tempfile.TemporaryDirectory() as workdir,
+    mock.patch.object(sharding, 'create', lambda *unused: parallel),
+    open(os.devnull, 'w') as nowhere,
+    contextlib.redirect_stdout(nowhere),
+    _timed_saves() as saves,
+  ):
+    train_lib.train(config, workdir)
+    finished = time.perf_counter()
+  alone = parallel.time_alone(100)
+  starts, ends = np.array(parallel.starts), np.array(parallel.ends)
+  gaps = np.append(starts[1:], finished)[1:] - ends[1:]  # after steps 2, 3, ...
+  steps = np.arange(2, values.steps + 1)
+  # The last gap also makes the GIF and waits for the last checkpoint.
+  share = gaps[:-1].sum() / (starts[-1] - starts[1])
+  kinds = {
+    'nothing': steps % _LOG != 0,
+    'a log line': (steps % _LOG == 0) & (steps % _SAMPLE != 0),
+    'a log line and samples': (steps % _SAMPLE == 0)
+    & (steps % _CHECKPOINT != 0),
+  }
+  rows = [
+    [f'gap after a step with {kind}', f'{1000 * np.median(gaps[at]):.1f}']
+    for kind, at in kinds.items()
+  ]
+  rows += [
+    ['stall of a checkpoint', f'{1000 * np.median(saves):.1f}'],
+    ['step within the loop', f'{1000 * np.median(ends - starts):.1f}'],
+    ['step alone', f'{1000 * np.median(alone):.1f}'],
+  ]
+  print(f'{values.steps} steps of the digits, {turns.machine()}\n')
+  print(turns.markdown(('', 'median ms'), rows))
+  print(f'\nThe gaps are {100 * share:.2f} % of the time.')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns its exit status."""
+  return commands.run(_main, argv, _define_flags, __doc__)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))
