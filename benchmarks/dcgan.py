@@ -2,6 +2,7 @@
 
   python -m benchmarks.dcgan [--image_size=32] [--channels=1]
       [--base_features=64] [--batch_size=64] [--output=FILE.json]
+      [--only='PyTorch, channels_last']
 
 Each contender takes the full alternating step, one update of the discriminator
 and one of the generator, in turn with the others. PyTorch comes with the extra
@@ -25,6 +26,7 @@ from benchmarks import turns
 from common_flax import commands
 from common_flax import memory
 from common_flax import prng
+from common_flax.config import UserError
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
@@ -153,6 +155,12 @@ def _define_flags(values: flags.FlagValues) -> None:
     ('steps', 4),
   ):
     flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+  flags.DEFINE_multi_string(
+    'only',
+    None,
+    'A contender beside ours, by its name in the table; may be repeated.',
+    flag_values=values,
+  )
   flags.DEFINE_string('output', None, 'FILE.json', flag_values=values)
 
 
@@ -176,9 +184,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   sizes = Sizes(
     values.image_size, values.channels, values.base_features, values.batch_size
   )
-  seconds = turns.time_in_turns(
-    contenders(sizes), values.rounds, values.steps, print
-  )
+  builds = contenders(sizes)
+  for name in values.only or ():
+    if name not in builds:
+      raise UserError(f'--only={name}: take one of {"; ".join(builds)}')
+  if values.only:
+    builds = {n: builds[n] for n in (OURS, MATMUL, *values.only)}
+  seconds = turns.time_in_turns(builds, values.rounds, values.steps)
   matmul = seconds.pop(MATMUL)
   header = (
     'step',

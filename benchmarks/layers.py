@@ -22,6 +22,7 @@ import numpy as np
 
 from common_flax import commands
 from common_flax.nn import conv
+from common_flax.nn import winograd
 from gan_flax.models import dcgan
 
 _KERNEL_SIZE = 4
@@ -72,12 +73,15 @@ def _forms(
   gradients = {
     'K library': conv._library_kernel_gradient,
     'K matmul': conv._matmul_kernel_gradient,
+    'K Winograd': winograd.kernel_gradient,
   }
   return {
     'S library': functools.partial(jax.jit(conv._library_strided), x, w),
+    'S Winograd': functools.partial(jax.jit(winograd.strided), x, w),
     'T library': functools.partial(jax.jit(conv._library_transposed), y, w),
     'T phases': functools.partial(jax.jit(conv._phased_transposed), y, w),
     'T matmul': functools.partial(jax.jit(conv._matmul_transposed), y, w),
+    'T Winograd': functools.partial(jax.jit(winograd.transposed), y, w),
     **{
       name: functools.partial(
         jax.jit(form, static_argnums=2), x, y, _KERNEL_SIZE

@@ -97,8 +97,8 @@ class Step:
       for net in (self._generator, self._discriminator)
     )
     if compiled:
-      self._generator = torch.compile(self._generator)
-      self._discriminator = torch.compile(self._discriminator)
+      self._generator = torch.compile(self._generator, dynamic=False)
+      self._discriminator = torch.compile(self._discriminator, dynamic=False)
 
   def __call__(self, num_steps: int) -> None:
     """Runs steps to their end."""

@@ -276,7 +276,10 @@ class _Run:
   def _profile(self, tracing: contextlib.ExitStack) -> None:
     """Begins or ends the trace that the schedule asks for."""
     steps = self._schedule.profile
-    inside = steps is not None and self._step in steps
+    after = self._step + self._schedule.steps_per_call
+    inside = (
+      steps is not None and self._step < steps.stop and steps.start < after
+    )
     if inside == self._is_tracing:
       return
     jax.block_until_ready(self._state)

@@ -129,9 +129,7 @@ def _init_net(
   return NetState(
     params=params,
     # Flax makes them float32, and of the parameters' type after a step.
-    batch_stats=optax.tree.cast(
-      variables.get('batch_stats', {}), module.param_dtype
-    ),
+    batch_stats=optax.tree.cast(variables.get('batch_stats', {}), inputs.dtype),
     opt_state=tx.init(params),
   )
 

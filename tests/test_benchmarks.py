@@ -1,0 +1,66 @@
+"""What benchmarks compute besides times."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import dcgan
+from benchmarks import flax_dcgan
+from benchmarks import turns
+from gan_flax.models import dcgan as ours
+
+
+def sleeper(seconds):
+  return lambda num_steps: time.sleep(seconds * num_steps)
+
+
+def broken():
+  raise ModuleNotFoundError('no such framework')
+
+
+def test_contenders_take_turns_and_broken_ones_are_named():
+  said = []
+  builds = {
+    'slow': functools.partial(sleeper, 0.02),
+    'broken': broken,
+    'fast': functools.partial(sleeper, 0.002),
+  }
+  seconds = turns.time_in_turns(builds, 3, 2, said.append)
+  assert {name: len(times) for name, times in seconds.items()} == {
+    'slow': 3,
+    'fast': 3,
+  }
+  assert min(seconds['slow']) >= 0.02
+  assert said == ['broken: left out: ModuleNotFoundError: no such framework']
+
+
+def test_the_ratio_is_taken_round_by_round():
+  seconds = {'slow': [2, 40, 6], 'fast': [1, 10, 2]}
+  median, low, high = turns.ratio(seconds, 'slow', 'fast')
+  assert (median, low, high) == (3, 2.5, 3.5)
+
+
+@pytest.mark.parametrize('name', ['Generator', 'Discriminator'])
+def test_the_plain_flax_networks_have_the_same_parameters(name):
+  """The same numbers of them, layer by layer."""
+  shape = (16, 16, 3)
+  size = (1, 10) if name == 'Generator' else (1, *shape)
+
+  def sizes(module):
+    init = functools.partial(module.init, train=True)
+    variables = jax.eval_shape(init, jax.random.key(0), jnp.zeros(size))
+    return sorted(x.size for x in jax.tree.leaves(variables['params']))
+
+  plain = sizes(getattr(flax_dcgan, name)(shape, 4))
+  assert plain == sizes(getattr(ours, name)(shape, 4))
+
+
+def test_multiply_adds_are_eleven_passes():
+  sizes = dcgan.Sizes(image_size=8, channels=3, base_features=5, batch_size=2)
+  convolution = 4 * 4 * (4 * 4 * 3 * 5)  # 8x8x3 to 4x4x5, or back
+  logit, project = 16 * 5, 16 * 5 * 100
+  expected = 2 * (8 * (convolution + logit) + 3 * (convolution + project))
+  assert dcgan.multiply_adds(sizes) == expected
