@@ -89,13 +89,7 @@ def build_jax(sizes: Sizes, plain: bool, compute_dtype: str) -> turns.Run:
     )
   )
 
-  def run(num_steps: int) -> None:
-    nonlocal state
-    for _ in range(num_steps):
-      state, _ = step(state, batch, root)
-    jax.block_until_ready(state)
-
-  return run
+  return turns.repeating(step, state, batch, root)
 
 
 def build_matmul() -> turns.Run:
@@ -146,15 +140,15 @@ def contenders(sizes: Sizes) -> dict[str, turns.Build]:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  for name, default in (
-    ('image_size', 32),
-    ('channels', 1),
-    ('base_features', 64),
-    ('batch_size', 64),
-    ('rounds', 11),
-    ('steps', 4),
-  ):
-    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+  commands.define_integers(
+    values,
+    image_size=32,
+    channels=1,
+    base_features=64,
+    batch_size=64,
+    rounds=11,
+    steps=4,
+  )
   flags.DEFINE_multi_string(
     'only',
     None,

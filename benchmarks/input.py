@@ -36,14 +36,14 @@ _FILE_SIZE = (178, 218)  # of CelebA's photographs
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  for name, default in (
-    ('image_size', 32),
-    ('channels', 3),
-    ('batch_size', 128),
-    ('images', 50_000),
-    ('rounds', 5),
-  ):
-    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+  commands.define_integers(
+    values,
+    image_size=32,
+    channels=3,
+    batch_size=128,
+    images=50_000,
+    rounds=5,
+  )
 
 
 def images_per_second(

@@ -29,14 +29,14 @@ _KERNEL_SIZE = 4
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  for name, default in (
-    ('image_size', 32),
-    ('channels', 1),
-    ('base_features', 64),
-    ('batch_size', 64),
-    ('repeats', 15),
-  ):
-    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+  commands.define_integers(
+    values,
+    image_size=32,
+    channels=1,
+    base_features=64,
+    batch_size=64,
+    repeats=15,
+  )
 
 
 def _derived_kernel_gradient(

@@ -30,13 +30,13 @@ _IMAGE_SHAPE = (32, 32, 1)
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  for name, default in (
-    ('base_features', 32),
-    ('batch_size', 64),
-    ('rounds', 7),
-    ('steps', 10),
-  ):
-    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+  commands.define_integers(
+    values,
+    base_features=32,
+    batch_size=64,
+    rounds=7,
+    steps=10,
+  )
   flags.DEFINE_enum(
     'parallelism', 'jit', ('jit', 'pmap'), '', flag_values=values
   )
@@ -70,13 +70,7 @@ def build(
   )
   batch = parallel.put_batches(batch)
 
-  def run(num_steps: int) -> None:
-    nonlocal state
-    for _ in range(num_steps):
-      state, _ = step(state, batch, root)
-    jax.block_until_ready(state)
-
-  return run
+  return turns.repeating(step, state, batch, root)
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:

@@ -21,10 +21,23 @@ import platform
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 Run = Callable[[int], None]  # runs that many steps to the end
 Build = Callable[[], Run]  # sets a contender up, in its own process
+
+
+def repeating(step: Callable, state: Any, *arguments: Any) -> Run:
+  """Runs `step(state, *arguments) -> (state, metrics)` again and again."""
+
+  def run(num_steps: int) -> None:
+    nonlocal state
+    for _ in range(num_steps):
+      state, _ = step(state, *arguments)
+    jax.block_until_ready(state)
+
+  return run
 
 
 def _serve(build: Build, connection: Connection) -> None:

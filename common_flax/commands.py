@@ -37,6 +37,12 @@ def _cache_compiled() -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
+def define_integers(values: flags.FlagValues, **defaults: int) -> None:
+  """Defines flags of numbers from 1 on, whose names say enough."""
+  for name, default in defaults.items():
+    flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+
+
 def run(
   command: Callable[[flags.FlagValues, list[str]], int | None],
   argv: Sequence[str],
