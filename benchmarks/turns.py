@@ -125,8 +125,7 @@ def machine() -> str:
       if line.startswith('model name'):
         name = line.partition(':')[2].strip()
         break
-  cores = len(os.sched_getaffinity(0))
-  return f'{name}, {cores} cores, {datetime.date.today().isoformat()}'
+  return f'{name}, {os.cpu_count()} cores, {datetime.date.today().isoformat()}'
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -20,8 +20,10 @@ def keep_freed() -> None:
   Called before other threads allocate; afterwards it does no harm, but those
   keep arenas of their own.
   """
+  if not sys.platform.startswith('linux'):
+    return
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  if not sys.platform.startswith('linux') or mallopt is None:
+  if mallopt is None:
     return
   mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap as well
   mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink

@@ -64,9 +64,11 @@ class RunWriter:
   def __enter__(self) -> 'RunWriter':
     return self
 
-  def __exit__(self, *unused_exception) -> None:
+  def __exit__(self, kind, *unused_exception) -> None:
     self._painter.shutdown()
     self._tensorboard.close()
+    if kind is None:
+      self._finish_painting()
 
   def text(self, name: str, text: str) -> None:
     """Shows a text in TensorBoard."""
@@ -101,18 +103,22 @@ class RunWriter:
   def curves(self) -> None:
     """Draws `curves.png` from the metrics so far, in the background.
 
-    An error it meets is raised by the next call.
+    An error it meets is raised by the next call, by `gif`, or at the end.
     """
-    if self._painting:
-      self._painting.result()
+    self._finish_painting()
     if self._rows:
       path, rows = self._workdir / 'curves.png', list(self._rows)
       self._painting = self._painter.submit(
         write_curves, path, rows, self._curves
       )
 
+  def _finish_painting(self) -> None:
+    if self._painting:
+      self._painting.result()
+
   def gif(self) -> None:
     """Draws `samples.gif` from the grids so far, evenly thinned if many."""
+    self._finish_painting()
     paths = self._grids()
     if len(paths) > _MAX_FRAMES:
       chosen = np.linspace(0, len(paths) - 1, _MAX_FRAMES).round().astype(int)
