@@ -47,10 +47,13 @@ class Task:
   batches: Callable[[int], Iterator[np.ndarray]]  # from a step on
   speed: Callable[[], Speed]  # measures what rates are compared with
   draw: Callable[[State], np.ndarray]  # uint8 [N, H, W, C], of fixed latents
+  measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
+  warn: Callable[[Mapping[str, Any]], str | None]  # of what was measured
   networks: Callable[[State], Mapping[str, Any]]  # parameters by network
   export: Callable[[State], Mapping[str, Any]]  # checkpoint items beside state
   info: Mapping[str, Any]  # JSON that checkpoints carry
   curves: Mapping[str, Sequence[str]]  # panels of curves.png
+  headline: Sequence[str]  # numbers that progress shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +192,7 @@ class _Run:
     self._meter = _Meter()
     self._speed: Speed | None = None
     self._is_tracing = False
+    self._warning: str | None = None
 
   def run(
     self, batches: Iterator[jax.Array], root: jax.Array, signals: _Signals
@@ -248,7 +252,9 @@ class _Run:
   def _report(self) -> None:
     means, seconds = self._meter.read(self._parallel.local)
     bad = [name for name, value in means.items() if not np.isfinite(value)]
-    parts = [f'{k} {v:.3f}' for k, v in means.items() if k.endswith('_loss')]
+    with self._meter.pause():
+      means |= self._measure()
+    parts = [f'{name} {means[name]:.3f}' for name in self._task.headline]
     if seconds:
       if self._speed is None:
         with self._meter.pause():
@@ -265,6 +271,19 @@ class _Run:
         'diverged. Stop it, and try lower learning rates or a max_grad_norm.'
       )
     self._progress.report(self._step, '  '.join(parts))
+
+  def _measure(self) -> dict[str, float]:
+    """What the task measures of the state; arrays go to TensorBoard alone."""
+    measured = jax.device_get(
+      self._task.measure(self._parallel.local(self._state))
+    )
+    warning = self._task.warn(measured)
+    if warning and warning != self._warning:
+      self._progress.say(f'Step {self._step:,}: {warning}')
+    self._warning = warning
+    arrays = {k: v for k, v in measured.items() if np.ndim(v)}
+    self._writer.histograms(self._step, arrays)
+    return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
 
   def _save(self) -> None:
     jax.block_until_ready(self._state)

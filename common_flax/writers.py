@@ -90,6 +90,11 @@ class RunWriter:
     for name, value in finite.items():
       self._tensorboard.add_scalar(name, value, step)
 
+  def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+    """Shows how the numbers of an array lie, in TensorBoard."""
+    for name, value in values.items():
+      self._tensorboard.add_histogram(name, np.asarray(value), step)
+
   def _write_rows(self) -> None:
     lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
     images_lib.write_bytes(self._metrics, lines.encode())

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-import functools
 import sys
 
 from absl import flags
@@ -26,10 +25,10 @@ import jax.numpy as jnp
 
 from common_flax import commands
 from common_flax import prng
+from common_flax import runs
 from common_flax import sample_files
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
-from common_flax.checkpoints import abstract_like
 from common_flax.config import UserError
 from gan_flax import config as gan_config
 from gan_flax import generation
@@ -113,27 +112,18 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Sampler:
   """
   config = workdir_lib.read_config(workdir, gan_config.default())
   root = prng.root_key(config.seed)
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with workdir_lib.open_checkpoints(workdir) as checkpoints:
-
-    def read(step: int) -> tuple[GAN, dict[str, Params]]:
-      gan = create_gan(config, tuple(checkpoints.info(step)['image_shape']))
-      export = functools.partial(_initial_export, gan, root)
-      weights = checkpoints.restore(
-        step, GENERATOR, abstract_like(export, device)
-      )
-      return gan, weights
-
-    step, (gan, weights) = checkpoints.newest(read)
+  step, gan, weights = runs.restore(
+    workdir,
+    GENERATOR,
+    config,
+    create_gan,
+    lambda gan: exported_generator(init_state(gan, root)),
+  )
   params = weights['ema_params' if use_ema else 'params']
   batch_stats = generation.fixed_statistics(
     gan, params, prng.stream(root, 'statistics')
   )
   return Sampler(gan, params, batch_stats, step)
-
-
-def _initial_export(gan: GAN, root: jax.Array) -> dict[str, Params]:
-  return exported_generator(init_state(gan, root))
 
 
 def _define_flags(values: flags.FlagValues) -> None:

@@ -1,0 +1,300 @@
+"""Runs: from a config and a workdir to a training that starts or goes on.
+
+What has one right answer whatever is trained: the order of the checks, so that
+nothing is written before all of them have passed; the data; the weights of
+another run; what is restored from a workdir.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Any
+
+from etils import epath
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from common_flax import config as config_lib
+from common_flax import data
+from common_flax import loop
+from common_flax import prng
+from common_flax import sharding
+from common_flax import terminal
+from common_flax import workdir as workdir_lib
+from common_flax.checkpoints import abstract_like
+from common_flax.checkpoints import STATE
+from common_flax.config import require
+from common_flax.config import UserError
+from common_flax.data.batches import image_batches
+from common_flax.data.source import Source
+from common_flax.speed import count_flops
+from common_flax.speed import matmul_flops_per_second
+from common_flax.speed import Speed
+
+Model = Any  # a frozen dataclass of all that is static
+State = Any  # a pytree of all that changes, with the field `step`
+ImageShape = tuple[int, int, int]  # (H, W, C)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What one training consists of beside the things of every run."""
+
+  step: sharding.Step
+  batches_per_step: int
+  draw: Callable[[State], np.ndarray]  # see loop.Task, as all below
+  networks: Callable[[State], Mapping[str, Any]]
+  export: Callable[[State], Mapping[str, Any]]
+  curves: Mapping[str, Sequence[str]]
+  headline: Sequence[str]
+  measure: Callable[[State], Mapping[str, Any]] = lambda state: {}
+  warn: Callable[[Mapping[str, Any]], str | None] = lambda measured: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A family of models, as functions."""
+
+  default_config: Callable[[], ConfigDict]
+  check_config: Callable[[ConfigDict], None]  # raises a UserError
+  has_fixed_steps: Callable[[ConfigDict], bool]  # a schedule needs num_steps
+  create: Callable[[ConfigDict, ImageShape], Model]
+  init_state: Callable[[Model, jax.Array], State]  # of a root key
+  weights: Callable[[State], Any]  # all that a new run may take over
+  with_weights: Callable[[State, Any], State]
+  parts: Callable[[ConfigDict, Model, Source], Parts]
+  prepare_source: Callable[[ConfigDict, Source], Source] = (
+    lambda config, source: source
+  )
+
+
+def restore(
+  workdir: epath.PathLike,
+  item: str,
+  config: ConfigDict,
+  create: Callable[[ConfigDict, ImageShape], Model],
+  init_item: Callable[[Model], Any],
+) -> tuple[int, Model, Any]:
+  """One item of the newest checkpoint of a workdir that can be read.
+
+  Args:
+    workdir: folder of a run.
+    item: name of the item.
+    config: of the run.
+    create: makes the static part.
+    init_item: what the item was before the first step; only its shapes and
+      types are used.
+
+  Returns:
+    The checkpoint's step, the static part, and the item on the first device.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with workdir_lib.open_checkpoints(workdir) as checkpoints:
+
+    def read(step: int) -> tuple[Model, Any]:
+      model = create(config, tuple(checkpoints.info(step)['image_shape']))
+      abstract = abstract_like(functools.partial(init_item, model), device)
+      return model, checkpoints.restore(step, item, abstract)
+
+    step, (model, value) = checkpoints.newest(read)
+  return step, model, value
+
+
+def _read_weights(family: Family, workdir: epath.PathLike) -> Any:
+  """The weights of another run.
+
+  Raises:
+    UserError: if the workdir holds no run or no checkpoint.
+  """
+  config = workdir_lib.read_config(workdir, family.default_config())
+  root = prng.root_key(config.seed)
+  step, _, state = restore(
+    workdir,
+    STATE,
+    config,
+    family.create,
+    lambda model: family.init_state(model, root),
+  )
+  print(f'Starting from the weights of {workdir} at step {step:,}.')
+  return family.weights(state)
+
+
+def _check_weights(
+  family: Family, model: Model, weights: Any, init_from: epath.PathLike
+) -> None:
+  """Refuses weights that are not those of this model's networks."""
+  expected = family.weights(
+    jax.eval_shape(lambda: family.init_state(model, prng.root_key(0)))
+  )
+
+  def kinds(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+  if kinds(weights) != kinds(expected):
+    raise UserError(
+      f'--init_from={init_from}: its networks are of other shapes or types; '
+      'take its model, compute_dtype, image size and number of channels'
+    )
+
+
+def load_source(dataset: ConfigDict, split: str) -> Source:
+  """The images that a config's `dataset` names, of one split.
+
+  Raises:
+    UserError: naming the field or file that is wrong.
+  """
+  return data.load_source(
+    dataset.name,
+    split,
+    dataset.image_size,
+    data_dir=dataset.data_dir,
+    path=dataset.path,
+    skip_corrupt=dataset.skip_corrupt,
+    progress=terminal.track,
+  )
+
+
+def _measure_speed(
+  config: ConfigDict,
+  parts: Parts,
+  init: Callable[[], State],
+  image_shape: ImageShape,
+) -> Speed:
+  shape = (parts.batches_per_step, config.batch_size, *image_shape)
+  flops = count_flops(
+    parts.step,
+    jax.eval_shape(init),
+    jax.ShapeDtypeStruct(shape, np.uint8),
+    prng.root_key(config.seed),
+  )
+  matmul_rate = matmul_flops_per_second(np.dtype(config.compute_dtype))
+  return Speed(
+    images_per_step=config.batch_size * parts.batches_per_step,
+    flops_per_step=flops,
+    matmul_flops_per_second=matmul_rate * jax.device_count(),
+  )
+
+
+def _create_task(
+  family: Family,
+  config: ConfigDict,
+  model: Model,
+  source: Source,
+  info: Mapping[str, Any],
+  weights: Any | None,
+) -> loop.Task:
+  parts = family.parts(config, model, source)
+  init = functools.partial(family.init_state, model, prng.root_key(config.seed))
+
+  def adopt(state: State) -> State:
+    return state if weights is None else family.with_weights(state, weights)
+
+  return loop.Task(
+    init=init,
+    adopt=adopt,
+    step=parts.step,
+    batches=lambda start_step: image_batches(
+      source,
+      seed=config.seed,
+      batch_size=config.batch_size,
+      batches_per_step=parts.batches_per_step,
+      start_step=start_step,
+      num_steps=config.num_steps,
+    ),
+    speed=functools.partial(
+      _measure_speed, config, parts, init, source.image_shape
+    ),
+    draw=parts.draw,
+    measure=parts.measure,
+    warn=parts.warn,
+    networks=parts.networks,
+    export=parts.export,
+    info=info,
+    curves=parts.curves,
+    headline=parts.headline,
+  )
+
+
+def _schedule(config: ConfigDict, profile: range | None) -> loop.Schedule:
+  return loop.Schedule(
+    num_steps=config.num_steps,
+    log_every=config.log_every_steps,
+    sample_every=config.sample_every_steps,
+    checkpoint_every=config.checkpoint_every_steps,
+    keep_checkpoints=config.keep_checkpoints,
+    steps_per_call=config.steps_per_call,
+    profile=profile,
+  )
+
+
+def train(
+  family: Family,
+  config: ConfigDict,
+  workdir: epath.PathLike,
+  init_from: epath.PathLike | None = None,
+  profile: range | None = None,
+) -> int | None:
+  """Trains until `config.num_steps`, or goes on where the workdir stands.
+
+  Args:
+    family: what to train.
+    config: every field of the family's default config.
+    workdir: folder of the run, made if missing.
+    init_from: workdir of a run whose weights a new run starts from; nothing to
+      a run that goes on.
+    profile: steps to record a trace of, if any.
+
+  Returns:
+    None once `num_steps` is reached, else the number of the signal that came.
+
+  Raises:
+    UserError: if something that the user gave is wrong; nothing is written
+      then.
+  """
+  family.check_config(config)
+  started = workdir_lib.check(
+    workdir,
+    config,
+    family.default_config(),
+    fixed_steps=family.has_fixed_steps(config),
+  )
+  num_devices = jax.device_count()
+  require(
+    config.batch_size % num_devices == 0,
+    config,
+    'batch_size',
+    f'must be divisible by the {num_devices} devices',
+  )
+  weights = None
+  if init_from and not started:
+    weights = _read_weights(family, init_from)
+  source = family.prepare_source(
+    config, load_source(config.dataset, config.dataset.split)
+  )
+  info = {'image_shape': source.image_shape, 'num_examples': len(source)}
+  if started:
+    with workdir_lib.open_checkpoints(workdir) as checkpoints:
+      checkpoints.check_info(info)
+  model = family.create(config, source.image_shape)
+  if weights is not None:
+    _check_weights(family, model, weights, init_from)
+  task = _create_task(family, config, model, source, info, weights)
+  parallel = sharding.create(config.parallelism, sharding.create_mesh())
+  workdir_lib.create(workdir, config)
+  devices = f'{num_devices} x {jax.devices()[0].device_kind}'
+  print(f'{len(source):,} images {source.image_shape} of {config.dataset.name}')
+  print(f'Training on {devices} in {workdir}')
+  return loop.train(
+    task,
+    _schedule(config, profile),
+    parallel,
+    workdir,
+    prng.root_key(config.seed),
+    f'```\n{config_lib.to_json(config)}```',
+  )
