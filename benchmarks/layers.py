@@ -21,9 +21,9 @@ import jax
 import numpy as np
 
 from common_flax import commands
+from common_flax import images
 from common_flax.nn import conv
 from common_flax.nn import winograd
-from gan_flax.models import dcgan
 
 _KERNEL_SIZE = 4
 
@@ -94,7 +94,7 @@ def _forms(
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
-  _, count = dcgan.doublings(values.image_size)
+  _, count = images.doublings(values.image_size)
   size, inputs, outputs = (
     values.image_size,
     values.channels,

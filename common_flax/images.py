@@ -17,6 +17,23 @@ import numpy as np
 import PIL.Image
 
 
+def doublings(image_size: int) -> tuple[int, int]:
+  """Splits an image side into (start, k): image_size = start * 2**k.
+
+  Raises:
+    ValueError: if the side is neither 4 * 2**k nor 7 * 2**k with k >= 1.
+  """
+  start, count = image_size, 0
+  while start % 2 == 0 and start > 4:
+    start, count = start // 2, count + 1
+  if start not in (4, 7) or count == 0:
+    raise ValueError(
+      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k; take one such '
+      'as 28, 32, 64 or 128'
+    )
+  return start, count
+
+
 def to_signed(images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
   """uint8 [..., H, W, C] -> floats in [-1, 1]."""
   return images.astype(dtype) / 127.5 - 1

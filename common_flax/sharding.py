@@ -62,6 +62,24 @@ def in_one_call(step: Step, num_steps: int) -> Step:
   return steps
 
 
+def drawn_globally(
+  draw: Callable[[int], jax.Array], num: int, axis_name: str | None
+) -> jax.Array:
+  """This device's `num` of the rows that `draw` gives for all devices.
+
+  So what is drawn does not depend on how many devices there are.
+  """
+  if axis_name is None:
+    return draw(num)
+  rows = draw(num * lax.axis_size(axis_name))
+  return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * num, num)
+
+
+def mean_over(axis_name: str | None, tree: Any) -> Any:
+  """Means over a mapped axis, if there is one."""
+  return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
 class Parallel(Protocol):
   """A way to run a step on a mesh."""
 

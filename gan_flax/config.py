@@ -1,11 +1,9 @@
 """The configuration of a GAN: its fields, their defaults and their checks."""
 
-import math
-
-from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
+from common_flax import optimisers
 from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
@@ -14,18 +12,12 @@ from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
 
 LATENTS = ('normal', 'uniform')
-SCHEDULES = ('constant', 'linear', 'cosine')
 
 
 def _player() -> ConfigDict:
   """One player's Adam; the values are Radford et al.'s (2015)."""
-  player = ConfigDict()
-  player.learning_rate = 2e-4
-  player.b1 = 0.5  # the low momentum that DCGANs need
-  player.b2 = 0.999
-  player.schedule = 'constant'  # 'linear' or 'cosine' fall to 0 at num_steps
-  player.max_grad_norm = config_dict.placeholder(float)  # None: no limit
-  return player
+  # The low momentum that DCGANs need.
+  return optimisers.default(learning_rate=2e-4, b1=0.5, b2=0.999)
 
 
 def default() -> ConfigDict:
@@ -70,27 +62,7 @@ def check(config: ConfigDict) -> None:
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
   )
   for player in ('generator', 'discriminator'):
-    values = config[player]
-    require_one_of(config, f'{player}.schedule', SCHEDULES)
-    require(
-      0 < values.learning_rate < math.inf,
-      config,
-      f'{player}.learning_rate',
-      'must be above 0 and finite',
-    )
-    for name in ('b1', 'b2'):
-      require(
-        0 <= values[name] < 1,
-        config,
-        f'{player}.{name}',
-        'must be at least 0 and below 1',
-      )
-    require(
-      values.max_grad_norm is None or values.max_grad_norm > 0,
-      config,
-      f'{player}.max_grad_norm',
-      'must be above 0; leave it out for no limit',
-    )
+    optimisers.check(config, player)
 
 
 def has_fixed_steps(config: ConfigDict) -> bool:

@@ -88,29 +88,3 @@ def latents_by_number(gan: GAN, key: jax.Array, numbers: jax.Array) -> Any:
   """
   keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
   return jax.vmap(lambda key: draw_latents(gan, key, 1)[0])(keys)
-
-
-def slerp(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
-  """Spherical interpolation (Shoemake 1985; for latents White 2016).
-
-  It keeps to the shell on which nearly all of N(0, I) lies; a straight line
-  would cut through its empty middle.
-
-  Args:
-    start: [Z] the latent at share 0.
-    end: [Z] the latent at share 1.
-    share: [] how far to go.
-
-  Returns:
-    [Z].
-  """
-  cosine = jnp.dot(start, end) / (jnp.linalg.norm(start) * jnp.linalg.norm(end))
-  angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
-  # Parallel latents span no arc; the line between them is the limit.
-  is_flat = jnp.sin(angle) < 1e-6
-  safe = jnp.where(is_flat, 1.0, angle)
-  from_start = jnp.sin((1 - share) * safe) / jnp.sin(safe)
-  from_end = jnp.sin(share * safe) / jnp.sin(safe)
-  return jnp.where(is_flat, 1 - share, from_start) * start + (
-    jnp.where(is_flat, share, from_end) * end
-  )

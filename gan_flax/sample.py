@@ -30,6 +30,7 @@ from common_flax import sample_files
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
+from common_flax.latents import slerp
 from gan_flax import config as gan_config
 from gan_flax import generation
 from gan_flax.state import BatchStats
@@ -57,7 +58,7 @@ def _interpolated_latents(
   starts = generation.latents_by_number(gan, key, 2 * rows)
   ends = generation.latents_by_number(gan, key, 2 * rows + 1)
   shares = columns / (_INTERPOLATION_COLUMNS - 1)
-  return jax.vmap(generation.slerp)(starts, ends, shares.astype(gan.dtype))
+  return jax.vmap(slerp)(starts, ends, shares.astype(gan.dtype))
 
 
 KINDS: dict[str, LatentsByNumber] = {

@@ -6,7 +6,6 @@ and that a checkpoint stores whole.
 Dimensions: B batch, H height, W width, C channels, Z latent size.
 """
 
-from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import optax
 
+from common_flax import optimisers
 from common_flax import prng
 from gan_flax.losses import Loss
 from gan_flax.losses import LOSSES
@@ -64,25 +64,6 @@ class GANState(struct.PyTreeNode):
   ema_params: Params  # moving average of generator.params
 
 
-def _create_tx(
-  player: ConfigDict, num_updates: int
-) -> optax.GradientTransformation:
-  """Adam under a learning-rate schedule, behind a gradient-norm limit."""
-  schedules: dict[str, Callable[[], optax.Schedule]] = {
-    'constant': lambda: optax.constant_schedule(player.learning_rate),
-    'linear': lambda: optax.linear_schedule(
-      player.learning_rate, 0.0, num_updates
-    ),
-    'cosine': lambda: optax.cosine_decay_schedule(
-      player.learning_rate, num_updates
-    ),
-  }
-  adam = optax.adam(schedules[player.schedule](), b1=player.b1, b2=player.b2)
-  if player.max_grad_norm is None:
-    return adam
-  return optax.chain(optax.clip_by_global_norm(player.max_grad_norm), adam)
-
-
 def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
   """Builds the static part of a GAN from a checked config.
 
@@ -103,8 +84,8 @@ def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
   return GAN(
     generator=model.generator(**arguments),
     discriminator=model.discriminator(**arguments),
-    generator_tx=_create_tx(config.generator, config.num_steps),
-    discriminator_tx=_create_tx(
+    generator_tx=optimisers.create(config.generator, config.num_steps),
+    discriminator_tx=optimisers.create(
       config.discriminator, config.num_steps * config.discriminator_steps
     ),
     loss=LOSSES[config.loss.name],

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import optax
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.optimisers import moving_average
+from common_flax.sharding import drawn_globally
+from common_flax.sharding import mean_over
 from gan_flax.state import GAN
 from gan_flax.state import GANState
 from gan_flax.state import NetState
@@ -38,20 +40,6 @@ def draw_latents(gan: GAN, key: jax.Array, num: int) -> jax.Array:
   return jax.random.normal(key, shape, gan.dtype)
 
 
-def _drawn_globally(
-  draw: Callable[[int], jax.Array], num: int, axis_name: str | None
-) -> jax.Array:
-  """This device's `num` of the rows that `draw` gives for all devices."""
-  if axis_name is None:
-    return draw(num)
-  rows = draw(num * lax.axis_size(axis_name))
-  return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * num, num)
-
-
-def _mean_over(axis_name: str | None, tree: Any) -> Any:
-  return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-
 def _real_images(
   gan: GAN, batch: jax.Array, key: jax.Array, axis_name: str | None
 ) -> jax.Array:
@@ -59,7 +47,7 @@ def _real_images(
   images = images_lib.to_signed(batch, gan.dtype)
   if not gan.flip:
     return images
-  mirrored = _drawn_globally(
+  mirrored = drawn_globally(
     lambda num: jax.random.bernoulli(key, 0.5, (num,)), len(batch), axis_name
   )
   return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
@@ -74,7 +62,7 @@ def _fakes(
     The fakes [num, H, W, C], the function that pulls a gradient with respect to
     them back to the generator's parameters, and the updated batch statistics.
   """
-  latents = _drawn_globally(
+  latents = drawn_globally(
     lambda total: draw_latents(gan, key, total), num, axis_name
   )
 
@@ -129,14 +117,14 @@ def _update_discriminator(
   (d_loss, (real_logits, fake_logits, batch_stats)), gradients = (
     jax.value_and_grad(loss, has_aux=True)(net.params)
   )
-  gradients = _mean_over(axis_name, gradients)
+  gradients = mean_over(axis_name, gradients)
   net = _apply_gradients(gan.discriminator_tx, net, gradients)
   metrics = {
     'd_loss': d_loss,
     'real_probability': jnp.mean(jax.nn.sigmoid(real_logits)),
     'fake_probability': jnp.mean(jax.nn.sigmoid(fake_logits)),
   }
-  metrics = _mean_over(axis_name, metrics)
+  metrics = mean_over(axis_name, metrics)
   metrics['d_grad_norm'] = optax.tree.norm(gradients)
   net = net.replace(batch_stats=batch_stats)
   return state.replace(discriminator=net), metrics
@@ -167,21 +155,15 @@ def _update_generator(
 
   g_loss, image_gradients = jax.value_and_grad(loss)(fake)
   (gradients,) = pullback(image_gradients)
-  gradients = _mean_over(axis_name, gradients)
+  gradients = mean_over(axis_name, gradients)
   net = _apply_gradients(gan.generator_tx, state.generator, gradients)
   net = net.replace(batch_stats=batch_stats)
   metrics = {
-    'g_loss': _mean_over(axis_name, g_loss),
+    'g_loss': mean_over(axis_name, g_loss),
     'g_grad_norm': optax.tree.norm(gradients),
   }
-  # Warming up: an average of the first steps would remember the start.
-  decay = jnp.minimum(gan.ema_decay, (1 + state.step) / (10 + state.step))
-  ema_params = jax.tree.map(
-    lambda average, param: (
-      average + (1 - decay).astype(param.dtype) * (param - average)
-    ),
-    state.ema_params,
-    net.params,
+  ema_params = moving_average(
+    state.ema_params, net.params, gan.ema_decay, state.step
   )
   return state.replace(generator=net, ema_params=ema_params), metrics
 

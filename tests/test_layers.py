@@ -15,6 +15,8 @@ FLOORS = {
   'common_flax.config': 0,
   'common_flax.images': 0,
   'common_flax.memory': 0,
+  'common_flax.latents': 0,
+  'common_flax.optimisers': 1,
   'common_flax.data.decode': 1,
   'common_flax.data.source': 2,
   'common_flax.data.decoded': 3,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from flax import linen as nn
 
+from common_flax.images import doublings
 from gan_flax.models import dcgan
 
 
@@ -21,5 +22,5 @@ class Model(NamedTuple):
 
 
 MODELS = {
-  'dcgan': Model(dcgan.Generator, dcgan.Discriminator, dcgan.doublings),
+  'dcgan': Model(dcgan.Generator, dcgan.Discriminator, doublings),
 }

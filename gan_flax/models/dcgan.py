@@ -19,6 +19,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from common_flax.images import doublings
 from common_flax.nn.conv import Conv
 from common_flax.nn.conv import TransposedConv
 
@@ -27,23 +28,6 @@ _weight_init = nn.initializers.normal(0.02)
 
 def _scale_init(key, shape, dtype=jnp.float32):
   return 1 + _weight_init(key, shape, dtype)
-
-
-def doublings(image_size: int) -> tuple[int, int]:
-  """Splits an image side into (start, k): image_size = start * 2**k.
-
-  Raises:
-    ValueError: if the side is neither 4 * 2**k nor 7 * 2**k with k >= 1.
-  """
-  start, count = image_size, 0
-  while start % 2 == 0 and start > 4:
-    start, count = start // 2, count + 1
-  if start not in (4, 7) or count == 0:
-    raise ValueError(
-      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k; take one such '
-      'as 28, 32, 64 or 128'
-    )
-  return start, count
 
 
 class Generator(nn.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common_flax import images
 from gan_flax.models import dcgan
 
 
@@ -59,7 +60,7 @@ def test_generator_and_discriminator_fit_each_other(
 @pytest.mark.parametrize('size', [1, 4, 7, 12, 24, 30, 33, 100])
 def test_other_sizes_are_refused(size):
   with pytest.raises(ValueError, match='28, 32, 64 or 128'):
-    dcgan.doublings(size)
+    images.doublings(size)
 
 
 def test_generator_of_the_reference_implementation():
@@ -117,7 +118,7 @@ def test_initial_weights_and_scales():
 
 def plain_generator(params, latents, image_shape):
   """The same network in the library's own layers."""
-  start, count = dcgan.doublings(image_shape[0])
+  start, count = images.doublings(image_shape[0])
 
   def norm(x, name):
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))

@@ -3,13 +3,11 @@
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 
 from common_flax import prng
-from gan_flax import generation
 from gan_flax import sample
 from gan_flax.steps import draw_latents
 
@@ -125,22 +123,3 @@ def test_batch_statistics_belong_to_the_weights(sampler):
     deviation = np.sqrt(expected['var'])
     assert (np.abs(actual['mean'] - expected['mean']) < 0.2 * deviation).all()
     np.testing.assert_allclose(actual['var'], expected['var'], rtol=0.3)
-
-
-def test_slerp_keeps_to_the_sphere_and_meets_its_ends():
-  start, end = jax.random.normal(jax.random.key(0), (2, 50))
-  start, end = start / jnp.linalg.norm(start), end / jnp.linalg.norm(end)
-  shares = np.linspace(0, 1, 9, dtype=np.float32)
-  arc = jax.vmap(generation.slerp, (None, None, 0))(start, end, shares)
-  np.testing.assert_allclose(arc[0], start, atol=1e-6)
-  np.testing.assert_allclose(arc[-1], end, atol=1e-6)
-  np.testing.assert_allclose(jnp.linalg.norm(arc, axis=1), 1, rtol=1e-5)
-  angles = np.arccos(np.sum(arc[1:] * arc[:-1], axis=1))
-  np.testing.assert_allclose(angles, angles[0], rtol=1e-3)
-
-
-def test_slerp_between_equal_latents_is_that_latent():
-  latent = jnp.ones(4)
-  np.testing.assert_allclose(
-    generation.slerp(latent, latent, jnp.float32(0.3)), latent, rtol=1e-5
-  )

@@ -1,0 +1,96 @@
+"""Adam, as a config describes it, and the moving average of what it trains."""
+
+from collections.abc import Callable
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+from ml_collections import ConfigDict
+import optax
+
+from common_flax.config import require
+from common_flax.config import require_one_of
+
+SCHEDULES = ('constant', 'linear', 'cosine')
+
+
+def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
+  """The fields of an optimiser."""
+  config = ConfigDict()
+  config.learning_rate = learning_rate
+  config.b1 = b1
+  config.b2 = b2
+  config.schedule = 'constant'  # 'linear' or 'cosine' fall to 0 at num_steps
+  config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
+  return config
+
+
+def check(config: ConfigDict, name: str) -> None:
+  """Checks the fields of the optimiser `config[name]`.
+
+  Raises:
+    UserError: naming the first field that is wrong.
+  """
+  values = config[name]
+  require_one_of(config, f'{name}.schedule', SCHEDULES)
+  require(
+    0 < values.learning_rate < math.inf,
+    config,
+    f'{name}.learning_rate',
+    'must be above 0 and finite',
+  )
+  for field in ('b1', 'b2'):
+    require(
+      0 <= values[field] < 1,
+      config,
+      f'{name}.{field}',
+      'must be at least 0 and below 1',
+    )
+  require(
+    values.max_grad_norm is None or values.max_grad_norm > 0,
+    config,
+    f'{name}.max_grad_norm',
+    'must be above 0; leave it out for no limit',
+  )
+
+
+def create(
+  config: ConfigDict, num_updates: int
+) -> optax.GradientTransformation:
+  """Adam under a learning-rate schedule, behind a gradient-norm limit."""
+  schedules: dict[str, Callable[[], optax.Schedule]] = {
+    'constant': lambda: optax.constant_schedule(config.learning_rate),
+    'linear': lambda: optax.linear_schedule(
+      config.learning_rate, 0.0, num_updates
+    ),
+    'cosine': lambda: optax.cosine_decay_schedule(
+      config.learning_rate, num_updates
+    ),
+  }
+  adam = optax.adam(schedules[config.schedule](), b1=config.b1, b2=config.b2)
+  if config.max_grad_norm is None:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
+
+
+def moving_average(
+  average: Any, params: Any, decay: float, step: jax.Array
+) -> Any:
+  """The exponential moving average of parameters, one step on.
+
+  Args:
+    average: the average so far, a pytree.
+    params: the newest parameters.
+    decay: share of the old average kept, once warmed up.
+    step: int32 [], steps before this one. The share kept is never more than
+      (1 + step) / (10 + step): an average of the first steps would remember
+      the start.
+  """
+  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(
+    lambda a, param: a + (1 - decay).astype(param.dtype) * (param - a),
+    average,
+    params,
+  )
