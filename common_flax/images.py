@@ -44,6 +44,11 @@ def from_signed(images: jax.Array) -> jax.Array:
   return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
+def from_unit(images: jax.Array) -> jax.Array:
+  """Floats [..., H, W, C] in [0, 1] -> uint8, rounded to nearest, clipped."""
+  return jnp.clip(jnp.round(images * 255), 0, 255).astype(jnp.uint8)
+
+
 def grid(
   images: np.ndarray, columns: int | None = None, margin: int = 2
 ) -> np.ndarray:

@@ -88,10 +88,10 @@ def sample(
   components = jax.random.categorical(
     key_component, jnp.log(mixture.weights), shape=(num,)
   )
-  noise = jax.random.normal(key_x, (num,), mixture.means.dtype)
-  deviations = jnp.sqrt(mixture.variances)
-  x = mixture.means[components] + deviations[components] * noise
-  return components, x
+  means = jnp.asarray(mixture.means)[components]
+  deviations = jnp.sqrt(mixture.variances)[components]
+  noise = jax.random.normal(key_x, (num,), means.dtype)
+  return components, means + deviations * noise
 
 
 def em_step(

@@ -156,8 +156,10 @@ def posterior(model: NonlinearModel, x: jax.Array) -> tuple[Grid, jax.Array]:
   """
   points, log_joint = _joint_on_grid(model)
   joint = jax.vmap(log_joint)(x)  # [B, P]
-  marginal = jax.nn.logsumexp(joint, 1, b=points.weights[None, :])
-  return points, jnp.exp(joint - marginal[:, None])
+  # Shares sum to 1 however far away x is, where log Pr(x) is too large a number
+  # to be exact to a nat.
+  shares = jax.nn.softmax(joint + jnp.log(points.weights)[None, :], axis=1)
+  return points, shares / points.weights[None, :]
 
 
 def posterior_moments(

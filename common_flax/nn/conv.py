@@ -245,15 +245,16 @@ kernel_gradient.defvjp(
 
 
 class Conv(nn.Module):
-  """Convolution without bias, height and width divided by stride.
+  """Convolution, height and width divided by stride.
 
   The parameter `kernel` and the result are those of
-  `nn.Conv(features, (k, k), strides=stride, use_bias=False)`.
+  `nn.Conv(features, (k, k), strides=stride, use_bias=use_bias)`.
   """
 
   features: int
   kernel_size: int
   stride: int = 2
+  use_bias: bool = False
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -267,23 +268,26 @@ class Conv(nn.Module):
     has_odd_side = x.shape[1] % 2 or x.shape[2] % 2
     if self.stride == 1 or has_odd_side or self.kernel_size == 1:
       strides = (self.stride, self.stride)
-      return lax.conv_general_dilated(
+      y = lax.conv_general_dilated(
         x, kernel, strides, 'SAME', dimension_numbers=_LAYOUT
       )
-    return strided(x, kernel)
+    else:
+      y = strided(x, kernel)
+    return _with_bias(self, y)
 
 
 class TransposedConv(nn.Module):
-  """Transposed convolution without bias, height and width times stride.
+  """Transposed convolution, height and width times stride.
 
   The parameter `kernel` and the result are those of
   `nn.ConvTranspose(features, (k, k), strides=(stride, stride),
-  use_bias=False)`.
+  use_bias=use_bias)`.
   """
 
   features: int
   kernel_size: int
   stride: int = 2
+  use_bias: bool = False
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -296,12 +300,24 @@ class TransposedConv(nn.Module):
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     if self.stride == 1 or self.kernel_size == 1:
       strides = (self.stride, self.stride)
-      return lax.conv_transpose(
+      y = lax.conv_transpose(
         x, kernel, strides, 'SAME', dimension_numbers=_LAYOUT
       )
-    # nn.ConvTranspose stores the kernel of the dilated convolution it computes,
-    # which is the strided convolution's turned by 180 degrees.
-    return transposed(x, kernel[::-1, ::-1].swapaxes(2, 3))
+    else:
+      # nn.ConvTranspose stores the kernel of the dilated convolution it
+      # computes, the strided convolution's turned by 180 degrees.
+      y = transposed(x, kernel[::-1, ::-1].swapaxes(2, 3))
+    return _with_bias(self, y)
+
+
+def _with_bias(layer: Conv | TransposedConv, y: jax.Array) -> jax.Array:
+  """Adds the parameter `bias` to [B, H, W, O], if the layer has one."""
+  if not layer.use_bias:
+    return y
+  bias = layer.param(
+    'bias', nn.initializers.zeros_init(), y.shape[-1:], layer.param_dtype
+  )
+  return y + bias.astype(y.dtype)[None, None, None]
 
 
 def _check_stride(stride: int) -> None:

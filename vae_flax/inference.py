@@ -1,0 +1,114 @@
+"""Encoding, drawing and decoding: what a VAE with given parameters computes.
+
+Dimensions: B batch, K importance samples, H height, W width, C channels, P
+outputs a value, Z latent size.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from common_flax import prng
+from common_flax.sharding import drawn_globally
+from vae_flax.losses import log_normal
+from vae_flax.state import Params
+from vae_flax.state import VAE
+
+
+def encode(
+  vae: VAE, params: Params, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The posterior q(z|x, θ) = N(mean, exp(log_var)) (UDL 17.20).
+
+  Args:
+    vae: the static part.
+    params: of both networks.
+    x: [B, H, W, C] as `vae.observe` gives it.
+
+  Returns:
+    Mean and log-variance, [B, Z] each.
+  """
+  return vae.encoder.apply({'params': params['encoder']}, x)
+
+
+def decode(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
+  """The likelihood's outputs at latents (UDL 17.6).
+
+  Args:
+    vae: the static part.
+    params: of both networks.
+    z: [..., Z].
+
+  Returns:
+    [..., H, W, C, P], logits or means and log-scales, see
+    `vae_flax.likelihoods`.
+  """
+  outputs = vae.decoder.apply(
+    {'params': params['decoder']}, z.reshape(-1, z.shape[-1])
+  )
+  return outputs.reshape(*z.shape[:-1], *outputs.shape[1:])
+
+
+def reparameterise(
+  key: jax.Array,
+  mean: jax.Array,
+  log_var: jax.Array,
+  num_samples: int = 1,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """z = mean + deviation * noise, noise from N(0, I) (UDL 17.25).
+
+  The draw is a differentiable function of the posterior.
+
+  Args:
+    key: consumed.
+    mean: [B, Z].
+    log_var: [B, Z].
+    num_samples: K, draws for each row.
+    axis_name: mapped axis over which the batch is split, if any.
+
+  Returns:
+    [B, K, Z].
+  """
+  batch, latent_size = mean.shape
+  noise = drawn_globally(
+    lambda num: jax.random.normal(
+      prng.quick(key), (num, num_samples, latent_size), mean.dtype
+    ),
+    batch,
+    axis_name,
+  )
+  return mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
+
+
+def reconstruction(
+  vae: VAE, params: Params, x: jax.Array, z: jax.Array
+) -> jax.Array:
+  """log Pr(x|z, φ) in nats, [B, K], of x [B, H, W, C] and z [B, K, Z]."""
+  return vae.likelihood.log_prob(decode(vae, params, z), x[:, None])
+
+
+def log_weights(
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  z: jax.Array,
+  mean: jax.Array,
+  log_var: jax.Array,
+) -> jax.Array:
+  """log Pr(x, z) - log q(z|x), the importance weights of UDL 17.28.
+
+  Args:
+    vae: the static part.
+    params: of both networks.
+    x: [B, H, W, C].
+    z: [B, K, Z] drawn from q.
+    mean: [B, Z] of q.
+    log_var: [B, Z] of q.
+
+  Returns:
+    [B, K] in nats.
+  """
+  log_prior = log_normal(z, 0.0, 0.0)
+  log_posterior = log_normal(z, mean[:, None], log_var[:, None])
+  divergence = jnp.sum(log_posterior - log_prior, axis=-1)
+  return reconstruction(vae, params, x, z) - divergence

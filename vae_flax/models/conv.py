@@ -1,0 +1,107 @@
+"""Encoder and decoder of stride-2 convolutions.
+
+The encoder halves the image down to a square of side 4 or 7, doubling the
+features, and takes the posterior from it by a dense layer; the decoder is its
+mirror. No normalisation: an image's terms depend on that image alone.
+
+Dimensions: B batch, H height, W width, C channels, P outputs a value, Z latent
+size.
+"""
+
+from collections.abc import Callable
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from common_flax.images import doublings
+from common_flax.nn.conv import Conv
+from common_flax.nn.conv import TransposedConv
+from vae_flax.likelihoods import soft_bound
+
+_KERNEL_SIZE = 4
+_kernel_init = nn.initializers.he_normal()
+
+
+class Encoder(nn.Module):
+  """x [B, H, W, C] -> mean and log-variance [B, Z] of q(z|x, θ).
+
+  Attributes:
+    latent_size: Z.
+    base_features: features after the first layer.
+    activation: of the hidden layers.
+    max_log_var: log-variances are kept within plus and minus this.
+    dtype: type of the computation.
+    param_dtype: type of the parameters and the result.
+  """
+
+  latent_size: int
+  base_features: int
+  activation: Callable[[jax.Array], jax.Array]
+  max_log_var: float
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Encodes x, of a side that `doublings` takes."""
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    _, count = doublings(x.shape[1])
+    for i in range(count):
+      x = Conv(
+        self.base_features * 2**i,
+        kernel_size=_KERNEL_SIZE,
+        kernel_init=_kernel_init,
+        use_bias=True,
+        name=f'conv_{i}',
+        **types,
+      )(x)
+      x = self.activation(x)
+    x = x.reshape(x.shape[0], -1)
+    mean = nn.Dense(self.latent_size, name='mean', **types)(x)
+    log_var = nn.Dense(self.latent_size, name='log_var', **types)(x)
+    mean, log_var = (y.astype(self.param_dtype) for y in (mean, log_var))
+    return mean, soft_bound(log_var, self.max_log_var)
+
+
+class Decoder(nn.Module):
+  """z [B, Z] -> outputs [B, H, W, C, P], what the likelihood is made of.
+
+  Attributes:
+    image_shape: (H, W, C), H = W a side that `doublings` takes.
+    num_outputs: P.
+    base_features: features before the last layer.
+    activation: of the hidden layers.
+    dtype: type of the computation.
+    param_dtype: type of the parameters and the result.
+  """
+
+  image_shape: tuple[int, int, int]
+  num_outputs: int
+  base_features: int
+  activation: Callable[[jax.Array], jax.Array]
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, z: jax.Array) -> jax.Array:
+    """Decodes z."""
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    size, _, channels = self.image_shape
+    start, count = doublings(size)
+    conv = functools.partial(
+      TransposedConv,
+      kernel_size=_KERNEL_SIZE,
+      kernel_init=_kernel_init,
+      use_bias=True,
+      **types,
+    )
+    features = self.base_features * 2 ** (count - 1)
+    x = nn.Dense(start * start * features, name='project', **types)(z)
+    x = self.activation(x).reshape(-1, start, start, features)
+    for i in range(1, count):
+      x = self.activation(conv(features // 2**i, name=f'conv_{i}')(x))
+    outputs = conv(channels * self.num_outputs, name=f'conv_{count}')(x)
+    outputs = outputs.astype(self.param_dtype)
+    return outputs.reshape(-1, *self.image_shape, self.num_outputs)

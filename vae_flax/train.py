@@ -1,0 +1,122 @@
+"""Trains a VAE in a workdir."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from common_flax import images as images_lib
+from common_flax import prng
+from common_flax import runs
+from common_flax.config import UserError
+from common_flax.data.source import ArraySource
+from common_flax.data.source import Source
+from vae_flax import config as vae_config
+from vae_flax import generation
+from vae_flax import observations
+from vae_flax import steps
+from vae_flax.state import create_vae
+from vae_flax.state import EXPORT
+from vae_flax.state import exported
+from vae_flax.state import init_state
+from vae_flax.state import VAE
+from vae_flax.state import VAEState
+
+# The grid: samples, then rows of images each above its reconstructions.
+_COLUMNS = 8
+_NUM_SAMPLES = 4 * _COLUMNS
+_NUM_RECONSTRUCTIONS = 2 * _COLUMNS
+# Burda et al. (2015) count active units on so many training images.
+NUM_WATCHED = 500
+_NO_ACTIVE_UNITS = (
+  'no latent is active: the posterior has collapsed onto the prior, and the '
+  'decoder ignores z. Try kl_warmup_steps, free_bits_nats, or a beta below 1.'
+)
+_CURVES = {
+  'nats': ('elbo_nats', 'reconstruction_nats'),
+  'divergence (nats)': ('kl_nats',),
+  'active latents': ('active_units',),
+}
+
+
+def first_images(source: Source, num: int) -> np.ndarray:
+  """The first images of a source, uint8 [at most num, H, W, C]."""
+  return np.stack([source[i]['image'] for i in range(min(num, len(source)))])
+
+
+def prepare_source(config: ConfigDict, source: Source) -> Source:
+  """The source itself, or with `binarise=fixed` one of fixed binary images.
+
+  Raises:
+    UserError: if they would not fit into memory.
+  """
+  if config.dataset.binarise != 'fixed':
+    return source
+  if not (isinstance(source, ArraySource) and source.is_in_memory):
+    raise UserError(
+      "config.dataset.binarise='fixed': is for data that fits into memory; "
+      'take stochastic or threshold'
+    )
+  fixed = observations.fix(source.images, config.dataset.binarise_seed)
+  return dataclasses.replace(source, images=fixed)
+
+
+def _draw(
+  vae: VAE, z: jax.Array, x: jax.Array, state: VAEState
+) -> np.ndarray:
+  """Samples at latents that never change, and reconstructions of x."""
+  params = state.ema_params
+  samples = generation.generate(vae, params, z)
+  mean, _ = generation.encode(vae, params, x)
+  reconstructions = generation.generate(vae, params, mean)
+  originals = images_lib.from_unit(x)
+  rows = []
+  for start in range(0, len(x), _COLUMNS):
+    here = slice(start, start + _COLUMNS)
+    rows += [originals[here], reconstructions[here]]
+  return np.concatenate([samples, *rows])
+
+
+def _warn(measured: Mapping[str, Any]) -> str | None:
+  return _NO_ACTIVE_UNITS if measured['active_units'] == 0 else None
+
+
+def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
+  root = prng.root_key(config.seed)
+  z = generation.draw_latents(vae, prng.stream(root, 'preview'), _NUM_SAMPLES)
+  watched = generation.observe(
+    vae, prng.stream(root, 'observe'), first_images(source, NUM_WATCHED)
+  )
+  is_elbo = config.objective == 'elbo'
+  bounds = ('elbo_nats',) if is_elbo else ('iwae_nats', 'elbo_nats')
+  return runs.Parts(
+    step=functools.partial(steps.train_step, vae),
+    batches_per_step=1,
+    draw=functools.partial(_draw, vae, z, watched[:_NUM_RECONSTRUCTIONS]),
+    networks=lambda state: state.params,
+    export=lambda state: {EXPORT: exported(state)},
+    curves=_CURVES,
+    headline=(*bounds, 'kl_nats', 'active_units'),
+    measure=lambda state: generation.latent_use(vae, state.params, watched),
+    warn=_warn,
+  )
+
+
+FAMILY = runs.Family(
+  default_config=vae_config.default,
+  check_config=vae_config.check,
+  has_fixed_steps=vae_config.has_fixed_steps,
+  create=create_vae,
+  init_state=init_state,
+  weights=exported,
+  with_weights=lambda state, weights: state.replace(**weights),
+  parts=_parts,
+  prepare_source=prepare_source,
+)
+
+# (config, workdir, init_from=None, profile=None), see `runs.train`
+train = functools.partial(runs.train, FAMILY)
