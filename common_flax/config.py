@@ -36,7 +36,7 @@ _MAY_CHANGE = {
   'dataset.path',
 }
 _MAY_CHANGE_SUFFIX = '_every_steps'
-_MAY_CHANGE_PREFIX = 'on_'
+_MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
 
 PARALLELISMS = ('jit', 'pmap')
 COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
@@ -265,7 +265,7 @@ def check_same_run(
     if old[name] != value
     and name not in _MAY_CHANGE
     and not name.endswith(_MAY_CHANGE_SUFFIX)
-    and not name.startswith(_MAY_CHANGE_PREFIX)
+    and not name.startswith(_MAY_CHANGE_PREFIXES)
     and not (name == 'num_steps' and not fixed_steps)
   ]
   if different:

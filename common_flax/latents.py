@@ -1,10 +1,26 @@
-"""Paths through a space of latents.
+"""Latents by their numbers, and paths between them.
 
-Dimensions: Z latent size.
+Dimensions: N latents, Z latent size.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+
+def by_number(
+  draw: Callable[[jax.Array], jax.Array], key: jax.Array, numbers: jax.Array
+) -> jax.Array:
+  """Latents [N, Z], each a function of (key, its number) alone.
+
+  Args:
+    draw: one latent [Z] from a key that it consumes.
+    key: the root of the latents, not consumed.
+    numbers: int32 [N].
+  """
+  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+  return jax.vmap(draw)(keys)
 
 
 def slerp(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:

@@ -44,14 +44,3 @@ def stream(
   """
   key = jax.random.fold_in(root, STREAMS[name])
   return jax.random.fold_in(jax.random.fold_in(key, attempt), step)
-
-
-def quick(key: jax.Array) -> jax.Array:
-  """A key of the Philox generator made of a Threefry one, which it consumes.
-
-  For many numbers: a CPU draws them in a third of the time (Salmon et al. 2011,
-  "Parallel random numbers: as easy as 1, 2, 3", has both generators).
-  """
-  return jax.random.wrap_key_data(
-    jax.random.key_data(key), impl='philox4x32'
-  )

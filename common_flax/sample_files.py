@@ -7,6 +7,10 @@ Dimensions: N samples, H height, W width, C channels.
 """
 
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import io
 import pathlib
 import zipfile
 
@@ -36,11 +40,8 @@ def write(
   Raises:
     UserError: if the path cannot be written to.
   """
-  if '://' in path:
-    raise UserError(f'--output={path}: give a path on this machine')
-  target = pathlib.Path(path).expanduser()
-  ending = target.suffix.lower()
-  try:
+  with _writable(path) as target:
+    ending = target.suffix.lower()
     if ending == '.npz':
       target.parent.mkdir(parents=True, exist_ok=True)
       _write_npz(target, chunks, (num, *image_shape))
@@ -52,10 +53,49 @@ def write(
     else:
       target.mkdir(parents=True, exist_ok=True)
       _write_folder(target, chunks)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+  """Writes a file.
+
+  Raises:
+    UserError: if the path cannot be written to.
+  """
+  with _writable(path) as target:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    images_lib.write_bytes(target, data)
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes arrays by name as an .npz, the same arrays as the same file.
+
+  Raises:
+    UserError: if the path cannot be written to.
+  """
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w') as archive:
+    for name, array in arrays.items():
+      with archive.open(_dateless(name), 'w', force_zip64=True) as file:
+        np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+  write_bytes(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _writable(path: str) -> Iterator[pathlib.Path]:
+  """The local path; what goes wrong in writing to it is the user's error."""
+  if '://' in path:
+    raise UserError(f'--output={path}: give a path on this machine')
+  try:
+    yield pathlib.Path(path).expanduser()
   except OSError as error:
     raise UserError(
       f'--output={path}: cannot be written to: {error.strerror or error}'
     ) from error
+
+
+def _dateless(name: str) -> zipfile.ZipInfo:
+  """A member of an .npz that says nothing of when it was written."""
+  return zipfile.ZipInfo(f'{name}.npy')
 
 
 def _write_npz(
@@ -68,11 +108,9 @@ def _write_npz(
     'fortran_order': False,
     'shape': shape,
   }
-  # A member of no date: the same samples make the same file.
-  member = zipfile.ZipInfo('images.npy')
   try:
     with zipfile.ZipFile(partial, 'w') as archive:
-      with archive.open(member, 'w', force_zip64=True) as file:
+      with archive.open(_dateless('images'), 'w', force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
           file.write(np.ascontiguousarray(chunk).data)

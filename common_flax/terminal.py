@@ -51,6 +51,17 @@ def print_parameters(networks: Mapping[str, Any]) -> None:
   console().print(table)
 
 
+def print_numbers(title: str, numbers: Mapping[str, float]) -> None:
+  """Prints a table of numbers by name."""
+  table = rich.table.Table(title=title, title_justify='left')
+  table.add_column('')
+  table.add_column('', justify='right')
+  for name, value in numbers.items():
+    is_whole = isinstance(value, int)
+    table.add_row(name, f'{value:,}' if is_whole else f'{value:,.3f}')
+  console().print(table)
+
+
 def duration(seconds: float) -> str:
   """'41 s', '3 min 20 s', '2 h 05 min'."""
   seconds = math.ceil(seconds)

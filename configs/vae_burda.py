@@ -1,6 +1,6 @@
 """The one-layer VAE and IWAE of Burda et al. (2015), arXiv:1509.00519, table 1.
 
-  python -m vae_flax.main --config=configs/vae_burda.py[:VARIANT]
+python -m vae_flax.main --config=configs/vae_burda.py[:VARIANT]
 """
 
 from ml_collections import ConfigDict
@@ -35,16 +35,18 @@ def get_config(variant: str = '') -> ConfigDict:
 
 
 def _elbo(config: ConfigDict) -> None:
-  config.batch_size = 500
-  config.num_steps = 1000 * _IMAGES // 500
+  config.batch_size = 100
+  config.num_steps = 600 * _IMAGES // 100
   config.optimizer.learning_rate = 2e-3
-  config.log_every_steps = 1200
-  config.sample_every_steps = 12_000
-  config.checkpoint_every_steps = 6000
+  config.kl_warmup_steps = 20_000
+  config.log_every_steps = 6000
+  config.sample_every_steps = 60_000
+  config.checkpoint_every_steps = 30_000
 
 
 def _iwae_5(config: ConfigDict) -> None:
   _elbo(config)
+  config.kl_warmup_steps = 0
   config.objective = 'iwae'
   config.num_importance_samples = 5
 

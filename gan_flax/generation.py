@@ -10,12 +10,12 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from common_flax import images as images_lib
+from common_flax.latents import by_number
 from gan_flax.state import BatchStats
 from gan_flax.state import GAN
 from gan_flax.state import Params
@@ -78,7 +78,9 @@ def generate(
   return images_lib.from_signed(images)
 
 
-def latents_by_number(gan: GAN, key: jax.Array, numbers: jax.Array) -> Any:
+def latents_by_number(
+  gan: GAN, key: jax.Array, numbers: jax.Array
+) -> jax.Array:
   """Latents [N, Z], each a function of (key, its number) alone.
 
   Args:
@@ -86,5 +88,4 @@ def latents_by_number(gan: GAN, key: jax.Array, numbers: jax.Array) -> Any:
     key: the root of the latents, not consumed.
     numbers: int32 [N].
   """
-  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-  return jax.vmap(lambda key: draw_latents(gan, key, 1)[0])(keys)
+  return by_number(lambda key: draw_latents(gan, key, 1)[0], key, numbers)

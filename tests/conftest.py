@@ -22,6 +22,7 @@ import pytest
 from sklearn import datasets
 
 from gan_flax.train import train
+from vae_flax.train import train as train_vae
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 
@@ -60,6 +61,23 @@ def trained(tmp_path_factory):
   """The workdir of a finished smoke run; not to be changed."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
   assert train(recipe('dcgan.py', 'smoke'), workdir) is None
+  return workdir
+
+
+@pytest.fixture
+def vae_config():
+  """Of dense layers, which are compiled sooner than convolutions."""
+  config = recipe('vae.py', 'smoke')
+  config.model.name = 'mlp'
+  config.model.hidden_sizes = (16,)
+  return config
+
+
+@pytest.fixture(scope='session')
+def trained_vae(tmp_path_factory):
+  """The workdir of a finished smoke run; not to be changed."""
+  workdir = tmp_path_factory.mktemp('trained_vae') / 'run'
+  assert train_vae(recipe('vae.py', 'smoke'), workdir) is None
   return workdir
 
 

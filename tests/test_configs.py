@@ -13,20 +13,41 @@ from gan_flax import config as gan_config
 from gan_flax import steps
 from gan_flax.state import create_gan
 from gan_flax.state import init_state
+from vae_flax import config as vae_config
+from vae_flax import state as vae_state
+from vae_flax import steps as vae_steps
 
-RECIPES = [
+GAN_RECIPES = [
   ('dcgan.py', variant)
   for variant in ('', 'smoke', 'mnist', 'cifar10', 'celeba', 'folder')
+]
+VAE_RECIPES = [
+  *(
+    ('vae.py', variant)
+    for variant in (
+      '',
+      'digits_2d',
+      'smoke',
+      'mnist',
+      'mnist_2d',
+      'cifar10',
+      'celeba',
+      'folder',
+    )
+  ),
+  *(('vae_burda.py', variant) for variant in ('', 'iwae_5', 'smoke')),
 ]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 
 
 def test_every_recipe_is_tested():
-  assert {path.name for path in CONFIGS.glob('*.py')} == {r for r, _ in RECIPES}
+  assert {path.name for path in CONFIGS.glob('*.py')} == {
+    recipe for recipe, _ in GAN_RECIPES + VAE_RECIPES
+  }
 
 
-@pytest.mark.parametrize(('name', 'variant'), RECIPES)
-def test_recipe_builds_and_takes_a_step(name, variant):
+@pytest.mark.parametrize(('name', 'variant'), GAN_RECIPES)
+def test_gan_recipe_builds_and_takes_a_step(name, variant):
   config = recipe(name, variant)
   gan_config.check(config)
   config.model.base_features = 2  # the same layers, quicker
@@ -40,6 +61,45 @@ def test_recipe_builds_and_takes_a_step(name, variant):
   )
   assert state.step == 1
   assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize(('name', 'variant'), VAE_RECIPES)
+def test_vae_recipe_builds_and_takes_a_step(name, variant):
+  config = recipe(name, variant)
+  vae_config.check(config)
+  config.model.base_features = 2  # the same layers, quicker
+  size = config.dataset.image_size
+  shape = (size, size, 3 if variant in COLOUR else 1)
+  vae = vae_state.create_vae(config, shape)
+  root = prng.root_key(config.seed)
+  batch = np.zeros((1, 4, *shape), np.uint8)
+  state, metrics = jax.jit(functools.partial(vae_steps.train_step, vae))(
+    jax.jit(lambda: vae_state.init_state(vae, root))(), batch, root
+  )
+  assert state.step == 1
+  assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_burda_has_the_sizes_of_the_paper():
+  vae = vae_state.create_vae(recipe('vae_burda.py'), (28, 28, 1))
+  state = jax.eval_shape(lambda: vae_state.init_state(vae, prng.root_key(0)))
+  shapes = {
+    net: {name: layer['kernel'].shape for name, layer in layers.items()}
+    for net, layers in state.params.items()
+  }
+  assert shapes == {
+    'encoder': {
+      'hidden_0': (784, 200),
+      'hidden_1': (200, 200),
+      'mean': (200, 50),
+      'log_var': (200, 50),
+    },
+    'decoder': {
+      'hidden_0': (50, 200),
+      'hidden_1': (200, 200),
+      'outputs': (200, 784),
+    },
+  }
 
 
 def test_celeba_has_the_widths_of_the_paper():

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The longest matching prefix counts.
 FLOORS = {
   'common_flax.prng': 0,
+  'common_flax.threefry': 0,
   'common_flax.caches': 0,
   'common_flax.config': 0,
   'common_flax.images': 0,
@@ -51,13 +52,15 @@ FLOORS = {
   'FAMILY.state': 10,
   'FAMILY.inference': 11,
   'FAMILY.steps': 12,
-  'FAMILY.generation': 12,
-  'FAMILY.train': 13,
-  'FAMILY.sample': 13,
-  'FAMILY.evaluate': 13,
-  'common_flax.prepare': 13,
-  'common_flax.compare': 13,
-  'FAMILY.main': 14,
+  'FAMILY.generation': 13,
+  'FAMILY.estimation': 12,
+  'FAMILY.trained': 14,
+  'FAMILY.train': 15,
+  'FAMILY.sample': 16,
+  'FAMILY.evaluate': 16,
+  'common_flax.prepare': 16,
+  'common_flax.compare': 16,
+  'FAMILY.main': 17,
 }
 FAMILIES = ('gan_flax', 'vae_flax')
 PACKAGES = ('common_flax', *FAMILIES)

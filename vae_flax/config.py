@@ -40,6 +40,9 @@ def default() -> ConfigDict:
   config.kl_warmup_steps = 0  # steps in which the weight rises to beta
   config.free_bits_nats = 0.0  # of each latent
 
+  # For each image, where `evaluate` is not told otherwise.
+  config.evaluation_samples = 5000
+
   config.optimizer = optimisers.default(learning_rate=1e-3, b1=0.9, b2=0.999)
   return config.lock()
 
@@ -124,7 +127,7 @@ def check(config: ConfigDict) -> None:
   )
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
-  require_at_least(config, 1, 'num_importance_samples')
+  require_at_least(config, 1, 'num_importance_samples', 'evaluation_samples')
   require_one_of(config, 'kl', KLS)
   require_at_least(config, 0, 'beta', 'kl_warmup_steps', 'free_bits_nats')
   _check_objective(config)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from common_flax import images as images_lib
+from common_flax.latents import by_number
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
 from vae_flax.state import Params
@@ -43,6 +44,31 @@ def encode(
 def draw_latents(vae: VAE, key: jax.Array, num: int) -> jax.Array:
   """Latents [num, Z] from the prior N(0, I); the key is consumed."""
   return jax.random.normal(key, (num, vae.latent_size), vae.dtype)
+
+
+def latents_by_number(
+  vae: VAE, key: jax.Array, numbers: jax.Array
+) -> jax.Array:
+  """Latents [N, Z] of the prior, each a function of (key, its number) alone."""
+  return by_number(lambda key: draw_latents(vae, key, 1)[0], key, numbers)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def observe_by_number(
+  vae: VAE, key: jax.Array, images: jax.Array, numbers: jax.Array
+) -> jax.Array:
+  """X of images [N, H, W, C], drawn as functions of (key, number) alone.
+
+  Args:
+    vae: the static part.
+    key: the root of the draws, not consumed.
+    images: uint8 [N, H, W, C].
+    numbers: int32 [N], of the images.
+  """
+  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+  return jax.vmap(
+    lambda key, image: vae.observe(key, image[None], vae.dtype)[0]
+  )(keys, images)
 
 
 @functools.partial(jax.jit, static_argnums=0)

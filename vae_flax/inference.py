@@ -7,8 +7,8 @@ outputs a value, Z latent size.
 import jax
 import jax.numpy as jnp
 
-from common_flax import prng
 from common_flax.sharding import drawn_globally
+from common_flax.threefry import written_out
 from vae_flax.losses import log_normal
 from vae_flax.state import Params
 from vae_flax.state import VAE
@@ -55,7 +55,7 @@ def reparameterise(
   num_samples: int = 1,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """z = mean + deviation * noise, noise from N(0, I) (UDL 17.25).
+  """Z = mean + deviation * noise, noise from N(0, I) (UDL 17.25).
 
   The draw is a differentiable function of the posterior.
 
@@ -72,7 +72,7 @@ def reparameterise(
   batch, latent_size = mean.shape
   noise = drawn_globally(
     lambda num: jax.random.normal(
-      prng.quick(key), (num, num_samples, latent_size), mean.dtype
+      written_out(key), (num, num_samples, latent_size), mean.dtype
     ),
     batch,
     axis_name,
@@ -83,7 +83,7 @@ def reparameterise(
 def reconstruction(
   vae: VAE, params: Params, x: jax.Array, z: jax.Array
 ) -> jax.Array:
-  """log Pr(x|z, φ) in nats, [B, K], of x [B, H, W, C] and z [B, K, Z]."""
+  """Log Pr(x|z, φ) in nats, [B, K], of x [B, H, W, C] and z [B, K, Z]."""
   return vae.likelihood.log_prob(decode(vae, params, z), x[:, None])
 
 
@@ -95,7 +95,7 @@ def log_weights(
   mean: jax.Array,
   log_var: jax.Array,
 ) -> jax.Array:
-  """log Pr(x, z) - log q(z|x), the importance weights of UDL 17.28.
+  """Log Pr(x, z) - log q(z|x), the importance weights of UDL 17.28.
 
   Args:
     vae: the static part.

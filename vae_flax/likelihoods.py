@@ -38,12 +38,12 @@ class Likelihood:
 
 
 def soft_bound(x: jax.Array, bound: float) -> jax.Array:
-  """x squeezed smoothly into (-bound, bound), with slope 1 at 0."""
+  """X squeezed smoothly into (-bound, bound), with slope 1 at 0."""
   return bound * jnp.tanh(x / bound)
 
 
 def bernoulli_log_prob(outputs: jax.Array, x: jax.Array) -> jax.Array:
-  """log Bernoulli(x; sigmoid(logit)), finite for every finite logit.
+  """Log Bernoulli(x; sigmoid(logit)), finite for every finite logit.
 
   For x of 0 or 1 it is -softplus of the logit against x: exact at both ends
   and with the right gradient at 0, which forms with |logit| lack.
@@ -59,7 +59,7 @@ def bernoulli_log_prob(outputs: jax.Array, x: jax.Array) -> jax.Array:
 def gaussian_log_prob(
   mean: jax.Array, log_scale: jax.Array | float, x: jax.Array
 ) -> jax.Array:
-  """log N(x; mean, scale²), with the constant (UDL 17.6).
+  """Log N(x; mean, scale²), with the constant (UDL 17.6).
 
   Args:
     mean: [..., H, W, C].
@@ -74,7 +74,7 @@ def gaussian_log_prob(
 def logistic_log_prob(
   mean: jax.Array, log_scale: jax.Array, x: jax.Array
 ) -> jax.Array:
-  """log of the logistic's mass on the bin of a byte.
+  """Log of the logistic's mass on the bin of a byte.
 
   Bins are 1/255 wide; the lowest and the highest reach to infinity, so the 256
   masses sum to one. With a and b the standardised ends of a bin, its mass is

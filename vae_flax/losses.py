@@ -18,7 +18,7 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 def log_normal(
   x: jax.Array, mean: jax.Array | float, log_var: jax.Array | float
 ) -> jax.Array:
-  """log N(x; mean, exp(log_var)) of each number by itself, in nats."""
+  """Log N(x; mean, exp(log_var)) of each number by itself, in nats."""
   squares = (x - mean) ** 2 * jnp.exp(-log_var)
   return -0.5 * (squares + log_var + _LOG_TWO_PI)
 
@@ -54,7 +54,7 @@ def monte_carlo_kl(
 
 
 def importance_bound(log_weights: jax.Array) -> jax.Array:
-  """log of the mean importance weight (Burda et al. 2015, arXiv:1509.00519).
+  """Log of the mean importance weight (Burda et al. 2015, arXiv:1509.00519).
 
   In expectation it is at most log Pr(x), rises with K towards it (UDL 17.28),
   and is the ELBO for K = 1.
@@ -70,7 +70,7 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def scale_gradient(x: jax.Array, scale: jax.Array) -> jax.Array:
-  """x itself, whose gradient is multiplied by `scale` on its way back.
+  """X itself, whose gradient is multiplied by `scale` on its way back.
 
   Args:
     x: [..., Z].

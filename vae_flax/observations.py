@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common_flax import prng
 from common_flax.sharding import drawn_globally
+from common_flax.threefry import written_out
 
 # (key, uint8 [B, H, W, C], dtype, axis_name) -> x [B, H, W, C]; the key is
 # consumed where something is drawn
@@ -41,7 +41,7 @@ def binarise(
   # 16 bits are finer than 256 greys by far, and quicker than floats.
   bits = drawn_globally(
     lambda num: jax.random.bits(
-      prng.quick(key), (num, *images.shape[1:]), jnp.uint16
+      written_out(key), (num, *images.shape[1:]), jnp.uint16
     ),
     len(images),
     axis_name,
@@ -71,9 +71,7 @@ def dequantise(
 ) -> jax.Array:
   """(byte + u) / 256 in [0, 1], u from U(0, 1): a density's proper target."""
   noise = drawn_globally(
-    lambda num: jax.random.uniform(
-      key, (num, *images.shape[1:]), dtype
-    ),
+    lambda num: jax.random.uniform(key, (num, *images.shape[1:]), dtype),
     len(images),
     axis_name,
   )
@@ -86,7 +84,7 @@ def scale(
   dtype: jnp.dtype = jnp.float32,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """byte / 255; nothing is drawn."""
+  """Byte / 255; nothing is drawn."""
   del key, axis_name
   return images.astype(dtype) / 255
 

@@ -65,9 +65,7 @@ def prepare_source(config: ConfigDict, source: Source) -> Source:
   return dataclasses.replace(source, images=fixed)
 
 
-def _draw(
-  vae: VAE, z: jax.Array, x: jax.Array, state: VAEState
-) -> np.ndarray:
+def _draw(vae: VAE, z: jax.Array, x: jax.Array, state: VAEState) -> np.ndarray:
   """Samples at latents that never change, and reconstructions of x."""
   params = state.ema_params
   samples = generation.generate(vae, params, z)

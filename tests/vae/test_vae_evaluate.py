@@ -1,0 +1,81 @@
+"""`evaluate`: what it reports, and that it counts every image once."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from common_flax import data
+from vae_flax import evaluate
+from vae_flax import trained as trained_lib
+
+
+@pytest.fixture(scope='module')
+def workdir(trained_vae, tmp_path_factory):
+  """A finished run that has been evaluated."""
+  folder = tmp_path_factory.mktemp('evaluated') / 'run'
+  shutil.copytree(trained_vae, folder)
+  assert evaluate.main(['evaluate', f'--workdir={folder}']) == 0
+  return folder
+
+
+@pytest.fixture(scope='module')
+def report(workdir):
+  return json.loads((workdir / 'evaluation.json').read_text())
+
+
+def test_a_report_holds_metrics_and_their_provenance(report):
+  provenance = report.pop('provenance')
+  assert provenance.pop('seconds') > 0
+  assert provenance == {
+    'checkpoint_step': 8,
+    'dataset': 'digits',
+    'split': 'test',
+    'num_images': 297,
+    'num_importance_samples': 60,
+    'likelihood': 'bernoulli',
+    'binarise': 'stochastic',
+    'seed': 0,
+    'moving_average': True,
+  }
+  assert len(report['kl_per_latent_nats']) == 4
+  assert sum(report['kl_per_latent_nats']) == pytest.approx(report['kl_nats'])
+
+
+def test_the_terms_agree_with_each_other(report):
+  assert report['elbo_nats'] == pytest.approx(
+    report['reconstruction_nats'] - report['kl_nats']
+  )
+  assert -report['nll_nats'] >= report['elbo_nats']
+  assert report['bits_per_dim'] == pytest.approx(
+    report['nll_nats'] / (256 * np.log(2))
+  )
+  assert 1 <= report['effective_samples'] <= 60
+  assert 0 <= report['active_units'] <= 4
+  assert report['kl_nats'] == pytest.approx(
+    report['aggregated_posterior_kl_nats'] + report['mutual_information_nats']
+  )
+
+
+def test_the_same_seed_gives_the_same_numbers(workdir, report):
+  evaluate.main(['evaluate', f'--workdir={workdir}'])
+  again = json.loads((workdir / 'evaluation.json').read_text())
+  for result in (again, report):
+    result.pop('provenance', None)
+  assert again == report
+
+
+def test_every_image_counts_once_whatever_their_number(trained_vae):
+  """The mean over two halves of the images is the mean over all of them."""
+  trained = trained_lib.load(trained_vae)
+  source = data.load_source('digits', 'test', 16)
+
+  def nll(images, labels):
+    part = type(source)(images, labels, 10)
+    return evaluate.evaluate(trained, part, 0, 50)['nll_nats']
+
+  whole = nll(source.images[:70], source.labels[:70])
+  first = nll(source.images[:69], source.labels[:69])
+  last = 70 * whole - 69 * first
+  assert 100 < last < 400  # one image's, not none's and not two's

@@ -1,0 +1,149 @@
+"""Whole runs: what they leave, and that resuming gives the same bits."""
+
+import json
+
+from conftest import recipe
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from common_flax import checkpoints as checkpoints_lib
+from common_flax import prng
+from common_flax import runs
+from common_flax import workdir as workdir_lib
+from common_flax.checkpoints import Checkpoints
+from vae_flax import config as vae_config_lib
+from vae_flax.state import create_vae
+from vae_flax.state import EXPORT
+from vae_flax.state import init_state
+from vae_flax.train import train
+
+
+def final_state(workdir):
+  """The newest checkpoint's state, in NumPy."""
+  config = workdir_lib.read_config(workdir, vae_config_lib.default())
+  _, _, state = runs.restore(
+    workdir,
+    checkpoints_lib.STATE,
+    config,
+    create_vae,
+    lambda vae: init_state(vae, prng.root_key(0)),
+  )
+  return jax.device_get(state)
+
+
+def assert_same_end(workdir, other):
+  """The same states and the same sample files, bit by bit."""
+  a, b = final_state(workdir), final_state(other)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+  for path in sorted((other / 'samples').iterdir()):
+    same = workdir / 'samples' / path.name
+    assert same.read_bytes() == path.read_bytes(), path.name
+
+
+def metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(trained_vae):
+  assert [row['step'] for row in metrics(trained_vae)] == [2, 4, 6, 8]
+  last = metrics(trained_vae)[-1]
+  assert set(last) >= {
+    'loss_nats',
+    'elbo_nats',
+    'reconstruction_nats',
+    'kl_nats',
+    'grad_norm',
+    'active_units',
+    'images_per_second',
+  }
+  assert last['elbo_nats'] == pytest.approx(
+    last['reconstruction_nats'] - last['kl_nats'], rel=1e-5
+  )
+  names = ('config.json', 'curves.png', 'samples.gif')
+  assert all((trained_vae / name).stat().st_size for name in names)
+  with PIL.Image.open(trained_vae / 'samples' / 'step_00000008.png') as grid:
+    assert grid.size == (8 * 18 + 2, 8 * 18 + 2)
+
+
+def test_a_checkpoint_holds_the_state_and_both_networks(trained_vae):
+  with Checkpoints(trained_vae / 'checkpoints') as checkpoints:
+    assert checkpoints.steps() == [4, 8]
+  for item in (checkpoints_lib.STATE, EXPORT, checkpoints_lib.INFO):
+    assert (trained_vae / 'checkpoints' / '8' / item).is_dir()
+  state = final_state(trained_vae)
+  assert state.step == 8
+  assert set(state.params) == {'encoder', 'decoder'}
+
+
+def test_a_finished_run_takes_no_step(trained_vae, capsys):
+  assert train(recipe('vae.py', 'smoke'), trained_vae) is None
+  assert 'already finished' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('parallelism', 'changes'),
+  [
+    ('jit', {}),
+    ('pmap', {'objective': 'iwae', 'num_importance_samples': 3}),
+  ],
+)
+def test_resuming_gives_the_same_bits(
+  tmp_path, vae_config, parallelism, changes
+):
+  vae_config.update(changes)
+  vae_config.parallelism = parallelism
+  vae_config.dataset.flip = True
+  vae_config.num_steps = 12
+  train(vae_config, tmp_path / 'straight')
+  vae_config.num_steps = 6
+  train(vae_config, tmp_path / 'halves')
+  vae_config.num_steps = 12
+  train(vae_config, tmp_path / 'halves')
+  # The halves drew one grid more, at the end of the first.
+  (tmp_path / 'halves' / 'samples' / 'step_00000006.png').unlink()
+  assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
+
+
+def test_training_starts_from_the_weights_of_another_run(
+  tmp_path, trained_vae
+):
+  config = recipe('vae.py', 'smoke')
+  config.num_steps = 2
+  config.optimizer.learning_rate = 1e-30
+  train(config, tmp_path, init_from=trained_vae)
+  given, adopted = final_state(trained_vae), final_state(tmp_path)
+  for a, b in zip(
+    jax.tree.leaves(given.params), jax.tree.leaves(adopted.params), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+  assert adopted.step == 2
+
+
+def test_a_collapsed_posterior_is_said_once(tmp_path, vae_config, capsys):
+  vae_config.beta = 1e6  # to tell anything costs more than it brings
+  vae_config.optimizer.learning_rate = 0.01
+  vae_config.num_steps = 120
+  for name in ('log_every_steps', 'sample_every_steps'):
+    vae_config[name] = 30
+  vae_config.checkpoint_every_steps = 120
+  train(vae_config, tmp_path)
+  assert metrics(tmp_path)[-1]['active_units'] == 0
+  output = capsys.readouterr().out
+  assert output.count('the posterior has collapsed') == 1
+  assert 'kl_warmup_steps' in output
+
+
+def test_fixed_binary_images_are_the_same_in_every_run(tmp_path, vae_config):
+  vae_config.dataset.binarise = 'fixed'
+  vae_config.num_steps = 2
+  for name in ('a', 'b'):
+    train(vae_config, tmp_path / name)
+  assert_same_end(tmp_path / 'a', tmp_path / 'b')
+  vae_config.dataset.binarise_seed = 1
+  train(vae_config, tmp_path / 'c')
+  a, c = metrics(tmp_path / 'a')[-1], metrics(tmp_path / 'c')[-1]
+  assert a['loss_nats'] != c['loss_nats']

@@ -1,0 +1,156 @@
+"""Estimates of log Pr(x) and what else an evaluation measures.
+
+log Pr(x) is estimated by importance sampling from the posterior (UDL 17.28;
+Burda et al. 2015, arXiv:1509.00519): the log of the mean of K weights. It lies
+below log Pr(x) in expectation, by about half the relative variance of that
+mean, which the effective sample size tells.
+
+Draws come in chunks of one size whatever the numbers of images and draws, from
+keys of their own; an image's estimate depends on nothing but its key.
+
+Dimensions: N images, S draws a chunk, H height, W width, C channels, Z latent
+size.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common_flax.threefry import written_out
+from vae_flax import inference
+from vae_flax.state import Params
+from vae_flax.state import VAE
+
+CHUNK_IMAGES = 50
+_CHUNK_DRAWS = 50
+_LOG_TWO_PI = math.log(2 * math.pi)
+
+
+class _Sums(struct.PyTreeNode):
+  """Running sums over an image's weights, relative to the largest so far."""
+
+  largest: jax.Array  # [N] log of the largest weight
+  weights: jax.Array  # [N]
+  squares: jax.Array  # [N]
+  logs: jax.Array  # [N] sums of the logs themselves
+
+
+class Estimates(NamedTuple):
+  """Of each image, float64 [N]."""
+
+  log_prob: np.ndarray  # estimate of log Pr(x), nats
+  standard_error: np.ndarray  # of log_prob, nats
+  effective_samples: np.ndarray  # of the draws, 1 to K
+  elbo: np.ndarray  # nats
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _add_chunk(
+  vae: VAE,
+  params: Params,
+  sums: _Sums,
+  x: jax.Array,
+  posterior: tuple[jax.Array, jax.Array],
+  keys: jax.Array,
+  chunk: jax.Array,
+  num_samples: jax.Array,
+) -> _Sums:
+  """Adds the weights of the draws from chunk * S on, below num_samples."""
+  mean, log_var = posterior
+  noise = jax.vmap(
+    lambda key: jax.random.normal(
+      written_out(jax.random.fold_in(key, chunk)),
+      (_CHUNK_DRAWS, vae.latent_size),
+      vae.dtype,
+    )
+  )(keys)
+  z = mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
+  logs = inference.log_weights(vae, params, x, z, mean, log_var)  # [N, S]
+  number = chunk * _CHUNK_DRAWS + jnp.arange(_CHUNK_DRAWS)
+  counts = (number < num_samples)[None]
+  largest = jnp.maximum(
+    sums.largest, jnp.max(jnp.where(counts, logs, -jnp.inf), axis=1)
+  )
+  shrink = jnp.exp(sums.largest - largest)
+  weights = jnp.where(counts, jnp.exp(logs - largest[:, None]), 0.0)
+  return _Sums(
+    largest=largest,
+    weights=sums.weights * shrink + jnp.sum(weights, axis=1),
+    squares=sums.squares * shrink**2 + jnp.sum(weights**2, axis=1),
+    logs=sums.logs + jnp.sum(jnp.where(counts, logs, 0.0), axis=1),
+  )
+
+
+def estimate(
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  posterior: tuple[jax.Array, jax.Array],
+  keys: jax.Array,
+  num_samples: int,
+) -> Estimates:
+  """Estimates log Pr(x) of some images.
+
+  Args:
+    vae: the static part.
+    params: of both networks.
+    x: [N, H, W, C] as `vae.observe` gives it.
+    posterior: means and log-variances [N, Z] at x.
+    keys: [N], each consumed.
+    num_samples: K, draws for each image.
+  """
+  zeros = jnp.zeros(len(x), vae.dtype)
+  sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
+  # A copy each: a donated pytree must not hold one buffer twice.
+  sums = jax.tree.map(jnp.copy, sums)
+  for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
+    sums = _add_chunk(
+      vae, params, sums, x, posterior, keys, jnp.int32(chunk), num_samples
+    )
+  sums = jax.tree.map(lambda s: np.asarray(s, np.float64), sums)
+  share = sums.squares / sums.weights**2  # 1 / effective samples
+  variance = np.maximum(share - 1 / num_samples, 0)  # of the mean weight
+  variance *= num_samples / max(num_samples - 1, 1)
+  return Estimates(
+    log_prob=sums.largest + np.log(sums.weights) - math.log(num_samples),
+    standard_error=np.sqrt(variance),
+    effective_samples=1 / share,
+    elbo=sums.logs / num_samples,
+  )
+
+
+def aggregated_posterior_kl(
+  z: np.ndarray, mean: np.ndarray, log_var: np.ndarray
+) -> float:
+  """KL[q(z) || Pr(z)] of the mean posterior over images, q(z) = E[q(z|x)].
+
+  How far what the decoder was trained on is from what generation draws
+  (Hoffman & Johnson 2016, "ELBO surgery").
+
+  Args:
+    z: [M, Z], each drawn from the posterior of one of the images.
+    mean: [N, Z] of all posteriors.
+    log_var: [N, Z].
+
+  Returns:
+    A Monte Carlo estimate in nats.
+  """
+  z, mean, log_var = (np.asarray(a, np.float64) for a in (z, mean, log_var))
+  precision = np.exp(-log_var)
+  # The square of z - mean, multiplied out, is three matrix products.
+  constant = -0.5 * (mean**2 * precision + log_var + _LOG_TWO_PI).sum(axis=1)
+  total = 0.0
+  for block in np.array_split(z, math.ceil(len(z) / 200)):
+    logs = (
+      constant + block @ (mean * precision).T - 0.5 * (block**2 @ precision.T)
+    )  # [M, N]
+    largest = logs.max(axis=1, keepdims=True)
+    log_q = largest[:, 0] + np.log(np.exp(logs - largest).mean(axis=1))
+    log_prior = -0.5 * (block**2 + _LOG_TWO_PI).sum(axis=1)
+    total += float(np.sum(log_q - log_prior))
+  return total / len(z)

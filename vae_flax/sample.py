@@ -1,0 +1,345 @@
+"""Draws pictures from a trained VAE, or writes down the latents of its data.
+
+  python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
+      [--kind=prior|reconstruction|interpolation|traversal|manifold|latents]
+      [--num_samples=64] [--seed=0] [--split=test] [--noema]
+
+  prior           decoded draws of z from N(0, I)
+  reconstruction  images of the split, each followed by its reconstruction
+  interpolation   rows of 8 on the arc between the latents of two images
+  traversal       rows of 8, one latent each from -3 to 3, the most used first,
+                  the others at those of an image
+  manifold        of 2 latents: a square of the decoder's images over both
+  latents         the split's posteriors: FILE.npz with `mean`, `log_var`
+                  [N, Z] and `label` [N]; FILE.png, of 2 latents, shows the
+                  means coloured by class
+
+From Python:
+
+  vae = vae_flax.sample.load('runs/vae')
+  images = vae.generate(jax.random.key(0), 16)  # uint8 [16, H, W, C]
+
+Dimensions: N images, H height, W width, C channels, Z latent size.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import io
+import pathlib
+import sys
+
+from absl import flags
+from etils import epath
+import jax
+import jax.numpy as jnp
+from jax.scipy import stats
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+import numpy as np
+
+from common_flax import commands
+from common_flax import images as images_lib
+from common_flax import prng
+from common_flax import runs
+from common_flax import sample_files
+from common_flax import terminal
+from common_flax.config import UserError
+from common_flax.data.source import Source
+from common_flax.latents import slerp
+from vae_flax import generation
+from vae_flax import train as train_lib
+from vae_flax.trained import load
+from vae_flax.trained import Trained
+
+__all__ = ['KINDS', 'Trained', 'load', 'main']
+
+# Images are drawn in chunks of one size, whatever their number, so that an
+# image's bits do not depend on how many are drawn with it.
+_CHUNK = 64
+_COLUMNS = 8
+_REACH = 3.0  # of a traversal, in standard deviations of the prior
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+  """What the kinds of pictures draw from."""
+
+  trained: Trained
+  root: jax.Array  # of everything random, not consumed
+  open_source: Callable[[], Source]  # the data, where a kind needs it
+
+  def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
+    """Images of the split in a shuffled order, again from the start if few."""
+    order = np.random.default_rng(
+      np.asarray(jax.random.key_data(self.root))
+    ).permutation(len(source))
+    chosen = order[numbers % len(source)]
+    return np.stack([source[int(i)]['image'] for i in chosen])
+
+  def x(self, images: np.ndarray, numbers: np.ndarray) -> jax.Array:
+    """What the likelihood is of, drawn once for each number."""
+    key = prng.stream(self.root, 'observe')
+    return generation.observe_by_number(
+      self.trained.vae, key, jnp.asarray(images), jnp.asarray(numbers)
+    )
+
+  def means(self, source: Source, numbers: np.ndarray) -> jax.Array:
+    """Posterior means [N, Z] of images by their numbers."""
+    x = self.x(self.images(source, numbers), numbers)
+    mean, _ = generation.encode(self.trained.vae, self.trained.params, x)
+    return mean
+
+  def chunks(self, num: int) -> Iterator[np.ndarray]:
+    """Numbers from 0 on, always 64 together, until they are `num`."""
+    for start in range(0, num, _CHUNK):
+      yield np.arange(start, start + _CHUNK)
+
+
+# Of a drawing and a number of images: yields uint8 [64, H, W, C] chunks, whose
+# rest beyond that number is left out.
+Kind = Callable[[_Drawing, int], Iterator[jax.Array]]
+
+
+def _prior(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
+  key = prng.stream(drawing.root, 'sample')
+  for numbers in drawing.chunks(num):
+    z = generation.latents_by_number(
+      drawing.trained.vae, key, jnp.asarray(numbers)
+    )
+    yield drawing.trained.decode(z)
+
+
+def _reconstruction(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
+  source = drawing.open_source()
+  for places in drawing.chunks(num):
+    numbers = places[::2] // 2  # of the images; two places each
+    x = drawing.x(drawing.images(source, numbers), numbers)
+    vae, params = drawing.trained.vae, drawing.trained.params
+    mean, _ = generation.encode(vae, params, x)
+    pairs = jnp.stack(
+      [images_lib.from_unit(x), generation.generate(vae, params, mean)], axis=1
+    )
+    yield pairs.reshape(_CHUNK, *vae.image_shape)
+
+
+def _interpolation(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
+  source = drawing.open_source()
+  for numbers in drawing.chunks(num):
+    rows, columns = np.divmod(numbers, _COLUMNS)
+    starts = drawing.means(source, 2 * rows)
+    ends = drawing.means(source, 2 * rows + 1)
+    shares = jnp.asarray(columns / (_COLUMNS - 1), starts.dtype)
+    yield drawing.trained.decode(jax.vmap(slerp)(starts, ends, shares))
+
+
+def _traversal(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
+  source = drawing.open_source()
+  trained = drawing.trained
+  watched = np.arange(min(train_lib.NUM_WATCHED, len(source)))
+  use = generation.latent_use(
+    trained.vae,
+    trained.params,
+    drawing.x(drawing.images(source, watched), watched),
+  )
+  by_use = np.argsort(-np.asarray(use['kl_per_latent_nats']))
+  centre = np.asarray(drawing.means(source, watched[:1]))[0]
+  for numbers in drawing.chunks(num):
+    rows, columns = np.divmod(numbers, _COLUMNS)
+    z = np.tile(centre, (_CHUNK, 1))
+    latents = by_use[rows % len(by_use)]
+    z[np.arange(_CHUNK), latents] = _REACH * (2 * columns / (_COLUMNS - 1) - 1)
+    yield trained.decode(jnp.asarray(z))
+
+
+def _manifold(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
+  side = _manifold_side(num)
+  # Places of equal probability under the prior (Kingma & Welling 2013).
+  places = stats.norm.ppf((jnp.arange(side) + 0.5) / side)
+  for numbers in drawing.chunks(num):
+    rows, columns = np.divmod(np.minimum(numbers, side**2 - 1), side)
+    # The second latent points upwards.
+    z = jnp.stack([places[columns], places[side - 1 - rows]], axis=1)
+    yield drawing.trained.decode(z.astype(drawing.trained.vae.dtype))
+
+
+def _manifold_side(num: int) -> int:
+  return int(np.sqrt(num))
+
+
+_LATENTS = 'latents'
+KINDS: dict[str, Kind] = {
+  'prior': _prior,
+  'reconstruction': _reconstruction,
+  'interpolation': _interpolation,
+  'traversal': _traversal,
+  'manifold': _manifold,
+}
+
+
+def _columns(kind: str, num: int) -> int | None:
+  """Images a row of a grid; None for a square."""
+  if kind == 'manifold':
+    return _manifold_side(num)
+  return None if kind == 'prior' else _COLUMNS
+
+
+def _check_kind(kind: str, output: str, latent_size: int) -> None:
+  """Refuses what only two latents can show, before anything is drawn."""
+  ending = pathlib.Path(output).suffix.lower()
+  if kind == _LATENTS and ending not in ('.npz', '.png'):
+    raise UserError(
+      f'--output={output}: --kind=latents writes FILE.npz or FILE.png'
+    )
+  is_plane = kind == 'manifold' or (kind == _LATENTS and ending == '.png')
+  if is_plane and latent_size != 2:
+    raise UserError(
+      f'--kind={kind}: a picture of it needs 2 latents, and this run has '
+      f'{latent_size}; train with --config.model.latent_size=2'
+    )
+
+
+def _encode_all(drawing: _Drawing, source: Source) -> dict[str, np.ndarray]:
+  """Posteriors of all images in the source's own order, and their labels."""
+  rows = []
+  num_chunks = -(-len(source) // _CHUNK)
+  for numbers in terminal.track(
+    drawing.chunks(len(source)), num_chunks, 'Encoding'
+  ):
+    examples = [source[int(i)] for i in np.minimum(numbers, len(source) - 1)]
+    x = drawing.x(np.stack([e['image'] for e in examples]), numbers)
+    mean, log_var = generation.encode(
+      drawing.trained.vae, drawing.trained.params, x
+    )
+    labels = np.array([e['label'] for e in examples], np.int32)
+    rows.append({'mean': mean, 'log_var': log_var, 'label': labels})
+  return {
+    name: np.concatenate([row[name] for row in rows])[: len(source)]
+    for name in rows[0]
+  }
+
+
+def _scatter(latents: dict[str, np.ndarray]) -> bytes:
+  """The posterior means [N, 2] as a PNG, coloured by class."""
+  figure = Figure(figsize=(6.4, 6), layout='constrained')
+  canvas = FigureCanvasAgg(figure)
+  axes = figure.subplots()
+  for label in np.unique(latents['label']):
+    here = latents['label'] == label
+    axes.scatter(
+      *latents['mean'][here].T,
+      s=6,
+      alpha=0.6,
+      linewidths=0,
+      label=str(label) if label >= 0 else 'no label',
+    )
+  axes.set_aspect('equal')
+  axes.set_xlabel('mean of latent 1')
+  axes.set_ylabel('mean of latent 2')
+  axes.grid(alpha=0.3)
+  figure.legend(loc='outside right center', markerscale=3)
+  buffer = io.BytesIO()
+  canvas.print_png(buffer)
+  return buffer.getvalue()
+
+
+def _write_latents(output: str, drawing: _Drawing, source: Source) -> None:
+  """Writes FILE.npz, or FILE.png of two latents.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  latents = _encode_all(drawing, source)
+  if output.lower().endswith('.png'):
+    sample_files.write_bytes(output, _scatter(latents))
+    return
+  sample_files.write_arrays(output, latents)
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    'workdir', None, 'Folder of a trained run.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'output',
+    None,
+    'FILE.png for a grid, FILE.npz for an array "images", else a folder that '
+    'gets a PNG an image.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_samples', 64, 'How many images.', 1, flag_values=values
+  )
+  flags.DEFINE_integer(
+    'seed',
+    0,
+    'Of everything that is drawn, and of which images are shown.',
+    0,
+    2**32 - 1,
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    'kind', 'prior', [*KINDS, _LATENTS], 'See above.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'split',
+    'test',
+    'Whose images are encoded, of the data set it was trained on.',
+    flag_values=values,
+  )
+  flags.DEFINE_boolean(
+    'ema',
+    True,
+    'Take the moving average of the weights; --noema takes the last ones.',
+    flag_values=values,
+  )
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  commands.parse(values, arguments)
+  commands.require_flags(values, 'workdir', 'output')
+  workdir = epath.Path(values.workdir).expanduser()
+  if not workdir.is_dir():
+    raise UserError(f'--workdir={workdir}: there is no such folder')
+  trained = load(workdir, use_ema=values.ema)
+  _check_kind(values.kind, values.output, trained.vae.latent_size)
+  config = trained.config
+
+  def open_source() -> Source:
+    return train_lib.prepare_source(
+      config, runs.load_source(config.dataset, values.split)
+    )
+
+  drawing = _Drawing(trained, prng.root_key(values.seed), open_source)
+  if values.kind == _LATENTS:
+    source = open_source()
+    _write_latents(values.output, drawing, source)
+    print(f'Latents of {len(source):,} images in {values.output}')
+    return
+  num = values.num_samples
+  if values.kind == 'manifold':
+    num = _manifold_side(num) ** 2
+  chunks = (
+    jax.device_get(chunk)[: num - start]
+    for start, chunk in zip(
+      range(0, num, _CHUNK), KINDS[values.kind](drawing, num), strict=True
+    )
+  )
+  sample_files.write(
+    values.output,
+    terminal.track(chunks, -(-num // _CHUNK), 'Drawing'),
+    num,
+    trained.vae.image_shape,
+    columns=_columns(values.kind, num),
+  )
+  print(f'{num:,} images of step {trained.step:,} in {values.output}')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns its exit status."""
+  return commands.run(_main, argv, _define_flags, __doc__)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,83 @@
+"""A trained VAE, ready to draw, encode and decode.
+
+Dimensions: N images, H height, W width, C channels, Z latent size.
+"""
+
+import dataclasses
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from common_flax import prng
+from common_flax import runs
+from common_flax import workdir as workdir_lib
+from vae_flax import config as vae_config
+from vae_flax import generation
+from vae_flax.state import create_vae
+from vae_flax.state import EXPORT
+from vae_flax.state import exported
+from vae_flax.state import init_state
+from vae_flax.state import Params
+from vae_flax.state import VAE
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """The networks of a run, with fixed parameters."""
+
+  vae: VAE
+  params: Params
+  config: ConfigDict
+  step: int  # of the checkpoint
+
+  def generate(self, key: jax.Array, num: int) -> jax.Array:
+    """Draws from the prior and decodes: uint8 [num, H, W, C].
+
+    Image i depends on the key, which is not consumed, and on i alone.
+    """
+    z = generation.latents_by_number(self.vae, key, jnp.arange(num))
+    return self.decode(z)
+
+  def encode(
+    self, key: jax.Array, images: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Images as bytes -> mean and log-variance of their posteriors.
+
+    Args:
+      key: consumed where the likelihood is of draws, such as binary images.
+      images: uint8 [N, H, W, C].
+
+    Returns:
+      [N, Z] each.
+    """
+    x = generation.observe(self.vae, key, images)
+    return generation.encode(self.vae, self.params, x)
+
+  def decode(self, z: jax.Array) -> jax.Array:
+    """Latents [N, Z] -> uint8 [N, H, W, C], the decoder's mean images."""
+    return generation.generate(self.vae, self.params, z)
+
+
+def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Trained:
+  """Loads the networks of a workdir's newest checkpoint.
+
+  Args:
+    workdir: folder of a run.
+    use_ema: take the moving average of the weights rather than the last ones.
+
+  Raises:
+    UserError: if the folder holds no run or no checkpoint.
+  """
+  config = workdir_lib.read_config(workdir, vae_config.default())
+  root = prng.root_key(config.seed)
+  step, vae, weights = runs.restore(
+    workdir,
+    EXPORT,
+    config,
+    create_vae,
+    lambda vae: exported(init_state(vae, root)),
+  )
+  params = weights['ema_params' if use_ema else 'params']
+  return Trained(vae, params, config, step)
