@@ -254,7 +254,9 @@ class _Run:
     bad = [name for name, value in means.items() if not np.isfinite(value)]
     with self._meter.pause():
       means |= self._measure()
-    parts = [f'{name} {means[name]:.3f}' for name in self._task.headline]
+    parts = [
+      f'{name} {terminal.number(means[name])}' for name in self._task.headline
+    ]
     if seconds:
       if self._speed is None:
         with self._meter.pause():

@@ -57,9 +57,13 @@ def print_numbers(title: str, numbers: Mapping[str, float]) -> None:
   table.add_column('')
   table.add_column('', justify='right')
   for name, value in numbers.items():
-    is_whole = isinstance(value, int)
-    table.add_row(name, f'{value:,}' if is_whole else f'{value:,.3f}')
+    table.add_row(name, number(value))
   console().print(table)
+
+
+def number(value: float) -> str:
+  """'0.182', '1,234.500', '24'."""
+  return f'{value:,.0f}' if float(value).is_integer() else f'{value:,.3f}'
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,36 @@
+"""What the pictures of latent variable models have in common."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+
+_DPI = 150
+INK = '#222222'
+GREY = '#9a9a9a'
+COLOURS = ('#3b75af', '#e1812c', '#3a923a', '#b13c6c')
+
+
+def create_figure(width: float, height: float) -> Figure:
+  """An empty picture, in inches."""
+  figure = Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
+  figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+  return figure
+
+
+def finish(panel: Axes, title: str, x_label: str, y_label: str = '') -> None:
+  """Names a panel and its axes."""
+  panel.set_title(title, fontsize=11)
+  panel.set_xlabel(x_label)
+  panel.set_ylabel(y_label)
+  panel.spines[['top', 'right']].set_visible(False)
+
+
+def with_true_minus(number: str) -> str:
+  """A number with the minus sign that axes have."""
+  return number.replace('-', '−')
+
+
+def bell(points: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+  """The density of a Gaussian at points."""
+  squares = ((points - mean) / deviation) ** 2
+  return np.exp(-0.5 * squares) / (deviation * np.sqrt(2 * np.pi))
