@@ -9,7 +9,6 @@ and one of the generator, in turn with the others. PyTorch comes with the extra
 `bench`: eager, in either memory layout, and compiled. Prints a Markdown table.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -18,22 +17,17 @@ import sys
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flax_dcgan
+from benchmarks import table
 from benchmarks import turns
 from common_flax import commands
 from common_flax import memory
 from common_flax import prng
-from common_flax.config import UserError
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
-
-OURS = 'ours'
-MATMUL = 'matmul'
-_MATMUL_SIZE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +86,6 @@ def build_jax(sizes: Sizes, plain: bool, compute_dtype: str) -> turns.Run:
   return turns.repeating(step, state, batch, root)
 
 
-def build_matmul() -> turns.Run:
-  """A large product, in float32: what the machine can do."""
-  memory.keep_freed()
-  product = jax.jit(jnp.matmul)
-  x = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE))
-
-  def run(num_products: int) -> None:
-    for _ in range(num_products):
-      jax.block_until_ready(product(x, x))
-
-  return run
-
-
 def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
   """PyTorch's; the options are those of `torch_dcgan.Step`."""
   # An extra: without it the contender is left out.
@@ -117,10 +98,10 @@ def contenders(sizes: Sizes) -> dict[str, turns.Build]:
   """What is compared, by name."""
   ours = functools.partial(build_jax, sizes)
   builds = {
-    OURS: functools.partial(ours, False, 'float32'),
+    table.OURS: functools.partial(ours, False, 'float32'),
     'ours, bfloat16': functools.partial(ours, False, 'bfloat16'),
     'Flax layers': functools.partial(ours, True, 'float32'),
-    MATMUL: build_matmul,
+    table.MATMUL: table.build_matmul,
   }
   for layout, compiled, bfloat16 in itertools.product((False, True), repeat=3):
     parts = [
@@ -140,7 +121,7 @@ def contenders(sizes: Sizes) -> dict[str, turns.Build]:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  commands.define_integers(
+  table.define_flags(
     values,
     image_size=32,
     channels=1,
@@ -149,28 +130,6 @@ def _define_flags(values: flags.FlagValues) -> None:
     rounds=11,
     steps=4,
   )
-  flags.DEFINE_multi_string(
-    'only',
-    None,
-    'A contender beside ours, by its name in the table; may be repeated.',
-    flag_values=values,
-  )
-  flags.DEFINE_string('output', None, 'FILE.json', flag_values=values)
-
-
-def _row(
-  name: str, seconds: Mapping[str, Sequence[float]], batch_size: int
-) -> list[str]:
-  low, median, high = np.percentile(seconds[name], (25, 50, 75))
-  times, least, most = turns.ratio(seconds, name, OURS)
-  return [
-    name,
-    f'{1000 * median:,.0f}',
-    f'{1000 * low:,.0f} to {1000 * high:,.0f}',
-    f'{batch_size / median:,.0f}',
-    f'{times:.2f}',
-    f'{least:.2f} to {most:.2f}',
-  ]
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -178,39 +137,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   sizes = Sizes(
     values.image_size, values.channels, values.base_features, values.batch_size
   )
-  builds = contenders(sizes)
-  for name in values.only or ():
-    if name not in builds:
-      raise UserError(f'--only={name}: take one of {"; ".join(builds)}')
-  if values.only:
-    builds = {n: builds[n] for n in (OURS, MATMUL, *values.only)}
-  seconds = turns.time_in_turns(builds, values.rounds, values.steps)
-  matmul = seconds.pop(MATMUL)
-  header = (
-    'step',
-    'ms',
-    'quartiles',
-    'images/s',
-    'ours is times as fast',
-    'quartiles',
+  table.compare(
+    values,
+    contenders(sizes),
+    sizes,
+    multiply_adds(sizes),
+    'direct convolutions',
   )
-  rows = [_row(name, seconds, sizes.batch_size) for name in seconds]
-  matmul_rate = 2 * _MATMUL_SIZE**3 / np.median(matmul)
-  rate = 2 * multiply_adds(sizes) / np.median(seconds[OURS])
-  print(f'\n{sizes}, {turns.machine()}\n')
-  print(turns.markdown(header, rows))
-  print(
-    f'\nOurs, counted as direct convolutions: {rate / 1e9:,.0f} GFLOP/s, '
-    f'{rate / matmul_rate:.2f} of the {matmul_rate / 1e9:,.0f} GFLOP/s of a '
-    f'{_MATMUL_SIZE}^3 float32 product.'
-  )
-  if values.output:
-    result = {
-      'machine': turns.machine(),
-      'sizes': dataclasses.asdict(sizes),
-      'seconds': {**seconds, MATMUL: matmul},
-    }
-    turns.write_json(values.output, result)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -46,6 +46,7 @@ def _elbo(config: ConfigDict) -> None:
 
 def _iwae_5(config: ConfigDict) -> None:
   _elbo(config)
+  config.num_steps = 400 * _IMAGES // 100
   config.kl_warmup_steps = 0
   config.objective = 'iwae'
   config.num_importance_samples = 5

@@ -1,5 +1,7 @@
 """The configuration of a VAE: its fields, their defaults and their checks."""
 
+import math
+
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
@@ -72,6 +74,13 @@ def _check_observation(config: ConfigDict) -> None:
 def _check_objective(config: ConfigDict) -> None:
   """The importance-weighted bounds have no divergence to weigh."""
   if config.objective == 'elbo':
+    require(
+      config.kl == 'closed_form' or config.free_bits_nats == 0,
+      config,
+      'free_bits_nats',
+      'needs kl=closed_form: the larger of a noisy estimate and a bound is '
+      'biased',
+    )
     return
   plain = default()
   for name in ('kl', 'beta', 'kl_warmup_steps', 'free_bits_nats'):
@@ -123,13 +132,23 @@ def check(config: ConfigDict) -> None:
   )
   require_one_of(config, 'likelihood', LIKELIHOODS)
   require(
-    config.likelihood_scale > 0, config, 'likelihood_scale', 'must be above 0'
+    0 < config.likelihood_scale < math.inf,
+    config,
+    'likelihood_scale',
+    'must be above 0 and finite',
   )
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
   require_at_least(config, 1, 'num_importance_samples', 'evaluation_samples')
   require_one_of(config, 'kl', KLS)
-  require_at_least(config, 0, 'beta', 'kl_warmup_steps', 'free_bits_nats')
+  require_at_least(config, 0, 'kl_warmup_steps')
+  for name in ('beta', 'free_bits_nats'):
+    require(
+      0 <= config[name] < math.inf,
+      config,
+      name,
+      'must be at least 0 and finite',
+    )
   _check_objective(config)
   optimisers.check(config, 'optimizer')
 

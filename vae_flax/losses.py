@@ -100,6 +100,8 @@ def with_free_bits(kl_per_latent: jax.Array, free_nats: float) -> jax.Array:
   Returns:
     [] in nats.
   """
+  if not free_nats:  # estimates by draws may be below 0
+    return jnp.sum(kl_per_latent)
   return jnp.sum(jnp.maximum(kl_per_latent, free_nats))
 
 

@@ -63,6 +63,11 @@ def assert_refused(capfd, main, arguments, words):
     ([SMOKE, '--config.num_importance_samples=0'], ['num_importance_samples']),
     ([SMOKE, '--config.kl=exact'], ['config.kl', 'closed_form']),
     ([SMOKE, '--config.beta=-1.0'], ['beta']),
+    ([SMOKE, '--config.beta=inf'], ['beta', 'finite']),
+    (
+      [SMOKE, '--config.kl=monte_carlo', '--config.free_bits_nats=0.1'],
+      ['free_bits_nats=0.1', 'closed_form'],
+    ),
     ([SMOKE, '--config.kl_warmup_steps=-1'], ['kl_warmup_steps']),
     ([SMOKE, '--config.free_bits_nats=-0.5'], ['free_bits_nats']),
     (

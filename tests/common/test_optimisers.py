@@ -1,0 +1,159 @@
+"""Adam's schedules and limits, the moving average, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+import pytest
+
+from common_flax import optimisers
+from common_flax.config import UserError
+
+NUM_UPDATES = 8
+RATE = 0.01
+
+
+def fields(**changes):
+  config = optimisers.default(learning_rate=RATE, b1=0.9, b2=0.999)
+  config.update(changes)
+  return config
+
+
+def sizes_of_updates(config, gradient=2.0):
+  """What Adam subtracts under one gradient forever: the learning rate."""
+  tx = optimisers.create(config, NUM_UPDATES)
+  gradients = {'w': jnp.full(3, gradient)}
+  state = tx.init(gradients)
+  step = jax.jit(tx.update)
+  sizes = []
+  for _ in range(NUM_UPDATES + 2):
+    updates, state = step(gradients, state)
+    sizes.append(-float(updates['w'][0]))
+  return np.array(sizes)
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'shape'),
+  [
+    ('constant', np.ones_like),
+    ('linear', lambda share: 1 - share),
+    ('cosine', lambda share: 0.5 * (1 + np.cos(np.pi * share))),
+  ],
+)
+def test_schedules_start_at_the_learning_rate_and_end_at_zero(schedule, shape):
+  share = np.minimum(np.arange(NUM_UPDATES + 2) / NUM_UPDATES, 1)
+  np.testing.assert_allclose(
+    sizes_of_updates(fields(schedule=schedule)),
+    RATE * shape(share),
+    rtol=1e-4,
+    atol=1e-9,
+  )
+
+
+def test_adam_has_the_decays_of_its_config():
+  tx = optimisers.create(fields(b1=0.8, b2=0.95), NUM_UPDATES)
+  gradients = [1.0, -3.0, 0.5]
+  state = tx.init(jnp.zeros(()))
+  first = second = 0.0
+  for i, gradient in enumerate(gradients, 1):
+    update, state = tx.update(jnp.float32(gradient), state)
+    first = 0.8 * first + 0.2 * gradient
+    second = 0.95 * second + 0.05 * gradient**2
+    expected = -RATE * (first / (1 - 0.8**i))
+    expected /= np.sqrt(second / (1 - 0.95**i)) + 1e-8
+    assert update == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(('norm', 'expected'), [(20.0, 10.0), (6.0, 6.0)])
+def test_a_gradient_longer_than_the_limit_is_shortened_to_it(norm, expected):
+  """Direction kept, shorter ones left alone; Adam's first moment has a tenth.
+
+  The norm is of all parameters together.
+  """
+  tx = optimisers.create(fields(max_grad_norm=10.0), NUM_UPDATES)
+  gradients = {'a': jnp.array([0.6 * norm]), 'b': jnp.array([[0.8 * norm]])}
+  _, state = tx.update(gradients, tx.init(gradients))
+  (moments,) = (
+    x.mu
+    for x in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, 'mu'))
+    if hasattr(x, 'mu')
+  )
+  np.testing.assert_allclose(moments['a'], [0.06 * expected], rtol=1e-6)
+  np.testing.assert_allclose(moments['b'], [[0.08 * expected]], rtol=1e-6)
+
+
+def test_moving_average_warms_up():
+  decay = 0.3
+  random = np.random.default_rng(0)
+  average = {'w': jnp.zeros((2, 3)), 'b': jnp.ones(3)}
+  expected = jax.tree.map(np.asarray, average)
+  step = jax.jit(optimisers.moving_average)
+  kept = []
+  for t in range(6):
+    params = {'w': random.normal(size=(2, 3)), 'b': random.normal(size=3)}
+    params = jax.tree.map(lambda x: x.astype(np.float32), params)
+    average = step(average, params, decay, jnp.int32(t))
+    kept.append(min(decay, (1 + t) / (10 + t)))
+    expected = jax.tree.map(
+      lambda a, p: kept[-1] * a + (1 - kept[-1]) * p, expected, params
+    )
+    for name, value in expected.items():
+      np.testing.assert_allclose(average[name], value, rtol=1e-5, atol=1e-6)
+  assert kept[0] == 0.1
+  assert kept[-1] == decay  # at an end of the warm-up, too
+
+
+def test_no_decay_is_no_average():
+  params = jnp.array([1.0, -2.0])
+  average = optimisers.moving_average(jnp.zeros(2), params, 0.0, jnp.int32(9))
+  np.testing.assert_array_equal(average, params)
+
+
+def test_an_average_of_equals_is_that_value():
+  """Weights that rest do not drift by rounding."""
+  params = jax.random.normal(jax.random.key(0), (100,))
+  average = params
+  for t in range(50):
+    average = optimisers.moving_average(average, params, 0.999, jnp.int32(t))
+  np.testing.assert_array_equal(average, params)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.float64])
+def test_an_average_keeps_its_type(dtype):
+  with jax.enable_x64(True):
+    params = jnp.ones(2, dtype)
+    average = optimisers.moving_average(params, params, 0.9, jnp.int32(3))
+    assert average.dtype == dtype
+
+
+def test_the_default_is_accepted():
+  for changes in (
+    {},
+    {'max_grad_norm': 1.0},
+    {'schedule': 'cosine', 'b1': 0.0},
+  ):
+    config = ConfigDict({'optimizer': fields(**changes)})
+    optimisers.check(config, 'optimizer')
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('schedule', 'exponential'),
+    ('learning_rate', 0.0),
+    ('learning_rate', -1.0),
+    ('learning_rate', float('inf')),
+    ('learning_rate', float('nan')),
+    ('b1', 1.0),
+    ('b1', -0.1),
+    ('b2', 1.0),
+    ('b2', float('nan')),
+    ('max_grad_norm', 0.0),
+    ('max_grad_norm', -1.0),
+    ('max_grad_norm', float('nan')),
+  ],
+)
+def test_a_wrong_field_is_named(field, value):
+  config = ConfigDict({'player': fields(**{field: value})})
+  with pytest.raises(UserError, match=rf'^config\.player\.{field}='):
+    optimisers.check(config, 'player')
