@@ -1,4 +1,4 @@
-"""Samples as files: a grid, an .npz, or a folder of images.
+"""Samples as files: a grid, an .npz, or a folder of images, and their flags.
 
 Samples come and go in chunks, so that memory stays flat in their number but for
 the one picture of a grid.
@@ -9,15 +9,52 @@ Dimensions: N samples, H height, W width, C channels.
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import io
 import pathlib
 import zipfile
 
+from absl import flags
 import numpy as np
 
 from common_flax import images as images_lib
 from common_flax.config import UserError
+
+
+def define_flags(
+  values: flags.FlagValues, kinds: Sequence[str], kind_help: str
+) -> None:
+  """Defines the flags that every command has which draws samples.
+
+  Args:
+    values: gets the flags.
+    kinds: what may be drawn, the default first.
+    kind_help: what the kinds are.
+  """
+  flags.DEFINE_string(
+    'workdir', None, 'Folder of a trained run.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'output',
+    None,
+    'FILE.png for a grid, FILE.npz for an array "images", else a folder that '
+    'gets a PNG a sample.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_samples', 64, 'How many images.', 1, flag_values=values
+  )
+  flags.DEFINE_integer(
+    'seed', 0, 'Of all that is drawn.', 0, 2**32 - 1, flag_values=values
+  )
+  flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
+  flags.DEFINE_boolean(
+    'ema',
+    True,
+    'Take the moving average of the weights; --noema takes the last ones.',
+    flag_values=values,
+  )
 
 
 def write(

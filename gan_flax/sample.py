@@ -128,34 +128,10 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Sampler:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    'workdir', None, 'Folder of a trained run.', flag_values=values
-  )
-  flags.DEFINE_string(
-    'output',
-    None,
-    'FILE.png for a grid, FILE.npz for an array "images", else a folder that '
-    'gets a PNG a sample.',
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'num_samples', 64, 'How many images.', 1, flag_values=values
-  )
-  flags.DEFINE_integer(
-    'seed', 0, 'Of the latents.', 0, 2**32 - 1, flag_values=values
-  )
-  flags.DEFINE_enum(
-    'kind',
-    'samples',
-    sorted(KINDS),
+  sample_files.define_flags(
+    values,
+    list(KINDS),
     'Independent samples, or rows of 8 images between two samples each.',
-    flag_values=values,
-  )
-  flags.DEFINE_boolean(
-    'ema',
-    True,
-    'Take the moving average of the weights; --noema takes the last ones.',
-    flag_values=values,
   )
 
 

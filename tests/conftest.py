@@ -11,6 +11,7 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
+import json
 import pathlib
 import runpy
 import tempfile
@@ -49,6 +50,26 @@ def recipe(name: str, variant: str = ''):
   """The config of a recipe, unlocked."""
   get_config = runpy.run_path(str(CONFIGS / name))['get_config']
   return get_config(variant).unlock()
+
+
+def assert_same_pictures(workdir, other):
+  """Every grid of the other run is in this one, bit by bit."""
+  for path in sorted((other / 'samples').iterdir()):
+    same = workdir / 'samples' / path.name
+    assert same.read_bytes() == path.read_bytes(), path.name
+
+
+def assert_same_arrays(tree, other):
+  """The leaves of two pytrees are the same bits."""
+  leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+  for x, y in leaves:
+    np.testing.assert_array_equal(x, y)
+
+
+def read_metrics(workdir):
+  """The lines of a run's metrics.jsonl."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
 
 
 @pytest.fixture

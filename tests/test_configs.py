@@ -80,28 +80,6 @@ def test_vae_recipe_builds_and_takes_a_step(name, variant):
   assert all(np.isfinite(value) for value in metrics.values())
 
 
-def test_burda_has_the_sizes_of_the_paper():
-  vae = vae_state.create_vae(recipe('vae_burda.py'), (28, 28, 1))
-  state = jax.eval_shape(lambda: vae_state.init_state(vae, prng.root_key(0)))
-  shapes = {
-    net: {name: layer['kernel'].shape for name, layer in layers.items()}
-    for net, layers in state.params.items()
-  }
-  assert shapes == {
-    'encoder': {
-      'hidden_0': (784, 200),
-      'hidden_1': (200, 200),
-      'mean': (200, 50),
-      'log_var': (200, 50),
-    },
-    'decoder': {
-      'hidden_0': (50, 200),
-      'hidden_1': (200, 200),
-      'outputs': (200, 784),
-    },
-  }
-
-
 def test_celeba_has_the_widths_of_the_paper():
   gan = create_gan(recipe('dcgan.py', 'celeba'), (64, 64, 3))
   state = jax.eval_shape(lambda: init_state(gan, prng.root_key(0)))

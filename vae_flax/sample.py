@@ -258,40 +258,11 @@ def _write_latents(output: str, drawing: _Drawing, source: Source) -> None:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    'workdir', None, 'Folder of a trained run.', flag_values=values
-  )
-  flags.DEFINE_string(
-    'output',
-    None,
-    'FILE.png for a grid, FILE.npz for an array "images", else a folder that '
-    'gets a PNG an image.',
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'num_samples', 64, 'How many images.', 1, flag_values=values
-  )
-  flags.DEFINE_integer(
-    'seed',
-    0,
-    'Of everything that is drawn, and of which images are shown.',
-    0,
-    2**32 - 1,
-    flag_values=values,
-  )
-  flags.DEFINE_enum(
-    'kind', 'prior', [*KINDS, _LATENTS], 'See above.', flag_values=values
-  )
+  sample_files.define_flags(values, [*KINDS, _LATENTS], 'See above.')
   flags.DEFINE_string(
     'split',
     'test',
     'Whose images are encoded, of the data set it was trained on.',
-    flag_values=values,
-  )
-  flags.DEFINE_boolean(
-    'ema',
-    True,
-    'Take the moving average of the weights; --noema takes the last ones.',
     flag_values=values,
   )
 

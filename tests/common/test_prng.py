@@ -39,6 +39,8 @@ def test_stream_numbers_are_part_of_every_run():
     'preview': 2,
     'statistics': 3,
     'sample': 4,
+    'evaluate': 5,
+    'observe': 6,
   }
 
 

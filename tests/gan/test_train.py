@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+from conftest import assert_same_arrays
+from conftest import assert_same_pictures
 from conftest import HASTY_COMPILER
+from conftest import read_metrics
 import jax
-import numpy as np
 import PIL.Image
 import pytest
 
@@ -42,22 +44,13 @@ def final_state(workdir):
 
 def assert_same_end(workdir, other):
   """The same states and the same sample files, bit by bit."""
-  a, b = final_state(workdir), final_state(other)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(x, y)
-  for path in sorted((other / 'samples').iterdir()):
-    same = workdir / 'samples' / path.name
-    assert same.read_bytes() == path.read_bytes(), path.name
-
-
-def metrics(workdir):
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  return [json.loads(line) for line in lines]
+  assert_same_arrays(final_state(workdir), final_state(other))
+  assert_same_pictures(workdir, other)
 
 
 def test_a_run_leaves_what_it_promises(trained):
-  assert [row['step'] for row in metrics(trained)] == [2, 4, 6, 8]
-  assert set(metrics(trained)[-1]) >= {
+  assert [row['step'] for row in read_metrics(trained)] == [2, 4, 6, 8]
+  assert set(read_metrics(trained)[-1]) >= {
     'd_loss',
     'g_loss',
     'images_per_second',
@@ -125,7 +118,7 @@ def test_divergence_is_said_and_recorded_as_json(
   smoke_config.generator.learning_rate = 1e30
   smoke_config.discriminator.learning_rate = 1e30
   train(smoke_config, tmp_path)
-  assert 'd_loss' in metrics(tmp_path)[-1]
+  assert 'd_loss' in read_metrics(tmp_path)[-1]
   assert 'training has diverged' in capsys.readouterr().out
   assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
 
@@ -158,7 +151,7 @@ def test_resuming_gives_the_same_bits(
   # The halves drew one grid more, at the end of the first.
   (tmp_path / 'halves' / 'samples' / 'step_00000006.png').unlink()
   assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
-  steps = [row['step'] for row in metrics(tmp_path / 'halves')]
+  steps = [row['step'] for row in read_metrics(tmp_path / 'halves')]
   assert steps == [2, 4, 6, 8, 10, 12]
 
 
@@ -195,8 +188,8 @@ def test_lines_and_grids_beyond_the_restored_step_are_dropped(
   (tmp_path / 'samples' / 'step_00000006.png').write_bytes(grid)
   smoke_config.num_steps = 8
   train(smoke_config, tmp_path)
-  assert [row['step'] for row in metrics(tmp_path)] == [2, 4, 6, 8]
-  assert metrics(tmp_path)[2]['d_loss'] != 0
+  assert [row['step'] for row in read_metrics(tmp_path)] == [2, 4, 6, 8]
+  assert read_metrics(tmp_path)[2]['d_loss'] != 0
   assert not (tmp_path / 'samples' / 'step_00000006.png').exists()
 
 
@@ -221,12 +214,7 @@ def test_training_starts_from_the_weights_of_another_run(
   smoke_config.discriminator.learning_rate = 1e-30
   train(smoke_config, tmp_path, init_from=trained)
   given, adopted = final_state(trained), final_state(tmp_path)
-  for a, b in zip(
-    jax.tree.leaves(given.generator.params),
-    jax.tree.leaves(adopted.generator.params),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(a, b)
+  assert_same_arrays(given.generator.params, adopted.generator.params)
   assert adopted.step == 2
 
 
@@ -273,7 +261,7 @@ def test_a_signal_checkpoints_and_says_how_to_go_on(
   assert errors == ''
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     (step,) = checkpoints.steps()
-  assert metrics(tmp_path)[-1]['step'] == step
+  assert read_metrics(tmp_path)[-1]['step'] == step
 
 
 @pytest.mark.slow

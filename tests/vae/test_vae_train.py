@@ -1,10 +1,10 @@
 """Whole runs: what they leave, and that resuming gives the same bits."""
 
-import json
-
+from conftest import assert_same_arrays
+from conftest import assert_same_pictures
+from conftest import read_metrics
 from conftest import recipe
 import jax
-import numpy as np
 import PIL.Image
 import pytest
 
@@ -35,22 +35,13 @@ def final_state(workdir):
 
 def assert_same_end(workdir, other):
   """The same states and the same sample files, bit by bit."""
-  a, b = final_state(workdir), final_state(other)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(x, y)
-  for path in sorted((other / 'samples').iterdir()):
-    same = workdir / 'samples' / path.name
-    assert same.read_bytes() == path.read_bytes(), path.name
-
-
-def metrics(workdir):
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  return [json.loads(line) for line in lines]
+  assert_same_arrays(final_state(workdir), final_state(other))
+  assert_same_pictures(workdir, other)
 
 
 def test_a_run_leaves_what_it_promises(trained_vae):
-  assert [row['step'] for row in metrics(trained_vae)] == [2, 4, 6, 8]
-  last = metrics(trained_vae)[-1]
+  assert [row['step'] for row in read_metrics(trained_vae)] == [2, 4, 6, 8]
+  last = read_metrics(trained_vae)[-1]
   assert set(last) >= {
     'loss_nats',
     'elbo_nats',
@@ -114,10 +105,7 @@ def test_training_starts_from_the_weights_of_another_run(tmp_path, trained_vae):
   config.optimizer.learning_rate = 1e-30
   train(config, tmp_path, init_from=trained_vae)
   given, adopted = final_state(trained_vae), final_state(tmp_path)
-  for a, b in zip(
-    jax.tree.leaves(given.params), jax.tree.leaves(adopted.params), strict=True
-  ):
-    np.testing.assert_array_equal(a, b)
+  assert_same_arrays(given.params, adopted.params)
   assert adopted.step == 2
 
 
@@ -129,7 +117,7 @@ def test_a_collapsed_posterior_is_said_once(tmp_path, vae_config, capsys):
     vae_config[name] = 30
   vae_config.checkpoint_every_steps = 120
   train(vae_config, tmp_path)
-  assert metrics(tmp_path)[-1]['active_units'] == 0
+  assert read_metrics(tmp_path)[-1]['active_units'] == 0
   output = capsys.readouterr().out
   assert output.count('the posterior has collapsed') == 1
   assert 'kl_warmup_steps' in output
@@ -143,5 +131,5 @@ def test_fixed_binary_images_are_the_same_in_every_run(tmp_path, vae_config):
   assert_same_end(tmp_path / 'a', tmp_path / 'b')
   vae_config.dataset.binarise_seed = 1
   train(vae_config, tmp_path / 'c')
-  a, c = metrics(tmp_path / 'a')[-1], metrics(tmp_path / 'c')[-1]
+  a, c = read_metrics(tmp_path / 'a')[-1], read_metrics(tmp_path / 'c')[-1]
   assert a['loss_nats'] != c['loss_nats']
