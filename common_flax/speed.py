@@ -7,6 +7,7 @@ still win.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 _TRIALS = 3
 
 
+@functools.cache  # of a machine, which does not change
 def matmul_flops_per_second(dtype: jnp.dtype) -> float:
   """Floating-point operations a second of a large product on one device.
 

@@ -135,7 +135,12 @@ def test_a_trace_is_written_of_the_steps_asked_for(
 
 
 @pytest.mark.parametrize(
-  ('parallelism', 'steps_per_call'), [('jit', 1), ('pmap', 1), ('jit', 2)]
+  ('parallelism', 'steps_per_call'),
+  [
+    ('jit', 1),
+    ('pmap', 1),
+    pytest.param('jit', 2, marks=pytest.mark.slow),
+  ],
 )
 def test_resuming_gives_the_same_bits(
   tmp_path, smoke_config, parallelism, steps_per_call

@@ -78,7 +78,7 @@ def test_a_finished_run_takes_no_step(trained_vae, capsys):
 @pytest.mark.parametrize(
   ('parallelism', 'changes'),
   [
-    ('jit', {}),
+    pytest.param('jit', {}, marks=pytest.mark.slow),
     ('pmap', {'objective': 'iwae', 'num_importance_samples': 3}),
   ],
 )
