@@ -54,6 +54,7 @@ class Task:
   info: Mapping[str, Any]  # JSON that checkpoints carry
   curves: Mapping[str, Sequence[str]]  # panels of curves.png
   headline: Sequence[str]  # numbers that progress shows
+  unroll_on_cpu: bool  # steps of one call, see sharding.in_one_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +188,9 @@ class _Run:
     self._step = self._start = step
     self._state = parallel.spread(state)
     self._steps = parallel.compile(
-      sharding.in_one_call(task.step, schedule.steps_per_call)
+      sharding.in_one_call(
+        task.step, schedule.steps_per_call, unroll_on_cpu=task.unroll_on_cpu
+      )
     )
     self._meter = _Meter()
     self._speed: Speed | None = None

@@ -52,6 +52,7 @@ class Parts:
   headline: Sequence[str]
   measure: Callable[[State], Mapping[str, Any]] = lambda state: {}
   warn: Callable[[Mapping[str, Any]], str | None] = lambda measured: None
+  unroll_on_cpu: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +219,7 @@ def _create_task(
     info=info,
     curves=parts.curves,
     headline=parts.headline,
+    unroll_on_cpu=parts.unroll_on_cpu,
   )
 
 

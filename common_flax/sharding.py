@@ -37,17 +37,22 @@ def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
   )
 
 
-def in_one_call(step: Step, num_steps: int) -> Step:
+def in_one_call(
+  step: Step, num_steps: int, *, unroll_on_cpu: bool = True
+) -> Step:
   """A function that takes `num_steps` steps, on batches [K, U, B, ...].
 
-  On a CPU the steps are written out one after the other: inside a loop of
-  XLA's, convolutions and matrix products would run on a single thread.
+  Args:
+    step: one step.
+    num_steps: K.
+    unroll_on_cpu: whether a CPU runs them written out one after the other, as
+      convolutions need: inside a loop of XLA's they run on a single thread.
 
   Returns:
     (state, batches, root, *, axis_name) -> (state, metrics), each metric [K]
     where K > 1.
   """
-  unroll = num_steps if jax.default_backend() == 'cpu' else 1
+  is_unrolled = unroll_on_cpu and jax.default_backend() == 'cpu'
 
   def steps(state, batches, root, *, axis_name=None):
     if num_steps == 1:
@@ -56,7 +61,7 @@ def in_one_call(step: Step, num_steps: int) -> Step:
       lambda state, batch: step(state, batch, root, axis_name=axis_name),
       state,
       batches,
-      unroll=unroll,
+      unroll=num_steps if is_unrolled else 1,
     )
 
   return steps

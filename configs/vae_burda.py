@@ -36,6 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
 def _elbo(config: ConfigDict) -> None:
   config.batch_size = 100
+  config.steps_per_call = 20
   config.num_steps = 600 * _IMAGES // 100
   config.optimizer.learning_rate = 2e-3
   config.kl_warmup_steps = 20_000
@@ -54,6 +55,7 @@ def _iwae_5(config: ConfigDict) -> None:
 
 def _smoke(config: ConfigDict) -> None:
   config.dataset.name = 'digits'
+  config.steps_per_call = 2
   config.num_steps = 8
   config.batch_size = 16
   config.log_every_steps = 2

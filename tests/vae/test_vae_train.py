@@ -79,7 +79,14 @@ def test_a_finished_run_takes_no_step(trained_vae, capsys):
   ('parallelism', 'changes'),
   [
     pytest.param('jit', {}, marks=pytest.mark.slow),
-    ('pmap', {'objective': 'iwae', 'num_importance_samples': 3}),
+    (
+      'pmap',
+      {
+        'objective': 'iwae',
+        'num_importance_samples': 3,
+        'steps_per_call': 2,
+      },
+    ),
   ],
 )
 def test_resuming_gives_the_same_bits(
