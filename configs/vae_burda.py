@@ -1,6 +1,21 @@
 """The one-layer VAE and IWAE of Burda et al. (2015), arXiv:1509.00519, table 1.
 
-python -m vae_flax.main --config=configs/vae_burda.py[:VARIANT]
+  python -m vae_flax.main --config=configs/vae_burda.py[:VARIANT]
+  python -m vae_flax.evaluate --workdir=runs/vae_burda[_VARIANT]
+
+784-200-200-50 with tanh on TFDS mnist at 28x28, each pixel drawn anew with the
+probability that its grey says. Architecture, data and evaluation are the
+paper's; batch size, schedule and length of training are not (theirs: batches of
+20 for 3,280 epochs), nor is the divergence's closed form with a warm-up.
+
+Measured on 2 cores of a shared x86 CPU (AVX-512) that other work kept busy, 22
+November 2026; -log Pr(x) of the 10,000 test images by 5,000 samples each:
+
+  (none)  600 epochs in 54 min, one step a call. 86.93 nats, 24 active units
+          (paper: 86.76, 19).
+  iwae_5  400 epochs of the importance-weighted bound of 5 samples. Not measured
+          (paper: 85.54, 22).
+  smoke   The digits, in seconds: it shows that everything works.
 """
 
 from ml_collections import ConfigDict
