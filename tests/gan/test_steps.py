@@ -290,6 +290,7 @@ def gradients_of(state):
   return moments
 
 
+@pytest.mark.slow  # the longer one in float64 is not
 @pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
 def test_one_step_in_float32_has_the_same_gradients_on_many_devices(
   gan, parallelism, num_devices

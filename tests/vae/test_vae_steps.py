@@ -367,6 +367,7 @@ def gradient_of(state):
   return np.concatenate([np.ravel(x) for x in jax.tree.leaves(adam.mu)])
 
 
+@pytest.mark.slow  # the longer one in float64 is not
 def test_one_step_in_float32_has_the_same_gradient_on_many_devices(vae):
   expected, _ = train_on(vae, 'jit', 1, 1)
   for parallelism, num_devices in MANY_DEVICES:
