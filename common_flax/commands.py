@@ -14,6 +14,7 @@ import sys
 
 from absl import flags
 from absl import logging
+from etils import epath
 import jax
 from ml_collections import config_flags
 from ml_collections import ConfigDict
@@ -41,6 +42,27 @@ def define_integers(values: flags.FlagValues, **defaults: int) -> None:
   """Defines flags of numbers from 1 on, whose names say enough."""
   for name, default in defaults.items():
     flags.DEFINE_integer(name, default, '', 1, flag_values=values)
+
+
+def define_run_flags(values: flags.FlagValues) -> None:
+  """Defines the flags of commands that use a trained run."""
+  flags.DEFINE_string(
+    'workdir', None, 'Folder of a trained run.', flag_values=values
+  )
+  flags.DEFINE_integer(
+    'seed',
+    0,
+    'Of everything that is drawn.',
+    0,
+    2**32 - 1,
+    flag_values=values,
+  )
+  flags.DEFINE_boolean(
+    'ema',
+    True,
+    'Take the moving average of the weights; --noema takes the last ones.',
+    flag_values=values,
+  )
 
 
 def run(
@@ -101,6 +123,19 @@ def require_flags(values: flags.FlagValues, *names: str) -> None:
   for name in names:
     if not values[name].value:
       raise UserError(f'--{name}: missing; see --help')
+
+
+def existing_workdir(values: flags.FlagValues) -> epath.Path:
+  """The folder that --workdir names.
+
+  Raises:
+    UserError: if it is not given or there is none.
+  """
+  require_flags(values, 'workdir')
+  workdir = epath.Path(values.workdir).expanduser()
+  if not workdir.is_dir():
+    raise UserError(f'--workdir={workdir}: there is no such folder')
+  return workdir
 
 
 def split_config(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from common_flax import prng
+
 
 def by_number(
   draw: Callable[[jax.Array], jax.Array], key: jax.Array, numbers: jax.Array
@@ -19,8 +21,7 @@ def by_number(
     key: the root of the latents, not consumed.
     numbers: int32 [N].
   """
-  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-  return jax.vmap(draw)(keys)
+  return jax.vmap(draw)(prng.by_number(key, numbers))
 
 
 def slerp(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:

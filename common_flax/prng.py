@@ -44,3 +44,13 @@ def stream(
   """
   key = jax.random.fold_in(root, STREAMS[name])
   return jax.random.fold_in(jax.random.fold_in(key, attempt), step)
+
+
+def by_number(root: jax.Array, numbers: jax.Array) -> jax.Array:
+  """A key for each number, keys [N], a function of (root, number) alone.
+
+  Args:
+    root: not consumed.
+    numbers: int32 [N].
+  """
+  return jax.vmap(lambda number: jax.random.fold_in(root, number))(numbers)

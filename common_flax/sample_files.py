@@ -18,6 +18,7 @@ import zipfile
 from absl import flags
 import numpy as np
 
+from common_flax import commands
 from common_flax import images as images_lib
 from common_flax.config import UserError
 
@@ -32,9 +33,7 @@ def define_flags(
     kinds: what may be drawn, the default first.
     kind_help: what the kinds are.
   """
-  flags.DEFINE_string(
-    'workdir', None, 'Folder of a trained run.', flag_values=values
-  )
+  commands.define_run_flags(values)
   flags.DEFINE_string(
     'output',
     None,
@@ -45,16 +44,7 @@ def define_flags(
   flags.DEFINE_integer(
     'num_samples', 64, 'How many images.', 1, flag_values=values
   )
-  flags.DEFINE_integer(
-    'seed', 0, 'Of all that is drawn.', 0, 2**32 - 1, flag_values=values
-  )
   flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
-  flags.DEFINE_boolean(
-    'ema',
-    True,
-    'Take the moving average of the weights; --noema takes the last ones.',
-    flag_values=values,
-  )
 
 
 def write(

@@ -29,7 +29,6 @@ from common_flax import runs
 from common_flax import sample_files
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
-from common_flax.config import UserError
 from common_flax.latents import slerp
 from gan_flax import config as gan_config
 from gan_flax import generation
@@ -138,9 +137,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
-  workdir = epath.Path(values.workdir).expanduser()
-  if not workdir.is_dir():
-    raise UserError(f'--workdir={workdir}: there is no such folder')
+  workdir = commands.existing_workdir(values)
   sampler = load(workdir, use_ema=values.ema)
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples

@@ -17,7 +17,6 @@ import time
 from typing import Any
 
 from absl import flags
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,18 +40,13 @@ FILE = 'evaluation.json'
 _AGGREGATED_DRAWS = 2000  # of z, for the gap between prior and posterior
 
 
-def _batches(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(source: Source) -> Iterator[tuple[jax.Array, jax.Array]]:
   """Numbers and images, always as many; the last ones come again to fill up."""
   size = estimation.CHUNK_IMAGES
   for start in range(0, len(source), size):
     numbers = np.minimum(np.arange(start, start + size), len(source) - 1)
-    yield numbers, np.stack([source[int(i)]['image'] for i in numbers])
-
-
-def _keys(root: jax.Array, numbers: np.ndarray) -> jax.Array:
-  return jax.vmap(lambda number: jax.random.fold_in(root, number))(
-    jnp.asarray(numbers)
-  )
+    images = np.stack([source[int(i)]['image'] for i in numbers])
+    yield jnp.asarray(numbers), jnp.asarray(images)
 
 
 def _per_image(
@@ -67,12 +61,11 @@ def _per_image(
   for numbers, images in terminal.track(
     _batches(source), num_batches, 'Estimating Pr(x)'
   ):
-    x = generation.observe_by_number(
-      vae, observe_root, jnp.asarray(images), jnp.asarray(numbers)
-    )
+    x = generation.observe_by_number(vae, observe_root, images, numbers)
     posterior = generation.encode(vae, params, x)
+    keys = prng.by_number(draw_root, numbers)
     estimates = estimation.estimate(
-      vae, params, x, posterior, _keys(draw_root, numbers), num_samples
+      vae, params, x, posterior, keys, num_samples
     )
     mean, log_var = posterior
     rows.append(
@@ -157,19 +150,9 @@ def evaluate(
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    'workdir', None, 'Folder of a trained run.', flag_values=values
-  )
+  commands.define_run_flags(values)
   flags.DEFINE_string(
     'split', 'test', 'Of the data set it was trained on.', flag_values=values
-  )
-  flags.DEFINE_integer(
-    'seed',
-    0,
-    'Of everything that is drawn, binary images included.',
-    0,
-    2**32 - 1,
-    flag_values=values,
   )
   flags.DEFINE_integer(
     'num_importance_samples',
@@ -178,20 +161,11 @@ def _define_flags(values: flags.FlagValues) -> None:
     1,
     flag_values=values,
   )
-  flags.DEFINE_boolean(
-    'ema',
-    True,
-    'Take the moving average of the weights; --noema takes the last ones.',
-    flag_values=values,
-  )
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
-  commands.require_flags(values, 'workdir')
-  workdir = epath.Path(values.workdir).expanduser()
-  if not workdir.is_dir():
-    raise UserError(f'--workdir={workdir}: there is no such folder')
+  workdir = commands.existing_workdir(values)
   trained = trained_lib.load(workdir, use_ema=values.ema)
   config = trained.config
   source = train_lib.prepare_source(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from common_flax import images as images_lib
+from common_flax import prng
 from common_flax.latents import by_number
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
@@ -57,18 +58,20 @@ def latents_by_number(
 def observe_by_number(
   vae: VAE, key: jax.Array, images: jax.Array, numbers: jax.Array
 ) -> jax.Array:
-  """X of images [N, H, W, C], drawn as functions of (key, number) alone.
+  """What the likelihood is of, drawn as a function of (key, number) alone.
 
   Args:
     vae: the static part.
     key: the root of the draws, not consumed.
     images: uint8 [N, H, W, C].
     numbers: int32 [N], of the images.
+
+  Returns:
+    x [N, H, W, C].
   """
-  keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
   return jax.vmap(
     lambda key, image: vae.observe(key, image[None], vae.dtype)[0]
-  )(keys, images)
+  )(prng.by_number(key, numbers), images)
 
 
 @functools.partial(jax.jit, static_argnums=0)

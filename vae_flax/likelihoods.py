@@ -162,30 +162,30 @@ def _log_scale(outputs: jax.Array) -> jax.Array:
   return _LOG_SCALE_CENTRE + soft_bound(outputs[..., 1], _LOG_SCALE_BOUND)
 
 
-def learned_gaussian() -> Likelihood:
-  """For dequantised images; the decoder gives means and log-scales."""
+def _with_learned_scale(
+  log_prob: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+  is_density: bool,
+) -> Likelihood:
+  """Of a location and a log-scale for each value, which the decoder gives."""
   return Likelihood(
     num_outputs=2,
     is_binary=False,
-    is_density=True,
-    log_prob=lambda outputs, x: gaussian_log_prob(
+    is_density=is_density,
+    log_prob=lambda outputs, x: log_prob(
       outputs[..., 0], _log_scale(outputs), x
     ),
     mean=lambda outputs: _shown(outputs[..., 0]),
   )
+
+
+def learned_gaussian() -> Likelihood:
+  """For dequantised images; the decoder gives means and log-scales."""
+  return _with_learned_scale(gaussian_log_prob, is_density=True)
 
 
 def logistic() -> Likelihood:
   """For bytes; the decoder gives means and log-scales."""
-  return Likelihood(
-    num_outputs=2,
-    is_binary=False,
-    is_density=False,
-    log_prob=lambda outputs, x: logistic_log_prob(
-      outputs[..., 0], _log_scale(outputs), x
-    ),
-    mean=lambda outputs: _shown(outputs[..., 0]),
-  )
+  return _with_learned_scale(logistic_log_prob, is_density=False)
 
 
 # By name; each takes the fixed scale, which only 'gaussian' uses.

@@ -21,6 +21,11 @@ from common_flax.threefry import written_out
 Observe = Callable[..., jax.Array]
 
 
+def _thresholds(images: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Bytes -> how many of 2^16 numbers lie below byte / 255, rounded."""
+  return (images.astype(np.uint32) * 2**16 + 127) // 255
+
+
 def binarise(
   key: jax.Array,
   images: jax.Array,
@@ -46,10 +51,9 @@ def binarise(
     len(images),
     axis_name,
   )
-  thresholds = (images.astype(jnp.uint32) * 2**16 + 127) // 255
   # The root of 0 or 1 is itself. XLA computes a root once, but would draw the
   # bits, which it finds cheap, again wherever x is used.
-  return jnp.sqrt((bits < thresholds).astype(dtype))
+  return jnp.sqrt((bits < _thresholds(images)).astype(dtype))
 
 
 def threshold(
@@ -84,7 +88,7 @@ def scale(
   dtype: jnp.dtype = jnp.float32,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """Byte / 255; nothing is drawn."""
+  """The bytes over 255; nothing is drawn."""
   del key, axis_name
   return images.astype(dtype) / 255
 
@@ -104,6 +108,5 @@ def fix(images: np.ndarray, seed: int) -> np.ndarray:
   for image, result in zip(images, fixed, strict=True):
     words = random.random_raw((image.size + 3) // 4)
     bits = words.view(np.uint16)[: image.size].reshape(image.shape)
-    thresholds = (image.astype(np.uint32) * 2**16 + 127) // 255
-    result[...] = np.where(bits < thresholds, 255, 0)
+    result[...] = np.where(bits < _thresholds(image), 255, 0)
   return fixed

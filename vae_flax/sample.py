@@ -31,7 +31,6 @@ import pathlib
 import sys
 
 from absl import flags
-from etils import epath
 import jax
 import jax.numpy as jnp
 from jax.scipy import stats
@@ -50,14 +49,12 @@ from common_flax.data.source import Source
 from common_flax.latents import slerp
 from vae_flax import generation
 from vae_flax import train as train_lib
+from vae_flax.trained import CHUNK
 from vae_flax.trained import load
 from vae_flax.trained import Trained
 
 __all__ = ['KINDS', 'Trained', 'load', 'main']
 
-# Images are drawn in chunks of one size, whatever their number, so that an
-# image's bits do not depend on how many are drawn with it.
-_CHUNK = 64
 _COLUMNS = 8
 _REACH = 3.0  # of a traversal, in standard deviations of the prior
 
@@ -93,8 +90,8 @@ class _Drawing:
 
   def chunks(self, num: int) -> Iterator[np.ndarray]:
     """Numbers from 0 on, always 64 together, until they are `num`."""
-    for start in range(0, num, _CHUNK):
-      yield np.arange(start, start + _CHUNK)
+    for start in range(0, num, CHUNK):
+      yield np.arange(start, start + CHUNK)
 
 
 # Of a drawing and a number of images: yields uint8 [64, H, W, C] chunks, whose
@@ -103,12 +100,7 @@ Kind = Callable[[_Drawing, int], Iterator[jax.Array]]
 
 
 def _prior(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
-  key = prng.stream(drawing.root, 'sample')
-  for numbers in drawing.chunks(num):
-    z = generation.latents_by_number(
-      drawing.trained.vae, key, jnp.asarray(numbers)
-    )
-    yield drawing.trained.decode(z)
+  return drawing.trained.chunks(prng.stream(drawing.root, 'sample'), num)
 
 
 def _reconstruction(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
@@ -121,7 +113,7 @@ def _reconstruction(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
     pairs = jnp.stack(
       [images_lib.from_unit(x), generation.generate(vae, params, mean)], axis=1
     )
-    yield pairs.reshape(_CHUNK, *vae.image_shape)
+    yield pairs.reshape(CHUNK, *vae.image_shape)
 
 
 def _interpolation(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
@@ -147,9 +139,9 @@ def _traversal(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
   centre = np.asarray(drawing.means(source, watched[:1]))[0]
   for numbers in drawing.chunks(num):
     rows, columns = np.divmod(numbers, _COLUMNS)
-    z = np.tile(centre, (_CHUNK, 1))
+    z = np.tile(centre, (CHUNK, 1))
     latents = by_use[rows % len(by_use)]
-    z[np.arange(_CHUNK), latents] = _REACH * (2 * columns / (_COLUMNS - 1) - 1)
+    z[np.arange(CHUNK), latents] = _REACH * (2 * columns / (_COLUMNS - 1) - 1)
     yield trained.decode(jnp.asarray(z))
 
 
@@ -203,7 +195,7 @@ def _check_kind(kind: str, output: str, latent_size: int) -> None:
 def _encode_all(drawing: _Drawing, source: Source) -> dict[str, np.ndarray]:
   """Posteriors of all images in the source's own order, and their labels."""
   rows = []
-  num_chunks = -(-len(source) // _CHUNK)
+  num_chunks = -(-len(source) // CHUNK)
   for numbers in terminal.track(
     drawing.chunks(len(source)), num_chunks, 'Encoding'
   ):
@@ -270,9 +262,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
-  workdir = epath.Path(values.workdir).expanduser()
-  if not workdir.is_dir():
-    raise UserError(f'--workdir={workdir}: there is no such folder')
+  workdir = commands.existing_workdir(values)
   trained = load(workdir, use_ema=values.ema)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
   config = trained.config
@@ -294,12 +284,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   chunks = (
     jax.device_get(chunk)[: num - start]
     for start, chunk in zip(
-      range(0, num, _CHUNK), KINDS[values.kind](drawing, num), strict=True
+      range(0, num, CHUNK), KINDS[values.kind](drawing, num), strict=True
     )
   )
   sample_files.write(
     values.output,
-    terminal.track(chunks, -(-num // _CHUNK), 'Drawing'),
+    terminal.track(chunks, -(-num // CHUNK), 'Drawing'),
     num,
     trained.vae.image_shape,
     columns=_columns(values.kind, num),

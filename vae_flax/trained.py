@@ -3,6 +3,7 @@
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
+from collections.abc import Iterator
 import dataclasses
 
 from etils import epath
@@ -22,6 +23,10 @@ from vae_flax.state import init_state
 from vae_flax.state import Params
 from vae_flax.state import VAE
 
+# Images are drawn in chunks of one size, whatever their number, so that an
+# image's bits do not depend on how many are drawn with it.
+CHUNK = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -32,13 +37,19 @@ class Trained:
   config: ConfigDict
   step: int  # of the checkpoint
 
-  def generate(self, key: jax.Array, num: int) -> jax.Array:
-    """Draws from the prior and decodes: uint8 [num, H, W, C].
+  def chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
+    """Yields draws from the prior, decoded: uint8 [64, H, W, C] at a time.
 
-    Image i depends on the key, which is not consumed, and on i alone.
+    There are at least `num` of them together. Image i depends on the key,
+    which is not consumed, and on i alone.
     """
-    z = generation.latents_by_number(self.vae, key, jnp.arange(num))
-    return self.decode(z)
+    for start in range(0, num, CHUNK):
+      numbers = jnp.arange(start, start + CHUNK)
+      yield self.decode(generation.latents_by_number(self.vae, key, numbers))
+
+  def generate(self, key: jax.Array, num: int) -> jax.Array:
+    """The first `num` images of `chunks`, uint8 [num, H, W, C]."""
+    return jnp.concatenate(list(self.chunks(key, num)))[:num]
 
   def encode(
     self, key: jax.Array, images: jax.Array
