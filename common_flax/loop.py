@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import signal
-import threading
 import time
 from typing import Any
 
@@ -28,8 +26,10 @@ from common_flax import terminal
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import prefetched
 from common_flax.data.batches import stacked
+from common_flax.meter import Meter
 from common_flax.sharding import Parallel
 from common_flax.sharding import Step
+from common_flax.signals import Signals
 from common_flax.speed import Speed
 from common_flax.workdir import CHECKPOINTS
 from common_flax.writers import RunWriter
@@ -68,73 +68,6 @@ class Schedule:
   keep_checkpoints: int
   steps_per_call: int = 1  # of which the numbers above are multiples
   profile: range | None = None  # steps to trace
-
-
-class _Signals:
-  """Remembers a first SIGTERM or SIGINT; a second one acts at once."""
-
-  _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-
-  def __enter__(self) -> '_Signals':
-    self.received: int | None = None
-    self._previous = {}
-    if threading.current_thread() is threading.main_thread():
-      self._previous = {n: signal.signal(n, self._on) for n in self._NUMBERS}
-    return self
-
-  def _on(self, number: int, unused_frame) -> None:
-    self.received = number
-    self._restore()
-
-  def _restore(self) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def __exit__(self, *unused_exception) -> None:
-    self._restore()
-
-
-class _Meter:
-  """Means of metrics, and the rate of steps since the last report."""
-
-  def __init__(self):
-    self._metrics = []
-    self._num_steps = 0
-    self.restart_clock()
-
-  def restart_clock(self) -> None:
-    """Leaves the steps and the time until now out of the rate."""
-    self._start = time.monotonic()
-    self._untimed = self._num_steps
-    self._paused = 0.0
-
-  @contextlib.contextmanager
-  def pause(self) -> Iterator[None]:
-    """Leaves what is done inside out of the rate; devices should be idle."""
-    start = time.monotonic()
-    yield
-    self._paused += time.monotonic() - start
-
-  def add(self, metrics: Mapping[str, jax.Array], num_steps: int) -> None:
-    """Takes the metrics of some steps, which may still be on their way."""
-    self._metrics.append(metrics)
-    self._num_steps += num_steps
-
-  def read(
-    self, local: Callable[[Any], Any]
-  ) -> tuple[dict[str, float], float | None]:
-    """Means and seconds a step, once the devices are done; starts anew.
-
-    Args:
-      local: brings metrics to one device, as `Parallel.local`.
-    """
-    rows = jax.device_get(local(self._metrics))
-    means = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-    timed = self._num_steps - self._untimed
-    seconds = time.monotonic() - self._start - self._paused
-    self._metrics, self._num_steps = [], 0
-    self.restart_clock()
-    return means, seconds / timed if timed else None
 
 
 def _restore_or_start(
@@ -192,13 +125,13 @@ class _Run:
         task.step, schedule.steps_per_call, unroll_on_cpu=task.unroll_on_cpu
       )
     )
-    self._meter = _Meter()
+    self._meter = Meter()
     self._speed: Speed | None = None
     self._is_tracing = False
     self._warning: str | None = None
 
   def run(
-    self, batches: Iterator[jax.Array], root: jax.Array, signals: _Signals
+    self, batches: Iterator[jax.Array], root: jax.Array, signals: Signals
   ) -> int | None:
     """Steps until the end or a signal, which it returns."""
     # It shows the start, and is drawn when the first step is on its way.
@@ -350,7 +283,7 @@ def train(
       print(f'Going on from step {start:,} in {workdir}.')
     with (
       RunWriter(workdir, start, task.curves) as writer,
-      _Signals() as signals,
+      Signals() as signals,
       prefetched(
         stacked(task.batches(start), schedule.steps_per_call),
         parallel.put_batches,

@@ -24,7 +24,6 @@ from common_flax import prng
 from common_flax import sharding
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
-from common_flax.checkpoints import abstract_like
 from common_flax.checkpoints import STATE
 from common_flax.config import require
 from common_flax.config import UserError
@@ -72,41 +71,6 @@ class Family:
   )
 
 
-def restore(
-  workdir: epath.PathLike,
-  item: str,
-  config: ConfigDict,
-  create: Callable[[ConfigDict, ImageShape], Model],
-  init_item: Callable[[Model], Any],
-) -> tuple[int, Model, Any]:
-  """One item of the newest checkpoint of a workdir that can be read.
-
-  Args:
-    workdir: folder of a run.
-    item: name of the item.
-    config: of the run.
-    create: makes the static part.
-    init_item: what the item was before the first step; only its shapes and
-      types are used.
-
-  Returns:
-    The checkpoint's step, the static part, and the item on the first device.
-
-  Raises:
-    UserError: if there is no such checkpoint.
-  """
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with workdir_lib.open_checkpoints(workdir) as checkpoints:
-
-    def read(step: int) -> tuple[Model, Any]:
-      model = create(config, tuple(checkpoints.info(step)['image_shape']))
-      abstract = abstract_like(functools.partial(init_item, model), device)
-      return model, checkpoints.restore(step, item, abstract)
-
-    step, (model, value) = checkpoints.newest(read)
-  return step, model, value
-
-
 def _read_weights(family: Family, workdir: epath.PathLike) -> Any:
   """The weights of another run.
 
@@ -115,7 +79,7 @@ def _read_weights(family: Family, workdir: epath.PathLike) -> Any:
   """
   config = workdir_lib.read_config(workdir, family.default_config())
   root = prng.root_key(config.seed)
-  step, _, state = restore(
+  step, _, state = workdir_lib.restore(
     workdir,
     STATE,
     config,
@@ -235,6 +199,42 @@ def _schedule(config: ConfigDict, profile: range | None) -> loop.Schedule:
   )
 
 
+def _check_devices(config: ConfigDict) -> None:
+  num_devices = jax.device_count()
+  require(
+    config.batch_size % num_devices == 0,
+    config,
+    'batch_size',
+    f'must be divisible by the {num_devices} devices',
+  )
+
+
+def _open_source(
+  family: Family, config: ConfigDict, workdir: epath.PathLike, started: bool
+) -> tuple[Source, dict[str, Any]]:
+  """The data, and what checkpoints say of it.
+
+  Raises:
+    UserError: if it cannot be read, or a started run had other data.
+  """
+  source = family.prepare_source(
+    config, load_source(config.dataset, config.dataset.split)
+  )
+  info = {'image_shape': source.image_shape, 'num_examples': len(source)}
+  if started:
+    with workdir_lib.open_checkpoints(workdir) as checkpoints:
+      checkpoints.check_info(info)
+  return source, info
+
+
+def _introduce(
+  config: ConfigDict, source: Source, workdir: epath.PathLike
+) -> None:
+  devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+  print(f'{len(source):,} images {source.image_shape} of {config.dataset.name}')
+  print(f'Training on {devices} in {workdir}')
+
+
 def train(
   family: Family,
   config: ConfigDict,
@@ -266,32 +266,18 @@ def train(
     family.default_config(),
     fixed_steps=family.has_fixed_steps(config),
   )
-  num_devices = jax.device_count()
-  require(
-    config.batch_size % num_devices == 0,
-    config,
-    'batch_size',
-    f'must be divisible by the {num_devices} devices',
-  )
+  _check_devices(config)
   weights = None
   if init_from and not started:
     weights = _read_weights(family, init_from)
-  source = family.prepare_source(
-    config, load_source(config.dataset, config.dataset.split)
-  )
-  info = {'image_shape': source.image_shape, 'num_examples': len(source)}
-  if started:
-    with workdir_lib.open_checkpoints(workdir) as checkpoints:
-      checkpoints.check_info(info)
+  source, info = _open_source(family, config, workdir, started)
   model = family.create(config, source.image_shape)
   if weights is not None:
     _check_weights(family, model, weights, init_from)
   task = _create_task(family, config, model, source, info, weights)
   parallel = sharding.create(config.parallelism, sharding.create_mesh())
   workdir_lib.create(workdir, config)
-  devices = f'{num_devices} x {jax.devices()[0].device_kind}'
-  print(f'{len(source):,} images {source.image_shape} of {config.dataset.name}')
-  print(f'Training on {devices} in {workdir}')
+  _introduce(config, source, workdir)
   return loop.train(
     task,
     _schedule(config, profile),

@@ -1,12 +1,17 @@
-"""The folder of a run: whether it may hold this one, and its config.json."""
+"""The folder of a run: may it hold this one, its config.json, what it saved."""
 
+from collections.abc import Callable
+import functools
 import os
+from typing import Any
 
 from etils import epath
+import jax
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import images as images_lib
+from common_flax.checkpoints import abstract_like
 from common_flax.checkpoints import Checkpoints
 from common_flax.config import UserError
 
@@ -30,6 +35,41 @@ def read_config(workdir: epath.PathLike, default: ConfigDict) -> ConfigDict:
 def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
   """The checkpoints of a workdir, to read."""
   return Checkpoints(epath.Path(workdir) / CHECKPOINTS)
+
+
+def restore(
+  workdir: epath.PathLike,
+  item: str,
+  config: ConfigDict,
+  create: Callable[[ConfigDict, tuple[int, int, int]], Any],
+  init_item: Callable[[Any], Any],
+) -> tuple[int, Any, Any]:
+  """One item of the newest checkpoint of a workdir that can be read.
+
+  Args:
+    workdir: folder of a run.
+    item: name of the item.
+    config: of the run.
+    create: makes the static part.
+    init_item: what the item was before the first step; only its shapes and
+      types are used.
+
+  Returns:
+    The checkpoint's step, the static part, and the item on the first device.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with open_checkpoints(workdir) as checkpoints:
+
+    def read(step: int) -> tuple[Any, Any]:
+      model = create(config, tuple(checkpoints.info(step)['image_shape']))
+      abstract = abstract_like(functools.partial(init_item, model), device)
+      return model, checkpoints.restore(step, item, abstract)
+
+    step, (model, value) = checkpoints.newest(read)
+  return step, model, value
 
 
 def check(

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 
 from common_flax import commands
 from common_flax import prng
-from common_flax import runs
 from common_flax import sample_files
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
@@ -112,7 +111,7 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Sampler:
   """
   config = workdir_lib.read_config(workdir, gan_config.default())
   root = prng.root_key(config.seed)
-  step, gan, weights = runs.restore(
+  step, gan, weights = workdir_lib.restore(
     workdir,
     GENERATOR,
     config,

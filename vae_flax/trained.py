@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from common_flax import prng
-from common_flax import runs
 from common_flax import workdir as workdir_lib
 from vae_flax import config as vae_config
 from vae_flax import generation
@@ -83,7 +82,7 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Trained:
   """
   config = workdir_lib.read_config(workdir, vae_config.default())
   root = prng.root_key(config.seed)
-  step, vae, weights = runs.restore(
+  step, vae, weights = workdir_lib.restore(
     workdir,
     EXPORT,
     config,

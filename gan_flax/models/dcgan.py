@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
-from common_flax.nn.conv import Conv
-from common_flax.nn.conv import TransposedConv
+from common_flax.nn.layers import Conv
+from common_flax.nn.layers import TransposedConv
 
 _weight_init = nn.initializers.normal(0.02)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common_flax.nn import conv
+from common_flax.nn import layers
 from common_flax.nn import winograd
 
 
@@ -21,8 +22,8 @@ def library_transposed(features, size, **types):
 
 
 PAIRS = [
-  (conv.Conv, library_strided),
-  (conv.TransposedConv, library_transposed),
+  (layers.Conv, library_strided),
+  (layers.TransposedConv, library_transposed),
 ]
 
 
@@ -128,7 +129,7 @@ def test_layer_with_any_stride_and_side_is_the_librarys(
 
 def test_other_strides_are_refused():
   with pytest.raises(ValueError, match='stride=3'):
-    conv.Conv(2, 4, 3).init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    layers.Conv(2, 4, 3).init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
 
 
 @pytest.mark.parametrize(('ours', 'library'), PAIRS)
@@ -211,10 +212,10 @@ def test_weights_of_pytorch_layers_give_what_they_define():
       'o,oits->tsi', strided[0, i, j], weight
     )
   for layer, kernel, x, expected in (
-    (conv.Conv(3, 4), conv.kernel_from_torch(weight), images, strided),
+    (layers.Conv(3, 4), layers.kernel_from_torch(weight), images, strided),
     (
-      conv.TransposedConv(2, 4),
-      conv.transposed_kernel_from_torch(weight),
+      layers.TransposedConv(2, 4),
+      layers.transposed_kernel_from_torch(weight),
       strided,
       spread[:, 1:-1, 1:-1],
     ),

@@ -11,7 +11,7 @@ import pytest
 
 from common_flax.config import UserError
 from common_flax.images import doublings
-from common_flax.nn import conv
+from common_flax.nn import layers
 from vae_flax import config as vae_config
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
@@ -297,8 +297,8 @@ def test_a_wrong_field_of_the_model_is_named(field, value):
 @pytest.mark.parametrize(
   ('ours', 'library'),
   [
-    (conv.Conv, nn.Conv),
-    (conv.TransposedConv, nn.ConvTranspose),
+    (layers.Conv, nn.Conv),
+    (layers.TransposedConv, nn.ConvTranspose),
   ],
 )
 @pytest.mark.parametrize('stride', [1, 2])
@@ -332,7 +332,7 @@ def test_layers_with_a_bias_are_the_librarys(ours, library, stride):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.parametrize('layer', [conv.Conv, conv.TransposedConv])
+@pytest.mark.parametrize('layer', [layers.Conv, layers.TransposedConv])
 @pytest.mark.parametrize('use_bias', [None, False, True])
 def test_layers_have_a_bias_where_asked_for(layer, use_bias):
   arguments = {} if use_bias is None else {'use_bias': use_bias}

@@ -10,7 +10,6 @@ import pytest
 
 from common_flax import checkpoints as checkpoints_lib
 from common_flax import prng
-from common_flax import runs
 from common_flax import workdir as workdir_lib
 from common_flax.checkpoints import Checkpoints
 from vae_flax import config as vae_config_lib
@@ -23,7 +22,7 @@ from vae_flax.train import train
 def final_state(workdir):
   """The newest checkpoint's state, in NumPy."""
   config = workdir_lib.read_config(workdir, vae_config_lib.default())
-  _, _, state = runs.restore(
+  _, _, state = workdir_lib.restore(
     workdir,
     checkpoints_lib.STATE,
     config,

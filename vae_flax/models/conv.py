@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
-from common_flax.nn.conv import Conv
-from common_flax.nn.conv import TransposedConv
+from common_flax.nn.layers import Conv
+from common_flax.nn.layers import TransposedConv
 from vae_flax.likelihoods import soft_bound
 
 _KERNEL_SIZE = 4
