@@ -28,13 +28,19 @@ Run = Callable[[int], None]  # runs that many steps to the end
 Build = Callable[[], Run]  # sets a contender up, in its own process
 
 
-def repeating(step: Callable, state: Any, *arguments: Any) -> Run:
-  """Runs `step(state, *arguments) -> (state, metrics)` again and again."""
+def repeating(
+  steps: Callable, state: Any, *arguments: Any, steps_per_call: int = 1
+) -> Run:
+  """Runs `steps(state, *arguments) -> (state, metrics)` again and again.
+
+  It takes whole calls: where `steps_per_call` does not divide the number of
+  steps, it takes more than it is asked for.
+  """
 
   def run(num_steps: int) -> None:
     nonlocal state
-    for _ in range(num_steps):
-      state, _ = step(state, *arguments)
+    for _ in range(-(-num_steps // steps_per_call)):
+      state, _ = steps(state, *arguments)
     jax.block_until_ready(state)
 
   return run

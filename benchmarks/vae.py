@@ -1,14 +1,15 @@
 """Times a VAE's train step against PyTorch's.
 
   python -m benchmarks.vae [--batch_size=500] [--num_importance_samples=1]
-      [--rounds=11] [--steps=20] [--output=FILE.json]
-      [--only='PyTorch, compiled']
+      [--steps_per_call=20] [--rounds=11] [--steps=20]
+      [--output=FILE.json] [--only='PyTorch, compiled']
 
 The networks are those of `configs/vae_burda.py`, dense layers around 50
 latents, trained on 28x28 images that are binarised anew in every step: by the
 ELBO, or by the importance-weighted bound where there are several samples. Each
-contender takes the full step in turn with the others. PyTorch comes with the
-extra `bench`: eager and compiled. Prints a Markdown table.
+contender takes the full step in turn with the others; ours takes several in one
+compiled call, as the recipe does, and one. PyTorch comes eager and compiled,
+with the extra `bench`. Prints a Markdown table.
 """
 
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ import numpy as np
 from benchmarks import table
 from benchmarks import turns
 from common_flax import commands
+from common_flax import compiler
 from common_flax import memory
 from common_flax import prng
+from common_flax import sharding
+from common_flax.config import UserError
 from vae_flax import config as vae_config
 from vae_flax import state as vae_state
 from vae_flax import steps
@@ -78,21 +82,34 @@ def create_config(sizes: Sizes, compute_dtype: str) -> ConfigDict:
   return config.lock()
 
 
-def build_jax(sizes: Sizes, compute_dtype: str) -> turns.Run:
-  """Ours."""
+def build_jax(
+  sizes: Sizes, compute_dtype: str, steps_per_call: int = 1
+) -> turns.Run:
+  """Ours, compiled as training does it."""
   memory.keep_freed()
   shape = (IMAGE_SIZE, IMAGE_SIZE, 1)
   vae = vae_state.create_vae(create_config(sizes, compute_dtype), shape)
   root = prng.root_key(0)
   state = jax.jit(functools.partial(vae_state.init_state, vae, root))()
-  step = jax.jit(functools.partial(steps.train_step, vae), donate_argnums=0)
-  batch = jax.device_put(
-    np.random.default_rng(0).integers(
-      0, 256, (1, sizes.batch_size, *shape), np.uint8
-    )
+  parallel = sharding.create('jit', sharding.create_mesh())
+  compiled = parallel.compile(
+    sharding.in_one_call(
+      functools.partial(steps.train_step, vae),
+      steps_per_call,
+      unroll_on_cpu=False,
+    ),
+    compiler.for_dense_networks(),
   )
-
-  return turns.repeating(step, state, batch, root)
+  batches = np.random.default_rng(0).integers(
+    0, 256, (steps_per_call, 1, sizes.batch_size, *shape), np.uint8
+  )
+  return turns.repeating(
+    compiled,
+    parallel.spread(state),
+    parallel.put_batches(batches),
+    root,
+    steps_per_call=steps_per_call,
+  )
 
 
 def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
@@ -103,11 +120,13 @@ def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
   return torch_vae.Step(**dataclasses.asdict(sizes), **options)
 
 
-def contenders(sizes: Sizes) -> dict[str, turns.Build]:
+def contenders(sizes: Sizes, steps_per_call: int) -> dict[str, turns.Build]:
   """What is compared, by name."""
+  ours = functools.partial(build_jax, sizes)
   builds = {
-    table.OURS: functools.partial(build_jax, sizes, 'float32'),
-    'ours, bfloat16': functools.partial(build_jax, sizes, 'bfloat16'),
+    table.OURS: functools.partial(ours, 'float32', steps_per_call),
+    'ours, one step a call': functools.partial(ours, 'float32'),
+    'ours, bfloat16': functools.partial(ours, 'bfloat16', steps_per_call),
     table.MATMUL: table.build_matmul,
   }
   for compiled, bfloat16 in itertools.product((False, True), repeat=2):
@@ -120,16 +139,26 @@ def contenders(sizes: Sizes) -> dict[str, turns.Build]:
 
 def _define_flags(values: flags.FlagValues) -> None:
   table.define_flags(
-    values, batch_size=500, num_importance_samples=1, rounds=11, steps=20
+    values,
+    batch_size=500,
+    num_importance_samples=1,
+    steps_per_call=20,
+    rounds=11,
+    steps=20,
   )
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  if values.steps % values.steps_per_call:
+    raise UserError(
+      f'--steps={values.steps}: must be a multiple of '
+      f'--steps_per_call={values.steps_per_call}'
+    )
   sizes = Sizes(values.batch_size, values.num_importance_samples)
   table.compare(
     values,
-    contenders(sizes),
+    contenders(sizes, values.steps_per_call),
     sizes,
     multiply_adds(sizes),
     'matrix products alone',

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common_flax import checkpoints as checkpoints_lib
+from common_flax import compiler
 from common_flax import sharding
 from common_flax import terminal
 from common_flax.checkpoints import Checkpoints
@@ -54,7 +55,7 @@ class Task:
   info: Mapping[str, Any]  # JSON that checkpoints carry
   curves: Mapping[str, Sequence[str]]  # panels of curves.png
   headline: Sequence[str]  # numbers that progress shows
-  unroll_on_cpu: bool  # steps of one call, see sharding.in_one_call
+  is_convolutional: bool  # a CPU runs dense networks in other ways
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +77,9 @@ def _restore_or_start(
   """The newest good checkpoint's step and state, or those of the start."""
   sharding = parallel.replicated
   if not checkpoints.steps():
-    # Compiled whole, so that no two parameters share a buffer; it runs once,
-    # and on a CPU to optimise it takes longer than all the rest of a start.
-    hastily = {'xla_backend_optimization_level': 0}
+    # Compiled whole, so that no two parameters share a buffer.
     state = jax.jit(
-      task.init,
-      out_shardings=sharding,
-      compiler_options=hastily if jax.default_backend() == 'cpu' else None,
+      task.init, out_shardings=sharding, compiler_options=compiler.hastily()
     )()
     return 0, jax.device_put(task.adopt(state), sharding)
   abstract = checkpoints_lib.abstract_like(task.init, sharding)
@@ -122,8 +119,11 @@ class _Run:
     self._state = parallel.spread(state)
     self._steps = parallel.compile(
       sharding.in_one_call(
-        task.step, schedule.steps_per_call, unroll_on_cpu=task.unroll_on_cpu
-      )
+        task.step,
+        schedule.steps_per_call,
+        unroll_on_cpu=task.is_convolutional,
+      ),
+      {} if task.is_convolutional else compiler.for_dense_networks(),
     )
     self._meter = Meter()
     self._speed: Speed | None = None

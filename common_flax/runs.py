@@ -51,7 +51,7 @@ class Parts:
   headline: Sequence[str]
   measure: Callable[[State], Mapping[str, Any]] = lambda state: {}
   warn: Callable[[Mapping[str, Any]], str | None] = lambda measured: None
-  unroll_on_cpu: bool = True
+  is_convolutional: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _create_task(
     info=info,
     curves=parts.curves,
     headline=parts.headline,
-    unroll_on_cpu=parts.unroll_on_cpu,
+    is_convolutional=parts.is_convolutional,
   )
 
 

@@ -22,6 +22,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
+from common_flax.compiler import Options
+
 AXIS = 'data'
 
 # (state, batch [U, B, ...], root, *, axis_name) -> (state, metrics), or the
@@ -49,20 +51,24 @@ def in_one_call(
       convolutions need: inside a loop of XLA's they run on a single thread.
 
   Returns:
-    (state, batches, root, *, axis_name) -> (state, metrics), each metric [K]
-    where K > 1.
+    (state, batches, root, *, axis_name) -> (state, metrics), the metrics of the
+    last step: the others do not compute what only metrics need.
   """
   is_unrolled = unroll_on_cpu and jax.default_backend() == 'cpu'
 
   def steps(state, batches, root, *, axis_name=None):
-    if num_steps == 1:
-      return step(state, batches[0], root, axis_name=axis_name)
-    return lax.scan(
-      lambda state, batch: step(state, batch, root, axis_name=axis_name),
-      state,
-      batches,
-      unroll=num_steps if is_unrolled else 1,
-    )
+    def take(state, batch):
+      return step(state, batch, root, axis_name=axis_name)
+
+    if num_steps > 1:
+      state = lax.fori_loop(
+        0,
+        num_steps - 1,
+        lambda i, state: take(state, batches[i])[0],
+        state,
+        unroll=is_unrolled,
+      )
+    return take(state, batches[-1])
 
   return steps
 
@@ -90,8 +96,13 @@ class Parallel(Protocol):
 
   replicated: NamedSharding  # of the states that checkpoints hold
 
-  def compile(self, step: Step) -> Callable:
-    """`step` as (state, batches, root) -> (state, metrics), state donated."""
+  def compile(self, step: Step, options: Options | None = None) -> Callable:
+    """`step` as (state, batches, root) -> (state, metrics), state donated.
+
+    Args:
+      step: several steps, see `in_one_call`.
+      options: of the compiler, which `pmap` does not take.
+    """
 
   def put_batches(self, batches: np.ndarray) -> jax.Array:
     """Brings [K, U, B, ...] to the devices, each its share of B."""
@@ -113,8 +124,13 @@ class JitOverMesh:
     self.replicated = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
-  def compile(self, step: Step) -> Callable:
-    return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
+  def compile(self, step: Step, options: Options | None = None) -> Callable:
+    return jax.jit(
+      step,
+      donate_argnums=0,
+      out_shardings=self.replicated,
+      compiler_options=options,
+    )
 
   def put_batches(self, batches: np.ndarray) -> jax.Array:
     return jax.device_put(batches, self._split)
@@ -137,7 +153,8 @@ class PmapOverMesh:
     self._split = NamedSharding(mesh, PartitionSpec(AXIS))
     self._devices = list(mesh.devices.flat)
 
-  def compile(self, step: Step) -> Callable:
+  def compile(self, step: Step, options: Options | None = None) -> Callable:
+    del options
     return jax.pmap(
       lambda state, batches, root: step(state, batches, root, axis_name=AXIS),
       axis_name=AXIS,

@@ -13,6 +13,7 @@ FLOORS = {
   'common_flax.prng': 0,
   'common_flax.threefry': 0,
   'common_flax.caches': 0,
+  'common_flax.compiler': 0,
   'common_flax.config': 0,
   'common_flax.images': 0,
   'common_flax.memory': 0,

@@ -12,6 +12,7 @@ Dimensions: N images, S draws a chunk, H height, W width, C channels, Z latent
 size.
 """
 
+from collections.abc import Callable
 import functools
 import math
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common_flax import compiler
 from common_flax.threefry import written_out
 from vae_flax import inference
 from vae_flax.state import Params
@@ -49,7 +51,6 @@ class Estimates(NamedTuple):
   elbo: np.ndarray  # nats
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _add_chunk(
   vae: VAE,
   params: Params,
@@ -86,6 +87,16 @@ def _add_chunk(
   )
 
 
+@functools.cache  # compiled once, when the platform is known
+def _compiled_add_chunk() -> Callable[..., _Sums]:
+  return jax.jit(
+    _add_chunk,
+    static_argnums=0,
+    donate_argnums=2,
+    compiler_options=compiler.for_dense_networks(),
+  )
+
+
 def estimate(
   vae: VAE,
   params: Params,
@@ -108,8 +119,9 @@ def estimate(
   sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
   # A copy each: a donated pytree must not hold one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
+  add_chunk = _compiled_add_chunk()
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
-    sums = _add_chunk(
+    sums = add_chunk(
       vae, params, sums, x, posterior, keys, jnp.int32(chunk), num_samples
     )
   sums = jax.tree.map(lambda s: np.asarray(s, np.float64), sums)

@@ -101,7 +101,7 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
     headline=(*bounds, 'kl_nats', 'active_units'),
     measure=lambda state: generation.latent_use(vae, state.params, watched),
     warn=_warn,
-    unroll_on_cpu=config.model.name == 'conv',
+    is_convolutional=config.model.name == 'conv',
   )
 
 

@@ -271,12 +271,10 @@ def test_steps_in_one_call_are_the_same_steps(
   on_one_device, monkeypatch, platform
 ):
   """Written out, as on a CPU, and in a loop, as elsewhere."""
-  gan, (expected, _) = on_one_device
+  gan, expected = on_one_device
   monkeypatch.setattr(jax, 'default_backend', lambda: platform)
   with jax.enable_x64(True):
-    actual, metrics = train_on(gan, 'jit', 2, 20, steps_per_call=2)
-    close(actual, expected, 1e-9)
-    assert {x.shape for x in metrics.values()} == {(2,)}
+    close(train_on(gan, 'jit', 2, 20, steps_per_call=4), expected, 1e-9)
 
 
 def gradients_of(state):

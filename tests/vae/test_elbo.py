@@ -1,6 +1,5 @@
 """The bound and its gradient against quadrature, closed forms and draws."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
