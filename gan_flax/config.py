@@ -1,5 +1,8 @@
 """The configuration of a GAN: its fields, their defaults and their checks."""
 
+import math
+
+from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
@@ -8,6 +11,7 @@ from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
 from common_flax.config import UserError
+from common_flax.nn.norms import NORMS
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
 
@@ -30,9 +34,18 @@ def default() -> ConfigDict:
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
   model.kernel_size = 4  # the paper's is 5
+  model.discriminator_norm = 'batch'  # or 'layer', 'group', 'none'
+  model.spectral_norm = False  # of the discriminator's weights
 
   config.loss = loss = ConfigDict()
-  loss.name = 'non_saturating'  # or 'minimax'
+  loss.name = 'non_saturating'  # see `gan_flax.losses`
+
+  config.penalty = penalty = ConfigDict()  # of the discriminator
+  penalty.gradient = 0.0  # WGAN-GP's λ
+  penalty.r1 = 0.0  # γ, at real images
+  penalty.r2 = 0.0  # at generated ones
+  penalty.every_steps = 1  # paid that rarely, and so many times as much
+  penalty.max_weight = config_dict.placeholder(float)  # None: no limit
 
   config.generator = _player()
   config.discriminator = _player()
@@ -61,8 +74,53 @@ def check(config: ConfigDict) -> None:
   require(
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
   )
+  require_one_of(config, 'model.discriminator_norm', NORMS)
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
+  _check_penalties(config)
+
+
+def _check_penalties(config: ConfigDict) -> None:
+  penalty = config.penalty
+  weights = ('gradient', 'r1', 'r2')
+  for name in weights:
+    require(
+      0 <= penalty[name] < math.inf,
+      config,
+      f'penalty.{name}',
+      'must be at least 0 and finite',
+    )
+  require(
+    penalty.max_weight is None or penalty.max_weight > 0,
+    config,
+    'penalty.max_weight',
+    'must be above 0; leave it out for no limit',
+  )
+  require_at_least(config, 1, 'penalty.every_steps')
+  is_penalised = any(penalty[name] for name in weights)
+  require(
+    is_penalised or penalty.every_steps == 1,
+    config,
+    'penalty.every_steps',
+    'there is no penalty.gradient, penalty.r1 or penalty.r2 to pay',
+  )
+  require(
+    not is_penalised or config.model.discriminator_norm != 'batch',
+    config,
+    'model.discriminator_norm',
+    'is of whole batches, and penalties are of the slope at each image: take '
+    "'layer', 'group' or 'none'",
+  )
+  is_bounded = (
+    penalty.gradient or penalty.max_weight or config.model.spectral_norm
+  )
+  require(
+    is_bounded or not LOSSES[config.loss.name].needs_bound,
+    config,
+    'loss.name',
+    'needs a discriminator of bounded slope: set penalty.gradient=10.0, '
+    'penalty.max_weight=0.01 or model.spectral_norm=True',
+  )
 
 
 def has_fixed_steps(config: ConfigDict) -> bool:

@@ -21,6 +21,7 @@ from common_flax import prng
 from gan_flax.losses import Loss
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
+from gan_flax.penalties import Penalties
 
 Params = Any  # a pytree of arrays
 BatchStats = Any
@@ -37,6 +38,8 @@ class GAN:
   generator_tx: optax.GradientTransformation
   discriminator_tx: optax.GradientTransformation
   loss: Loss
+  penalties: Penalties  # of the discriminator's slope
+  max_weight: float | None  # of the discriminator's parameters
   image_shape: tuple[int, int, int]  # (H, W, C)
   latent_size: int
   latent_distribution: str  # 'normal' or 'uniform'
@@ -83,12 +86,23 @@ def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
   )
   return GAN(
     generator=model.generator(**arguments),
-    discriminator=model.discriminator(**arguments),
+    discriminator=model.discriminator(
+      norm=config.model.discriminator_norm,
+      has_spectral_norm=config.model.spectral_norm,
+      **arguments,
+    ),
     generator_tx=optimisers.create(config.generator, config.num_steps),
     discriminator_tx=optimisers.create(
       config.discriminator, config.num_steps * config.discriminator_steps
     ),
     loss=LOSSES[config.loss.name],
+    penalties=Penalties(
+      gradient=config.penalty.gradient,
+      r1=config.penalty.r1,
+      r2=config.penalty.r2,
+      every_steps=config.penalty.every_steps,
+    ),
+    max_weight=config.penalty.max_weight,
     image_shape=tuple(image_shape),
     latent_size=config.model.latent_size,
     latent_distribution=config.model.latent_distribution,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 import optax
 
@@ -25,6 +26,7 @@ from common_flax import prng
 from common_flax.optimisers import moving_average
 from common_flax.sharding import drawn_globally
 from common_flax.sharding import mean_over
+from gan_flax.penalties import Critic
 from gan_flax.state import GAN
 from gan_flax.state import GANState
 from gan_flax.state import NetState
@@ -87,14 +89,50 @@ def _apply_gradients(
   return net.replace(params=params, opt_state=opt_state)
 
 
+def _opinions(
+  gan: GAN, real_logits: jax.Array, fake_logits: jax.Array
+) -> Metrics:
+  """What the discriminator thinks of both kinds on average, by metric."""
+  if not gan.loss.is_classifier:
+    return {
+      'real_score': jnp.mean(real_logits),
+      'fake_score': jnp.mean(fake_logits),
+    }
+  return {
+    'real_probability': jnp.mean(jax.nn.sigmoid(real_logits)),
+    'fake_probability': jnp.mean(jax.nn.sigmoid(fake_logits)),
+  }
+
+
+def _penalty(
+  gan: GAN,
+  critic: Critic,
+  real: jax.Array,
+  fake: jax.Array,
+  key: jax.Array,
+  step: jax.Array,
+  axis_name: str | None,
+) -> jax.Array:
+  """What the discriminator pays for its slope at this step, []."""
+
+  def pay():
+    return gan.penalties.total(critic, real, fake, key, axis_name)
+
+  if gan.penalties.every_steps == 1:
+    return pay()
+  is_due = step % gan.penalties.every_steps == 0
+  return lax.cond(is_due, pay, lambda: jnp.zeros((), real.dtype))
+
+
 def _update_discriminator(
   gan: GAN,
   state: GANState,
   real: jax.Array,
   fake: jax.Array,
+  key: jax.Array,
   axis_name: str | None,
 ) -> tuple[GANState, Metrics]:
-  """One update on real and fake images [B, H, W, C]."""
+  """One update on real and fake images [B, H, W, C]; the key is consumed."""
   net = state.discriminator
 
   def classify(params, batch_stats, images):
@@ -112,18 +150,28 @@ def _update_discriminator(
     real_logits, batch_stats = classify(params, net.batch_stats, real)
     fake_logits, batch_stats = classify(params, batch_stats, fake)
     loss = jnp.mean(gan.loss.discriminator(real_logits, fake_logits))
-    return loss, (real_logits, fake_logits, batch_stats)
+    metrics = {'d_loss': loss, **_opinions(gan, real_logits, fake_logits)}
+    if not gan.penalties.are_free:
+      penalty = _penalty(
+        gan,
+        lambda images: classify(params, net.batch_stats, images)[0],
+        real,
+        fake,
+        key,
+        state.step,
+        axis_name,
+      )
+      metrics['d_penalty'] = penalty
+      loss += penalty
+    return loss, (metrics, batch_stats)
 
-  (d_loss, (real_logits, fake_logits, batch_stats)), gradients = (
-    jax.value_and_grad(loss, has_aux=True)(net.params)
-  )
+  gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(net.params)
   gradients = mean_over(axis_name, gradients)
   net = _apply_gradients(gan.discriminator_tx, net, gradients)
-  metrics = {
-    'd_loss': d_loss,
-    'real_probability': jnp.mean(jax.nn.sigmoid(real_logits)),
-    'fake_probability': jnp.mean(jax.nn.sigmoid(fake_logits)),
-  }
+  if gan.max_weight is not None:
+    net = net.replace(
+      params=optax.tree.clip(net.params, -gan.max_weight, gan.max_weight)
+    )
   metrics = mean_over(axis_name, metrics)
   metrics['d_grad_norm'] = optax.tree.norm(gradients)
   net = net.replace(batch_stats=batch_stats)
@@ -133,6 +181,7 @@ def _update_discriminator(
 def _update_generator(
   gan: GAN,
   state: GANState,
+  real: jax.Array,
   fake: jax.Array,
   pullback: Callable[[jax.Array], tuple[Any]],
   batch_stats: Any,
@@ -140,7 +189,7 @@ def _update_generator(
 ) -> tuple[GANState, Metrics]:
   """One update against the newest discriminator; fakes as of `_fakes`."""
 
-  def loss(images):
+  def classify(images):
     logits, _ = gan.discriminator.apply(
       {
         'params': state.discriminator.params,
@@ -151,7 +200,11 @@ def _update_generator(
       axis_name=axis_name,
       mutable=['batch_stats'],
     )
-    return jnp.mean(gan.loss.generator(logits))
+    return logits
+
+  def loss(fake):
+    # Most losses have no use for the real ones, which then cost nothing.
+    return jnp.mean(gan.loss.generator(classify(real), classify(fake)))
 
   g_loss, image_gradients = jax.value_and_grad(loss)(fake)
   (gradients,) = pullback(image_gradients)
@@ -185,10 +238,10 @@ def discriminator_step(
     key: consumed.
     axis_name: mapped axis, if any.
   """
-  latent_key, flip_key = jax.random.split(key)
+  latent_key, flip_key, penalty_key = jax.random.split(key, 3)
   fake, _, _ = _fakes(gan, state.generator, latent_key, len(batch), axis_name)
   real = _real_images(gan, batch, flip_key, axis_name)
-  return _update_discriminator(gan, state, real, fake, axis_name)
+  return _update_discriminator(gan, state, real, fake, penalty_key, axis_name)
 
 
 def generator_step(
@@ -204,15 +257,18 @@ def generator_step(
   Args:
     gan: the static part.
     state: the state.
-    batch: uint8 [B, H, W, C] real images, of which the number alone is used.
+    batch: uint8 [B, H, W, C] real images, with which some losses compare.
     key: consumed.
     axis_name: mapped axis, if any.
   """
-  latent_key, _ = jax.random.split(key)
+  latent_key, flip_key, _ = jax.random.split(key, 3)
   fake, pullback, batch_stats = _fakes(
     gan, state.generator, latent_key, len(batch), axis_name
   )
-  return _update_generator(gan, state, fake, pullback, batch_stats, axis_name)
+  real = _real_images(gan, batch, flip_key, axis_name)
+  return _update_generator(
+    gan, state, real, fake, pullback, batch_stats, axis_name
+  )
 
 
 def train_step(
@@ -237,20 +293,24 @@ def train_step(
 
   Returns:
     The state at step t + 1, and the metrics of the last updates: `d_loss` and
-    `g_loss` in nats, the mean probabilities `real_probability` and
-    `fake_probability` that the discriminator gives, and gradient norms.
+    `g_loss`; `d_penalty`, where there is one; gradient norms; and what the
+    discriminator thinks, the mean probabilities `real_probability` and
+    `fake_probability`, or of losses that know none `real_score` and
+    `fake_score`.
   """
   key = prng.stream(root, 'train', state.step, state.attempt)
   keys = jax.random.split(key, gan.discriminator_steps)
   for images, key in zip(batch[:-1], keys[:-1], strict=True):
     state, _ = discriminator_step(gan, state, images, key, axis_name=axis_name)
-  latent_key, flip_key = jax.random.split(keys[-1])
+  latent_key, flip_key, penalty_key = jax.random.split(keys[-1], 3)
   fake, pullback, batch_stats = _fakes(
     gan, state.generator, latent_key, batch.shape[1], axis_name
   )
   real = _real_images(gan, batch[-1], flip_key, axis_name)
-  state, d_metrics = _update_discriminator(gan, state, real, fake, axis_name)
+  state, d_metrics = _update_discriminator(
+    gan, state, real, fake, penalty_key, axis_name
+  )
   state, g_metrics = _update_generator(
-    gan, state, fake, pullback, batch_stats, axis_name
+    gan, state, real, fake, pullback, batch_stats, axis_name
   )
   return state.replace(step=state.step + 1), d_metrics | g_metrics

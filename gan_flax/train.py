@@ -21,13 +21,16 @@ from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
 
 _NUM_PREVIEWS = 64
-_CURVES = {
-  'loss (nats)': ('d_loss', 'g_loss'),
-  'discriminator\'s probability of "real"': (
-    'real_probability',
-    'fake_probability',
-  ),
-}
+
+
+def _curves(gan: GAN) -> dict[str, tuple[str, ...]]:
+  if gan.loss.is_classifier:
+    opinion = 'discriminator\'s probability of "real"'
+    names = ('real_probability', 'fake_probability')
+  else:
+    opinion = "discriminator's score"
+    names = ('real_score', 'fake_score')
+  return {'loss': ('d_loss', 'g_loss'), opinion: names}
 
 
 def _previews(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
@@ -71,7 +74,7 @@ def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
       'discriminator': state.discriminator.params,
     },
     export=lambda state: {GENERATOR: exported_generator(state)},
-    curves=_CURVES,
+    curves=_curves(gan),
     headline=('d_loss', 'g_loss'),
   )
 

@@ -12,8 +12,9 @@ from gan_flax.models import dcgan
 class Model(NamedTuple):
   """The two players' module classes, and the image sizes they are made for.
 
-  Both take image_shape, base_features, kernel_size, dtype and param_dtype; both
-  are called with `train` and `axis_name`.
+  Both take image_shape, base_features, kernel_size, dtype and param_dtype, the
+  discriminator also norm and has_spectral_norm; both are called with `train`
+  and `axis_name`.
   """
 
   generator: type[nn.Module]

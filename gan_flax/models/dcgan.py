@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from common_flax.images import doublings
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
+from common_flax.nn.norms import create_norm
 
 _weight_init = nn.initializers.normal(0.02)
 
@@ -70,12 +71,12 @@ class Generator(nn.Module):
       kernel_init=_weight_init,
       **types,
     )
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
+    norm = create_norm(
+      'batch',
+      train=train,
       momentum=self.norm_momentum,
-      scale_init=_scale_init,
       axis_name=axis_name,
+      scale_init=_scale_init,
       **types,
     )
     features = self.base_features * 2 ** (count - 1)
@@ -103,6 +104,11 @@ class Discriminator(nn.Module):
     base_features: features after the first layer; they double as the image
       halves.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
+    norm: of the features, one of `common_flax.nn.norms`; the paper's is
+      'batch'. The first layer has none.
+    has_spectral_norm: whether every layer's weights are divided by their
+      largest singular value (Miyato et al. 2018, arXiv:1802.05957), found by
+      one power iteration each time.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -111,6 +117,8 @@ class Discriminator(nn.Module):
   image_shape: tuple[int, int, int]
   base_features: int = 64
   kernel_size: int = 4
+  norm: str = 'batch'
+  has_spectral_norm: bool = False
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -122,27 +130,42 @@ class Discriminator(nn.Module):
     """Classifies images; the arguments are those of the generator."""
     _, count = doublings(self.image_shape[0])
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    # A norm takes away, and brings again, what a bias would add.
     conv = functools.partial(
       Conv,
       kernel_size=self.kernel_size,
       kernel_init=_weight_init,
+      use_bias=self.norm == 'none',
       **types,
     )
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
+    norm = create_norm(
+      self.norm,
+      train=train,
       momentum=self.norm_momentum,
-      scale_init=_scale_init,
       axis_name=axis_name,
+      scale_init=_scale_init,
       **types,
     )
-    x = conv(self.base_features, name='conv_0')(images)
+
+    def apply(layer, x):
+      if not self.has_spectral_norm:
+        return layer(x)
+      spectral_norm = nn.SpectralNorm(
+        layer,
+        dtype=self.param_dtype,
+        param_dtype=self.param_dtype,
+        name=f'{layer.name}_spectral',
+      )
+      return spectral_norm(x, update_stats=train)
+
+    x = apply(conv(self.base_features, name='conv_0'), images)
     x = nn.leaky_relu(x, 0.2)
     for i in range(1, count):
-      x = conv(self.base_features * 2**i, name=f'conv_{i}')(x)
+      x = apply(conv(self.base_features * 2**i, name=f'conv_{i}'), x)
       x = nn.leaky_relu(norm(name=f'norm_{i}')(x), 0.2)
     x = x.reshape(x.shape[0], -1)  # [B, start * start * features]
-    logits = nn.Dense(
+    logit = nn.Dense(
       1, use_bias=False, kernel_init=_weight_init, name='logit', **types
-    )(x)
+    )
+    logits = apply(logit, x)
     return logits[:, 0].astype(self.param_dtype)

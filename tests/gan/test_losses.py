@@ -96,6 +96,50 @@ def test_losses_and_gradients_are_right_at_extreme_logits(
   )
 
 
+def test_losses_are_those_of_scores():
+  real, fake = np.random.default_rng(1).normal(0, 2, (2, 50))
+  expected = {
+    'least_squares': ((real - 1) ** 2 / 2 + fake**2 / 2, (fake - 1) ** 2 / 2),
+    'hinge': (np.maximum(0, 1 - real) + np.maximum(0, 1 + fake), -fake),
+    'wasserstein': (fake - real, -fake),
+    'relativistic': (
+      np.log(1 + np.exp(fake - real)),
+      np.log(1 + np.exp(real - fake)),
+    ),
+  }
+  of_probabilities = {'minimax', 'non_saturating'}
+  assert expected.keys() == losses.LOSSES.keys() - of_probabilities
+  with jax.enable_x64(True):
+    for name, (d_loss, g_loss) in expected.items():
+      loss = losses.LOSSES[name]
+      np.testing.assert_allclose(
+        loss.discriminator(real, fake), d_loss, rtol=1e-12
+      )
+      np.testing.assert_allclose(loss.generator(real, fake), g_loss, rtol=1e-12)
+      assert not loss.is_classifier
+
+
+@pytest.mark.parametrize('name', losses.LOSSES)
+def test_players_pull_in_opposite_directions(name):
+  """Downhill, the discriminator parts the scores and the generator does not."""
+  loss = losses.LOSSES[name]
+  real, fake = jnp.array(0.3), jnp.array(0.2)
+  to_real, to_fake = jax.grad(loss.discriminator, argnums=(0, 1))(real, fake)
+  assert to_real < 0 < to_fake
+  assert jax.grad(loss.generator, argnums=1)(real, fake) < 0
+
+
+@pytest.mark.parametrize('name', losses.LOSSES)
+def test_only_a_relativistic_generator_looks_at_real_examples(name):
+  slope = jax.grad(losses.LOSSES[name].generator)(jnp.array(0.3), 0.1)
+  assert bool(slope) == (name == 'relativistic')
+
+
+def test_hinge_is_done_with_examples_beyond_the_margin():
+  slopes = jax.grad(losses.hinge_discriminator_loss, argnums=(0, 1))(1.5, -1.5)
+  assert slopes == (0, 0)
+
+
 def test_saturating_loss_has_no_gradient_where_the_other_has_most():
   confident = jnp.array(-20.0)  # surely fake
   assert abs(jax.grad(losses.minimax_generator_loss)(confident)) < 1e-8

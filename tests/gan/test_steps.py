@@ -266,6 +266,34 @@ def test_twenty_steps_are_the_same_on_many_devices(
     close(train_on(gan, parallelism, num_devices, 20), expected, 1e-9)
 
 
+@pytest.fixture(scope='module')
+def penalised():
+  """All that a step may do beside the plain game."""
+  with jax.enable_x64(True):
+    gan = create(
+      'float64',
+      **{
+        'loss.name': 'relativistic',
+        'penalty.gradient': 1.0,
+        'penalty.r1': 1.0,
+        'penalty.r2': 1.0,
+        'penalty.every_steps': 2,
+        'model.discriminator_norm': 'group',
+        'model.spectral_norm': True,
+      },
+    )
+    return gan, train_on(gan, 'jit', 1, 3)
+
+
+@pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
+def test_penalised_steps_are_the_same_on_many_devices(
+  penalised, parallelism, num_devices
+):
+  gan, expected = penalised
+  with jax.enable_x64(True):
+    close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
+
+
 @pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 def test_steps_in_one_call_are_the_same_steps(
   on_one_device, monkeypatch, platform

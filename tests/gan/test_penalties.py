@@ -1,0 +1,192 @@
+"""Penalties against slopes that are known, and what a discriminator pays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common_flax import prng
+from gan_flax import config as gan_config
+from gan_flax import penalties
+from gan_flax import steps
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+
+SHAPE = (8, 8, 1)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def x64():
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  """Real and generated examples [5, 2, 3]."""
+  return np.random.default_rng(0).normal(size=(2, 5, 2, 3))
+
+
+def quadratic(x):
+  """Half the squared norm, whose gradient is x itself."""
+  return 0.5 * jnp.sum(x**2, axis=(1, 2))
+
+
+def test_zero_centred_penalty_is_half_the_squared_slope(pairs):
+  real, _ = pairs
+  np.testing.assert_allclose(
+    penalties.zero_centred(quadratic, real),
+    (real**2).sum(axis=(1, 2)) / 2,
+    rtol=1e-12,
+  )
+
+
+def test_one_centred_penalty_is_of_points_between_the_pairs(pairs):
+  real, fake = pairs
+  key = jax.random.key(3)
+  share = np.asarray(jax.random.uniform(key, (5, 1, 1), np.float64))
+  points = share * real + (1 - share) * fake
+  norms = np.sqrt((points**2).sum(axis=(1, 2)))
+  np.testing.assert_allclose(
+    penalties.one_centred(quadratic, real, fake, key),
+    (norms - 1) ** 2,
+    rtol=1e-12,
+  )
+
+
+def test_a_flat_critic_pays_one_and_has_a_finite_gradient(pairs):
+  real, fake = pairs
+
+  def pay(scale):
+    return jnp.mean(
+      penalties.one_centred(
+        lambda x: scale * quadratic(x), real, fake, jax.random.key(0)
+      )
+    )
+
+  value, gradient = jax.value_and_grad(pay)(0.0)
+  assert value == pytest.approx(1)
+  assert np.isfinite(gradient)
+
+
+def test_a_total_weighs_every_penalty_by_how_rarely_it_is_paid(pairs):
+  real, fake = pairs
+  key = jax.random.key(1)
+  paid = penalties.Penalties(gradient=10.0, r1=2.0, r2=3.0, every_steps=4)
+  expected = 4 * (
+    10 * np.mean(penalties.one_centred(quadratic, real, fake, key))
+    + 2 * np.mean((real**2).sum(axis=(1, 2)) / 2)
+    + 3 * np.mean((fake**2).sum(axis=(1, 2)) / 2)
+  )
+  total = paid.total(quadratic, real, fake, key)
+  np.testing.assert_allclose(total, expected, rtol=1e-12)
+
+
+def create(**changes):
+  config = gan_config.default().unlock()
+  config.update_from_flattened_dict(
+    {
+      'model.base_features': 2,
+      'model.latent_size': 3,
+      'model.discriminator_norm': 'layer',
+      'compute_dtype': 'float64',
+      **changes,
+    }
+  )
+  gan = create_gan(config, SHAPE)
+  return gan, jax.jit(lambda: init_state(gan, prng.root_key(0)))()
+
+
+def batch():
+  return np.random.default_rng(0).integers(0, 256, (4, *SHAPE), np.uint8)
+
+
+def critic_of(gan, params):
+  return lambda x: gan.discriminator.apply({'params': params}, x, train=False)
+
+
+def step(gan, state):
+  return jax.jit(functools.partial(steps.discriminator_step, gan))(
+    state, batch(), jax.random.key(2)
+  )
+
+
+@pytest.mark.parametrize('norm', ['layer', 'group', 'none'])
+def test_a_penalty_has_the_gradient_of_its_finite_differences(norm):
+  """Through the convolutions and their derivatives, twice."""
+  gan, state = create(**{'model.discriminator_norm': norm})
+  params = state.discriminator.params
+  images = np.random.default_rng(1).uniform(-1, 1, (3, *SHAPE))
+  random = np.random.default_rng(2)
+  direction = jax.tree.map(lambda p: random.normal(size=p.shape), params)
+
+  @jax.jit
+  def pay(distance):
+    moved = jax.tree.map(lambda p, d: p + distance * d, params, direction)
+    slopes = penalties.zero_centred(critic_of(gan, moved), images)
+    return jnp.mean(slopes)
+
+  difference = (pay(1e-6) - pay(-1e-6)) / 2e-6
+  np.testing.assert_allclose(jax.grad(pay)(0.0), difference, rtol=1e-4)
+
+
+def test_a_step_pays_and_says_what():
+  gan, state = create(**{'penalty.r1': 5.0, 'loss.name': 'hinge'})
+  free, _ = create(**{'loss.name': 'hinge'})
+  _, metrics = step(gan, state)
+  _, others = step(free, state)
+  real = batch() / 127.5 - 1
+  critic = critic_of(gan, state.discriminator.params)
+  expected = 5 * np.mean(penalties.zero_centred(critic, jnp.asarray(real)))
+  np.testing.assert_allclose(metrics['d_penalty'], expected, rtol=1e-6)
+  assert metrics['d_loss'] == pytest.approx(float(others['d_loss']))
+  assert metrics.keys() - others.keys() == {'d_penalty'}
+  assert metrics['d_grad_norm'] != others['d_grad_norm']
+
+
+def test_a_lazy_penalty_is_paid_at_its_steps_alone():
+  gan, state = create(**{'penalty.r1': 5.0, 'penalty.every_steps': 3})
+  every, _ = create(**{'penalty.r1': 15.0})
+  paid = [
+    float(step(gan, state.replace(step=jnp.int32(t)))[1]['d_penalty'])
+    for t in range(4)
+  ]
+  due = float(step(every, state)[1]['d_penalty'])
+  assert due > 0
+  np.testing.assert_allclose(paid, [due, 0, 0, due], rtol=1e-9)
+
+
+def test_no_weight_is_beyond_its_limit():
+  gan, state = create(
+    **{'loss.name': 'wasserstein', 'penalty.max_weight': 0.01}
+  )
+  after, _ = step(gan, state)
+  largest = max(
+    np.abs(x).max() for x in jax.tree.leaves(after.discriminator.params)
+  )
+  assert largest == pytest.approx(0.01)
+
+
+def test_spectral_norm_divides_by_the_largest_singular_value():
+  """By a power iteration that goes on from where the last step left it."""
+  gan, state = create(
+    **{'model.spectral_norm': True, 'model.discriminator_norm': 'none'}
+  )
+  frozen = state
+  for _ in range(60):
+    moved, _ = step(gan, frozen)
+    net = frozen.discriminator.replace(
+      batch_stats=moved.discriminator.batch_stats
+    )
+    frozen = frozen.replace(discriminator=net)
+  kernels = {
+    name: leaf['kernel'] for name, leaf in frozen.discriminator.params.items()
+  }
+  found = frozen.discriminator.batch_stats
+  for name, kernel in kernels.items():
+    matrix = np.asarray(kernel).reshape(-1, kernel.shape[-1])
+    largest = np.linalg.svd(matrix, compute_uv=False)[0]
+    sigma = found[f'{name}_spectral'][f'{name}/kernel/sigma']
+    assert sigma == pytest.approx(largest, rel=1e-6)
