@@ -5,11 +5,17 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import dcgan
 from benchmarks import flax_dcgan
+from benchmarks import objectives
 from benchmarks import turns
+from common_flax import data
+from common_flax.nn.norms import NORMS
+from gan_flax import config as gan_config
+from gan_flax.losses import LOSSES
 from gan_flax.models import dcgan as ours
 
 
@@ -64,3 +70,25 @@ def test_multiply_adds_are_eleven_passes():
   logit, project = 16 * 5, 16 * 5 * 100
   expected = 2 * (8 * (convolution + logit) + 3 * (convolution + project))
   assert dcgan.multiply_adds(sizes) == expected
+
+
+def test_every_loss_penalty_and_norm_is_tried():
+  configs = [
+    objectives.create_config(name, 'float32', 2) for name in objectives.VARIANTS
+  ]
+  assert {config.loss.name for config in configs} == LOSSES.keys()
+  assert {config.model.discriminator_norm for config in configs} == set(NORMS)
+  assert {config.model.spectral_norm for config in configs} == {False, True}
+  for name, unused in gan_config.default().penalty.items():
+    assert any(config.penalty[name] != unused for config in configs), name
+
+
+def test_objectives_say_which_step_was_not_finite():
+  config = objectives.create_config(
+    'wasserstein, clipped weights', 'float32', 2
+  )
+  config.generator.learning_rate = 1e30
+  source = data.load_source('digits', 'train', 32)
+  metrics = objectives.train(config, source, 3)
+  assert np.isfinite(metrics['g_loss'][0])
+  assert not np.isfinite(metrics['g_loss'][-1])
