@@ -64,6 +64,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'penalty.r2': 1.0,
     'model.discriminator_norm': 'none',
   },
+  'packs of 2': {'model.packing': 2},
   'group norm': {'model.discriminator_norm': 'group'},
   'no norm': {'model.discriminator_norm': 'none'},
 }

@@ -36,6 +36,7 @@ def default() -> ConfigDict:
   model.kernel_size = 4  # the paper's is 5
   model.discriminator_norm = 'batch'  # or 'layer', 'group', 'none'
   model.spectral_norm = False  # of the discriminator's weights
+  model.packing = 1  # images that the discriminator sees at once
 
   config.loss = loss = ConfigDict()
   loss.name = 'non_saturating'  # see `gan_flax.losses`
@@ -69,7 +70,12 @@ def check(config: ConfigDict) -> None:
   require_one_of(config, 'model.latent_distribution', LATENTS)
   require_one_of(config, 'loss.name', LOSSES)
   require_at_least(
-    config, 1, 'model.latent_size', 'model.base_features', 'discriminator_steps'
+    config,
+    1,
+    'model.latent_size',
+    'model.base_features',
+    'model.packing',
+    'discriminator_steps',
   )
   require(
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'

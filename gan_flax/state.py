@@ -44,6 +44,7 @@ class GAN:
   latent_size: int
   latent_distribution: str  # 'normal' or 'uniform'
   discriminator_steps: int  # discriminator updates a generator update
+  packing: int  # images that the discriminator sees at once
   ema_decay: float  # of the generator's moving average, once warmed up
   flip: bool  # mirror real images at random
   dtype: jnp.dtype  # of images and latents
@@ -107,6 +108,7 @@ def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
     latent_size=config.model.latent_size,
     latent_distribution=config.model.latent_distribution,
     discriminator_steps=config.discriminator_steps,
+    packing=config.model.packing,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
     dtype=param_dtype,
@@ -133,10 +135,11 @@ def init_state(gan: GAN, root: jax.Array) -> GANState:
   """The state before the first step, a pure function of (gan, root)."""
   generator_key, discriminator_key = jax.random.split(prng.stream(root, 'init'))
   latents = jnp.zeros((1, gan.latent_size), gan.dtype)
-  images = jnp.zeros((1, *gan.image_shape), gan.dtype)
+  height, width, channels = gan.image_shape
+  packs = jnp.zeros((1, height, width, gan.packing * channels), gan.dtype)
   generator = _init_net(gan.generator, gan.generator_tx, generator_key, latents)
   discriminator = _init_net(
-    gan.discriminator, gan.discriminator_tx, discriminator_key, images
+    gan.discriminator, gan.discriminator_tx, discriminator_key, packs
   )
   return GANState(
     step=jnp.zeros((), jnp.int32),

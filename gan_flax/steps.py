@@ -27,9 +27,11 @@ from common_flax.optimisers import moving_average
 from common_flax.sharding import drawn_globally
 from common_flax.sharding import mean_over
 from gan_flax.penalties import Critic
+from gan_flax.state import BatchStats
 from gan_flax.state import GAN
 from gan_flax.state import GANState
 from gan_flax.state import NetState
+from gan_flax.state import Params
 
 Metrics = dict[str, jax.Array]
 
@@ -89,6 +91,43 @@ def _apply_gradients(
   return net.replace(params=params, opt_state=opt_state)
 
 
+def pack(images: jax.Array, num: int) -> jax.Array:
+  """Joins each `num` images in one, by their channels.
+
+  A discriminator that sees several images at once sees at a glance that a
+  generator repeats itself (PacGAN; Lin et al. 2018, arXiv:1712.04086).
+
+  Args:
+    images: [B, H, W, C].
+    num: P, which divides B.
+
+  Returns:
+    [B / P, H, W, P * C].
+  """
+  batch_size, height, width, channels = images.shape
+  packs = images.reshape(batch_size // num, num, height, width, channels)
+  packs = jnp.moveaxis(packs, 1, 3)
+  return packs.reshape(-1, height, width, num * channels)
+
+
+def _classify(
+  gan: GAN,
+  params: Params,
+  batch_stats: BatchStats,
+  packs: jax.Array,
+  axis_name: str | None,
+) -> tuple[jax.Array, BatchStats]:
+  """The discriminator's logits in train mode, and its updated statistics."""
+  logits, updates = gan.discriminator.apply(
+    {'params': params, 'batch_stats': batch_stats},
+    packs,
+    train=True,
+    axis_name=axis_name,
+    mutable=['batch_stats'],
+  )
+  return logits, updates.get('batch_stats', {})
+
+
 def _opinions(
   gan: GAN, real_logits: jax.Array, fake_logits: jax.Array
 ) -> Metrics:
@@ -134,27 +173,24 @@ def _update_discriminator(
 ) -> tuple[GANState, Metrics]:
   """One update on real and fake images [B, H, W, C]; the key is consumed."""
   net = state.discriminator
-
-  def classify(params, batch_stats, images):
-    logits, updates = gan.discriminator.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      images,
-      train=True,
-      axis_name=axis_name,
-      mutable=['batch_stats'],
-    )
-    return logits, updates.get('batch_stats', {})
+  real, fake = (pack(images, gan.packing) for images in (real, fake))
 
   def loss(params):
     # Separately: one batch's statistics must not mix real and fake.
-    real_logits, batch_stats = classify(params, net.batch_stats, real)
-    fake_logits, batch_stats = classify(params, batch_stats, fake)
+    real_logits, batch_stats = _classify(
+      gan, params, net.batch_stats, real, axis_name
+    )
+    fake_logits, batch_stats = _classify(
+      gan, params, batch_stats, fake, axis_name
+    )
     loss = jnp.mean(gan.loss.discriminator(real_logits, fake_logits))
     metrics = {'d_loss': loss, **_opinions(gan, real_logits, fake_logits)}
     if not gan.penalties.are_free:
       penalty = _penalty(
         gan,
-        lambda images: classify(params, net.batch_stats, images)[0],
+        lambda packs: _classify(gan, params, net.batch_stats, packs, axis_name)[
+          0
+        ],
         real,
         fake,
         key,
@@ -190,17 +226,9 @@ def _update_generator(
   """One update against the newest discriminator; fakes as of `_fakes`."""
 
   def classify(images):
-    logits, _ = gan.discriminator.apply(
-      {
-        'params': state.discriminator.params,
-        'batch_stats': state.discriminator.batch_stats,
-      },
-      images,
-      train=True,
-      axis_name=axis_name,
-      mutable=['batch_stats'],
-    )
-    return logits
+    net = state.discriminator
+    packs = pack(images, gan.packing)
+    return _classify(gan, net.params, net.batch_stats, packs, axis_name)[0]
 
   def loss(fake):
     # Most losses have no use for the real ones, which then cost nothing.

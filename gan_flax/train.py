@@ -9,6 +9,7 @@ import numpy as np
 
 from common_flax import prng
 from common_flax import runs
+from common_flax.config import require
 from common_flax.data.source import Source
 from gan_flax import config as gan_config
 from gan_flax import generation
@@ -64,7 +65,19 @@ def _with_weights(state: GANState, weights: dict[str, Any]) -> GANState:
   )
 
 
+def _check_packing(config: ConfigDict) -> None:
+  num_devices = jax.device_count()
+  require(
+    config.batch_size % (config.model.packing * num_devices) == 0,
+    config,
+    'batch_size',
+    f'must be divisible by model.packing={config.model.packing} times '
+    f'{num_devices} devices',
+  )
+
+
 def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
+  _check_packing(config)
   return runs.Parts(
     step=functools.partial(steps.train_step, gan),
     batches_per_step=config.discriminator_steps,

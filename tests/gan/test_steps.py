@@ -118,6 +118,15 @@ def close(actual, expected, tolerance):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
+def test_a_pack_is_neighbours_channel_by_channel():
+  images = np.arange(4 * 2 * 3 * 2).reshape(4, 2, 3, 2)
+  packs = steps.pack(images, 2)
+  assert packs.shape == (2, 2, 3, 4)
+  np.testing.assert_array_equal(packs[1, ..., :2], images[2])
+  np.testing.assert_array_equal(packs[1, ..., 2:], images[3])
+  np.testing.assert_array_equal(steps.pack(images, 1), images)
+
+
 def test_losses_fall_where_their_player_moves(key):
   rates = dict.fromkeys(
     ('generator.learning_rate', 'discriminator.learning_rate'), 0.01
@@ -280,6 +289,7 @@ def penalised():
         'penalty.every_steps': 2,
         'model.discriminator_norm': 'group',
         'model.spectral_norm': True,
+        'model.packing': 2,
       },
     )
     return gan, train_on(gan, 'jit', 1, 3)
