@@ -53,17 +53,17 @@ def class_shares(images: np.ndarray, dataset: str) -> tuple[np.ndarray, float]:
     data.load_source(dataset, split, images.shape[1])
     for split in ('train', 'test')
   )
-  if train.image_shape != images.shape[1:]:
+  if train.example_shape != images.shape[1:]:
     raise UserError(
       f'images of shape {images.shape[1:]}, but {dataset} has '
-      f'{train.image_shape}'
+      f'{train.example_shape}'
     )
   classifier = svm.SVC()
   classifier.fit(
-    _pixels(train.images[:_MAX_EXAMPLES]), train.labels[:_MAX_EXAMPLES]
+    _pixels(train.examples[:_MAX_EXAMPLES]), train.labels[:_MAX_EXAMPLES]
   )
   accuracy = classifier.score(
-    _pixels(test.images[:_MAX_EXAMPLES]), test.labels[:_MAX_EXAMPLES]
+    _pixels(test.examples[:_MAX_EXAMPLES]), test.labels[:_MAX_EXAMPLES]
   )
   labels = classifier.predict(_pixels(images))
   counts = np.bincount(labels, minlength=train.num_classes)

@@ -26,7 +26,7 @@ from benchmarks import turns
 from common_flax import commands
 from common_flax import data
 from common_flax import sharding
-from common_flax.data.batches import image_batches
+from common_flax.data.batches import example_batches
 from common_flax.data.batches import prefetched
 from common_flax.data.batches import stacked
 from common_flax.data.source import ArraySource
@@ -51,7 +51,7 @@ def images_per_second(
 ) -> float:
   """Rate at which batches of a source arrive on the devices."""
   parallel = sharding.create('jit', sharding.create_mesh())
-  batches = image_batches(
+  batches = example_batches(
     source,
     seed=0,
     batch_size=batch_size,

@@ -2,8 +2,8 @@
 
   python -m benchmarks.objectives [--steps=200] [--base_features=16]
 
-Each trains a DCGAN on the digits for some steps, in float32 and in bfloat16,
-with the settings of `configs/dcgan.py` otherwise. Prints a Markdown table of
+Each trains on the digits for some steps, in float32 and in bfloat16, with the
+default settings (DCGAN's) otherwise. Prints a Markdown table of
 the last step's numbers, and exits with 1 if one of any step was not finite.
 """
 
@@ -24,7 +24,7 @@ from common_flax import commands
 from common_flax import data
 from common_flax import memory
 from common_flax import prng
-from common_flax.data.batches import image_batches
+from common_flax.data.batches import example_batches
 from common_flax.data.source import Source
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
@@ -67,6 +67,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'packs of 2': {'model.packing': 2},
   'group norm': {'model.discriminator_norm': 'group'},
   'no norm': {'model.discriminator_norm': 'none'},
+  'minibatch deviation': {'model.minibatch_deviation': True},
+  **{
+    f'{name} augmented': {f'augmentation.{name}': True}
+    for name in ('color', 'translation', 'cutout')
+  },
+  'residual networks, hinge, spectral norm': {
+    'loss.name': 'hinge',
+    'model.name': 'resnet',
+    **_SPECTRAL,
+  },
 }
 _HEADER = ('objective', 'type', 'd_loss', 'g_loss', 'd_grad_norm', 'finite')
 
@@ -87,12 +97,12 @@ def train(
   config: ConfigDict, source: Source, num_steps: int
 ) -> dict[str, np.ndarray]:
   """The metrics of every step, each [num_steps]."""
-  gan = gan_state.create_gan(config, source.image_shape)
+  gan = gan_state.create_gan(config, source.example_shape)
   root = prng.root_key(config.seed)
   state = jax.jit(functools.partial(gan_state.init_state, gan, root))()
   step = jax.jit(functools.partial(steps.train_step, gan), donate_argnums=0)
   rows = []
-  for batch in image_batches(
+  for batch in example_batches(
     source,
     seed=config.seed,
     batch_size=config.batch_size,

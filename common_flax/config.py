@@ -6,7 +6,9 @@ list of the fields that exist; a new field's default is what the code did before
 the field came, so that older workdirs keep their meaning.
 """
 
+from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Mapping
 import difflib
 import json
 import pathlib
@@ -94,6 +96,29 @@ def load(spec: str) -> ConfigDict:
     raise UserError(f'--config={spec}: {reason}') from error
   if not isinstance(config, ConfigDict):
     raise UserError(f'--config={spec}: get_config() returned no ConfigDict')
+  return config.lock()
+
+
+def of_variant(
+  default: ConfigDict,
+  variants: Mapping[str, Callable[[ConfigDict], None]],
+  name: str,
+) -> ConfigDict:
+  """What a recipe's `get_config` returns.
+
+  Args:
+    default: every field of the family's configuration.
+    variants: by name what each changes; '' is the recipe itself.
+    name: of the variant asked for.
+
+  Raises:
+    ValueError: if there is no such variant.
+  """
+  if name not in variants:
+    known = ', '.join(filter(None, variants))
+    raise ValueError(f'no variant {name!r}; take one of {known}')
+  config = default.copy_and_resolve_references().unlock()
+  variants[name](config)
   return config.lock()
 
 

@@ -47,7 +47,7 @@ class Task:
   step: Step
   batches: Callable[[int], Iterator[np.ndarray]]  # from a step on
   speed: Callable[[], Speed]  # measures what rates are compared with
-  draw: Callable[[State], np.ndarray]  # uint8 [N, H, W, C], of fixed latents
+  draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
   measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
   warn: Callable[[Mapping[str, Any]], str | None]  # of what was measured
   networks: Callable[[State], Mapping[str, Any]]  # parameters by network
@@ -55,6 +55,7 @@ class Task:
   info: Mapping[str, Any]  # JSON that checkpoints carry
   curves: Mapping[str, Sequence[str]]  # panels of curves.png
   headline: Sequence[str]  # numbers that progress shows
+  examples: str  # what is trained on: 'images', 'points'
   is_convolutional: bool  # a CPU runs dense networks in other ways
 
 
@@ -75,7 +76,7 @@ def _restore_or_start(
   task: Task, checkpoints: Checkpoints, parallel: Parallel
 ) -> tuple[int, State]:
   """The newest good checkpoint's step and state, or those of the start."""
-  sharding = parallel.replicated
+  sharding = parallel.state_sharding
   if not checkpoints.steps():
     # Compiled whole, so that no two parameters share a buffer.
     state = jax.jit(
@@ -182,7 +183,7 @@ class _Run:
 
   def _draw(self, step: int, state: State) -> None:
     with self._meter.pause():
-      self._writer.grid(step, self._task.draw(state))
+      self._writer.picture(step, self._task.draw(state))
       self._writer.curves()
 
   def _report(self) -> None:
@@ -200,7 +201,8 @@ class _Run:
       rates = self._speed.rates(seconds)
       means |= rates
       left = (self._schedule.num_steps - self._step) * seconds
-      parts.append(f'{rates["images_per_second"]:,.0f} images/s')
+      rate = rates['images_per_second']
+      parts.append(f'{rate:,.0f} {self._task.examples}/s')
       parts.append(f'{terminal.duration(left)} left')
     self._writer.scalars(self._step, means)
     if bad:

@@ -6,10 +6,12 @@ another run; what is restored from a workdir.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 from typing import Any
 
 from etils import epath
@@ -21,21 +23,23 @@ from common_flax import config as config_lib
 from common_flax import data
 from common_flax import loop
 from common_flax import prng
+from common_flax import seeds as seeds_lib
 from common_flax import sharding
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
 from common_flax.checkpoints import STATE
 from common_flax.config import require
 from common_flax.config import UserError
-from common_flax.data.batches import image_batches
+from common_flax.data.batches import example_batches
 from common_flax.data.source import Source
+from common_flax.seeds import Seeds
 from common_flax.speed import count_flops
 from common_flax.speed import matmul_flops_per_second
 from common_flax.speed import Speed
 
 Model = Any  # a frozen dataclass of all that is static
 State = Any  # a pytree of all that changes, with the field `step`
-ImageShape = tuple[int, int, int]  # (H, W, C)
+Shape = tuple[int, ...]  # of an example: (H, W, C), or (2,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Parts:
 
   step: sharding.Step
   batches_per_step: int
-  draw: Callable[[State], np.ndarray]  # see loop.Task, as all below
+  draw: Callable[[jax.Array, State], np.ndarray]  # (root, state) -> picture
+  # See loop.Task for all below.
   networks: Callable[[State], Mapping[str, Any]]
   export: Callable[[State], Mapping[str, Any]]
   curves: Mapping[str, Sequence[str]]
@@ -61,7 +66,7 @@ class Family:
   default_config: Callable[[], ConfigDict]
   check_config: Callable[[ConfigDict], None]  # raises a UserError
   has_fixed_steps: Callable[[ConfigDict], bool]  # a schedule needs num_steps
-  create: Callable[[ConfigDict, ImageShape], Model]
+  create: Callable[[ConfigDict, Shape], Model]
   init_state: Callable[[Model, jax.Array], State]  # of a root key
   weights: Callable[[State], Any]  # all that a new run may take over
   with_weights: Callable[[State, Any], State]
@@ -69,6 +74,7 @@ class Family:
   prepare_source: Callable[[ConfigDict, Source], Source] = (
     lambda config, source: source
   )
+  num_seeds: Callable[[ConfigDict], int] = lambda config: 1  # trained at once
 
 
 def _read_weights(family: Family, workdir: epath.PathLike) -> Any:
@@ -78,6 +84,10 @@ def _read_weights(family: Family, workdir: epath.PathLike) -> Any:
     UserError: if the workdir holds no run or no checkpoint.
   """
   config = workdir_lib.read_config(workdir, family.default_config())
+  if family.num_seeds(config) > 1:
+    raise UserError(
+      f'--init_from={workdir}: holds several runs; take one of one'
+    )
   root = prng.root_key(config.seed)
   step, _, state = workdir_lib.restore(
     workdir,
@@ -127,20 +137,18 @@ def load_source(dataset: ConfigDict, split: str) -> Source:
 
 def _measure_speed(
   config: ConfigDict,
-  parts: Parts,
+  task_step: sharding.Step,
+  batches_per_step: int,
   init: Callable[[], State],
-  image_shape: ImageShape,
+  source: Source,
+  seeds: Seeds,
 ) -> Speed:
-  shape = (parts.batches_per_step, config.batch_size, *image_shape)
-  flops = count_flops(
-    parts.step,
-    jax.eval_shape(init),
-    jax.ShapeDtypeStruct(shape, np.uint8),
-    prng.root_key(config.seed),
-  )
+  axes = seeds.batch_shape(batches_per_step, config.batch_size)
+  batch = jax.ShapeDtypeStruct((*axes, *source.example_shape), source.dtype)
+  flops = count_flops(task_step, jax.eval_shape(init), batch, seeds.roots())
   matmul_rate = matmul_flops_per_second(np.dtype(config.compute_dtype))
   return Speed(
-    images_per_step=config.batch_size * parts.batches_per_step,
+    images_per_step=math.prod(axes),
     flops_per_step=flops,
     matmul_flops_per_second=matmul_rate * jax.device_count(),
   )
@@ -153,36 +161,46 @@ def _create_task(
   source: Source,
   info: Mapping[str, Any],
   weights: Any | None,
+  seeds: Seeds,
 ) -> loop.Task:
   parts = family.parts(config, model, source)
-  init = functools.partial(family.init_state, model, prng.root_key(config.seed))
+  step = seeds.step(parts.step)
+
+  def init() -> State:
+    return seeds.init(functools.partial(family.init_state, model))
 
   def adopt(state: State) -> State:
     return state if weights is None else family.with_weights(state, weights)
 
+  def batches(start_step: int) -> Iterator[np.ndarray]:
+    return seeds.batches(
+      lambda seed: example_batches(
+        source,
+        seed=seed,
+        batch_size=config.batch_size,
+        batches_per_step=parts.batches_per_step,
+        start_step=start_step,
+        num_steps=config.num_steps,
+      )
+    )
+
   return loop.Task(
     init=init,
     adopt=adopt,
-    step=parts.step,
-    batches=lambda start_step: image_batches(
-      source,
-      seed=config.seed,
-      batch_size=config.batch_size,
-      batches_per_step=parts.batches_per_step,
-      start_step=start_step,
-      num_steps=config.num_steps,
-    ),
+    step=step,
+    batches=batches,
     speed=functools.partial(
-      _measure_speed, config, parts, init, source.image_shape
+      _measure_speed, config, step, parts.batches_per_step, init, source, seeds
     ),
-    draw=parts.draw,
+    draw=functools.partial(seeds.draw, parts.draw),
     measure=parts.measure,
     warn=parts.warn,
-    networks=parts.networks,
+    networks=lambda state: parts.networks(seeds.member(state, 0)),
     export=parts.export,
     info=info,
     curves=parts.curves,
     headline=parts.headline,
+    examples=_kind(source),
     is_convolutional=parts.is_convolutional,
   )
 
@@ -199,10 +217,11 @@ def _schedule(config: ConfigDict, profile: range | None) -> loop.Schedule:
   )
 
 
-def _check_devices(config: ConfigDict) -> None:
+def _check_devices(config: ConfigDict, num_seeds: int) -> None:
   num_devices = jax.device_count()
+  # Several runs are split over the devices, not their batches.
   require(
-    config.batch_size % num_devices == 0,
+    num_seeds > 1 or config.batch_size % num_devices == 0,
     config,
     'batch_size',
     f'must be divisible by the {num_devices} devices',
@@ -220,18 +239,26 @@ def _open_source(
   source = family.prepare_source(
     config, load_source(config.dataset, config.dataset.split)
   )
-  info = {'image_shape': source.image_shape, 'num_examples': len(source)}
+  info = {'image_shape': source.example_shape, 'num_examples': len(source)}
   if started:
     with workdir_lib.open_checkpoints(workdir) as checkpoints:
       checkpoints.check_info(info)
   return source, info
 
 
+def _kind(source: Source) -> str:
+  return 'images' if len(source.example_shape) == 3 else 'points'
+
+
 def _introduce(
-  config: ConfigDict, source: Source, workdir: epath.PathLike
+  config: ConfigDict, source: Source, num_seeds: int, workdir: epath.PathLike
 ) -> None:
   devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
-  print(f'{len(source):,} images {source.image_shape} of {config.dataset.name}')
+  shape = source.example_shape
+  print(f'{len(source):,} {_kind(source)} {shape} of {config.dataset.name}')
+  if num_seeds > 1:
+    last = config.seed + num_seeds - 1
+    print(f'{num_seeds} runs at once, of the seeds {config.seed} to {last}')
   print(f'Training on {devices} in {workdir}')
 
 
@@ -266,23 +293,28 @@ def train(
     family.default_config(),
     fixed_steps=family.has_fixed_steps(config),
   )
-  _check_devices(config)
+  seeds = seeds_lib.create(config.seed, family.num_seeds(config))
+  _check_devices(config, seeds.num)
   weights = None
   if init_from and not started:
+    if seeds.num > 1:
+      raise UserError(
+        f'--init_from={init_from}: starts one run, and config.num_seeds asks '
+        f'for {seeds.num}'
+      )
     weights = _read_weights(family, init_from)
   source, info = _open_source(family, config, workdir, started)
-  model = family.create(config, source.image_shape)
+  model = family.create(config, source.example_shape)
   if weights is not None:
     _check_weights(family, model, weights, init_from)
-  task = _create_task(family, config, model, source, info, weights)
-  parallel = sharding.create(config.parallelism, sharding.create_mesh())
+  task = _create_task(family, config, model, source, info, weights, seeds)
   workdir_lib.create(workdir, config)
-  _introduce(config, source, workdir)
+  _introduce(config, source, seeds.num, workdir)
   return loop.train(
     task,
     _schedule(config, profile),
-    parallel,
+    seeds.parallel(config.parallelism),
     workdir,
-    prng.root_key(config.seed),
+    seeds.roots(),
     f'```\n{config_lib.to_json(config)}```',
   )

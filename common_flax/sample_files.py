@@ -37,31 +37,27 @@ def define_flags(
   flags.DEFINE_string(
     'output',
     None,
-    'FILE.png for a grid, FILE.npz for an array "images", else a folder that '
-    'gets a PNG a sample.',
+    'FILE.png for a grid, FILE.npz for an array, else a folder that gets a PNG '
+    'a sample.',
     flag_values=values,
   )
-  flags.DEFINE_integer(
-    'num_samples', 64, 'How many images.', 1, flag_values=values
-  )
+  flags.DEFINE_integer('num_samples', 64, 'How many.', 1, flag_values=values)
   flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
 
 
 def write(
   path: str,
   chunks: Iterable[np.ndarray],
-  num: int,
-  image_shape: tuple[int, int, int],
+  shape: tuple[int, ...],
   columns: int | None = None,
 ) -> None:
-  """Writes samples the way the path's ending says.
+  """Writes images the way the path's ending says.
 
   Args:
-    path: `.png` for a grid, `.npz` for an array `images` uint8 [N, H, W, C],
-      anything else for a folder with a PNG a sample.
-    chunks: uint8 [n, H, W, C] each, `num` images together.
-    num: how many samples come, at least 1.
-    image_shape: (H, W, C).
+    path: `.png` for a grid, `.npz` for an array `images` uint8, anything else
+      for a folder with a PNG a sample.
+    chunks: uint8 [n, H, W, C] each, all images together.
+    shape: of the array, [N, H, W, C] or with more axes before these.
     columns: images a row of a grid; None for a square.
 
   Raises:
@@ -71,7 +67,7 @@ def write(
     ending = target.suffix.lower()
     if ending == '.npz':
       target.parent.mkdir(parents=True, exist_ok=True)
-      _write_npz(target, chunks, (num, *image_shape))
+      _write_npz(target, chunks, shape)
     elif ending == '.png':
       target.parent.mkdir(parents=True, exist_ok=True)
       images_lib.write_png(
@@ -80,6 +76,17 @@ def write(
     else:
       target.mkdir(parents=True, exist_ok=True)
       _write_folder(target, chunks)
+
+
+def write_picture(path: str, picture: np.ndarray) -> None:
+  """Writes one picture, uint8 [H, W, C], as a PNG.
+
+  Raises:
+    UserError: if the path cannot be written to.
+  """
+  with _writable(path) as target:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    images_lib.write_png(target, picture)
 
 
 def write_bytes(path: str, data: bytes) -> None:

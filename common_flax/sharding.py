@@ -7,7 +7,7 @@ stand; under `pmap` each device runs the step on its share with an axis name.
 A checkpoint holds what `jit` trains on, arrays replicated over the mesh, so a
 run may change from one to the other.
 
-Dimensions: D devices, K steps a call, U batches a step, B batch.
+Dimensions: D devices, K steps a call, U batches a step, S runs, B batch.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def mean_over(axis_name: str | None, tree: Any) -> Any:
 class Parallel(Protocol):
   """A way to run a step on a mesh."""
 
-  replicated: NamedSharding  # of the states that checkpoints hold
+  state_sharding: NamedSharding  # of the states that checkpoints hold
 
   def compile(self, step: Step, options: Options | None = None) -> Callable:
     """`step` as (state, batches, root) -> (state, metrics), state donated.
@@ -108,10 +108,10 @@ class Parallel(Protocol):
     """Brings [K, U, B, ...] to the devices, each its share of B."""
 
   def spread(self, state: Any) -> Any:
-    """From replicated arrays to what the compiled step takes."""
+    """From the arrays of a checkpoint to what the compiled step takes."""
 
   def gather(self, state: Any) -> Any:
-    """Back to replicated arrays."""
+    """Back to the arrays of a checkpoint."""
 
   def local(self, tree: Any) -> Any:
     """From what the compiled step returns to arrays on one device."""
@@ -121,14 +121,14 @@ class JitOverMesh:
   """The step under `jax.jit`, split by the compiler."""
 
   def __init__(self, mesh: Mesh):
-    self.replicated = NamedSharding(mesh, PartitionSpec())
+    self.state_sharding = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
   def compile(self, step: Step, options: Options | None = None) -> Callable:
     return jax.jit(
       step,
       donate_argnums=0,
-      out_shardings=self.replicated,
+      out_shardings=self.state_sharding,
       compiler_options=options,
     )
 
@@ -136,7 +136,7 @@ class JitOverMesh:
     return jax.device_put(batches, self._split)
 
   def spread(self, state: Any) -> Any:
-    return jax.device_put(state, self.replicated)
+    return jax.device_put(state, self.state_sharding)
 
   def gather(self, state: Any) -> Any:
     return state
@@ -145,11 +145,43 @@ class JitOverMesh:
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
+class JitOverSeeds:
+  """Steps of several runs under `jax.jit`, each run on one of the devices.
+
+  States have a leading axis of runs, batches one before B: [K, U, S, B, ...].
+  """
+
+  def __init__(self, mesh: Mesh):
+    self.state_sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
+    self._replicated = NamedSharding(mesh, PartitionSpec())
+
+  def compile(self, step: Step, options: Options | None = None) -> Callable:
+    return jax.jit(
+      step,
+      donate_argnums=0,
+      out_shardings=(self.state_sharding, self._replicated),
+      compiler_options=options,
+    )
+
+  def put_batches(self, batches: np.ndarray) -> jax.Array:
+    return jax.device_put(batches, self._split)
+
+  def spread(self, state: Any) -> Any:
+    return jax.device_put(state, self.state_sharding)
+
+  def gather(self, state: Any) -> Any:
+    return state
+
+  def local(self, tree: Any) -> Any:
+    return jax.device_put(tree, jax.devices()[0])
+
+
 class PmapOverMesh:
   """The step under `jax.pmap`, one program a device."""
 
   def __init__(self, mesh: Mesh):
-    self.replicated = NamedSharding(mesh, PartitionSpec())
+    self.state_sharding = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(AXIS))
     self._devices = list(mesh.devices.flat)
 
@@ -176,7 +208,7 @@ class PmapOverMesh:
     return jax.tree.map(stack, state)
 
   def gather(self, state: Any) -> Any:
-    return jax.device_put(self.local(state), self.replicated)
+    return jax.device_put(self.local(state), self.state_sharding)
 
   def local(self, tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
@@ -185,3 +217,10 @@ class PmapOverMesh:
 def create(parallelism: str, mesh: Mesh) -> Parallel:
   """'jit' or 'pmap' over a mesh."""
   return {'jit': JitOverMesh, 'pmap': PmapOverMesh}[parallelism](mesh)
+
+
+def over_seeds(num_seeds: int) -> Parallel:
+  """Several runs, as many on each of as many devices as that allows."""
+  devices = jax.devices()
+  count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
+  return JitOverSeeds(create_mesh(devices[:count]))

@@ -6,6 +6,7 @@ On a terminal long work shows a bar; elsewhere, in a log file say, lines.
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import math
 from typing import Any
 
@@ -58,6 +59,18 @@ def print_numbers(title: str, numbers: Mapping[str, float]) -> None:
   table.add_column('', justify='right')
   for name, value in numbers.items():
     table.add_row(name, number(value))
+  console().print(table)
+
+
+def print_table(
+  title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]]
+) -> None:
+  """Prints a row of numbers for each name; `columns` begins with the names'."""
+  table = rich.table.Table(title=title, title_justify='left')
+  for i, column in enumerate(columns):
+    table.add_column(column, justify='right' if i else 'left')
+  for name, values in rows.items():
+    table.add_row(name, *map(number, values))
   console().print(table)
 
 

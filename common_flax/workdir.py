@@ -1,7 +1,10 @@
 """The folder of a run: may it hold this one, its config.json, what it saved."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import functools
+import json
+import math
 import os
 from typing import Any
 
@@ -17,6 +20,7 @@ from common_flax.config import UserError
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
+EVALUATION = 'evaluation.json'
 
 
 def read_config(workdir: epath.PathLike, default: ConfigDict) -> ConfigDict:
@@ -132,3 +136,42 @@ def create(workdir: epath.PathLike, config: ConfigDict) -> None:
     raise UserError(
       f'--workdir={workdir}: cannot be written to: {error.strerror or error}'
     ) from error
+
+
+def write_evaluation(
+  workdir: epath.PathLike,
+  metrics: Mapping[str, Any],
+  provenance: Mapping[str, Any],
+) -> epath.Path:
+  """Writes metrics and how they were made.
+
+  Args:
+    workdir: the folder.
+    metrics: numbers, or lists and dicts of them, by name.
+    provenance: whatever tells one measurement from another.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    UserError: if it cannot be written to.
+  """
+  path = epath.Path(workdir) / EVALUATION
+  result = _finite({**metrics, 'provenance': dict(provenance)})
+  try:
+    images_lib.write_bytes(path, (json.dumps(result, indent=2) + '\n').encode())
+  except OSError as error:
+    raise UserError(
+      f'{path}: cannot be written to: {error.strerror or error}'
+    ) from error
+  return path
+
+
+def _finite(value: Any) -> Any:
+  """The value as JSON can say it: null for what is not finite."""
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return [_finite(v) for v in value]
+  is_finite = not isinstance(value, float) or math.isfinite(value)
+  return value if is_finite else None

@@ -2,7 +2,7 @@
 
 `metrics.jsonl` is the record, one JSON object a line with strictly rising
 steps; TensorBoard events, `curves.png` and `samples.gif` are views of it and of
-the grids in `samples/`.
+the pictures in `samples/`.
 """
 
 from collections.abc import Iterator
@@ -52,8 +52,8 @@ class RunWriter:
     self._metrics = self._workdir / 'metrics.jsonl'
     self._rows = [row for row in read_metrics(workdir) if row['step'] <= step]
     self._write_rows()
-    for path in self._grids():
-      if _grid_step(path) > step:
+    for path in self._pictures():
+      if _picture_step(path) > step:
         path.unlink()
     self._painter = concurrent.futures.ThreadPoolExecutor(1)
     self._painting: concurrent.futures.Future | None = None
@@ -99,11 +99,10 @@ class RunWriter:
     lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
     images_lib.write_bytes(self._metrics, lines.encode())
 
-  def grid(self, step: int, images: np.ndarray) -> None:
-    """Draws uint8 [N, H, W, C] as the grid of a step."""
-    sheet = images_lib.grid(images)
-    images_lib.write_png(self._samples / f'step_{step:08d}.png', sheet)
-    self._tensorboard.add_image('samples', sheet, step, dataformats='HWC')
+  def picture(self, step: int, picture: np.ndarray) -> None:
+    """Keeps uint8 [H, W, C] as the samples of a step."""
+    images_lib.write_png(self._samples / f'step_{step:08d}.png', picture)
+    self._tensorboard.add_image('samples', picture, step, dataformats='HWC')
 
   def curves(self) -> None:
     """Draws `curves.png` from the metrics so far, in the background.
@@ -122,15 +121,15 @@ class RunWriter:
       self._painting.result()
 
   def gif(self) -> None:
-    """Draws `samples.gif` from the grids so far, evenly thinned if many."""
+    """Draws `samples.gif` from the pictures so far, evenly thinned if many."""
     self._finish_painting()
-    paths = self._grids()
+    paths = self._pictures()
     if len(paths) > _MAX_FRAMES:
       chosen = np.linspace(0, len(paths) - 1, _MAX_FRAMES).round().astype(int)
       paths = [paths[i] for i in chosen]
     frames = []
     for path in paths:
-      with contextlib.suppress(OSError):  # a grid that something cut short
+      with contextlib.suppress(OSError):  # one that something cut short
         frame = PIL.Image.open(io.BytesIO(path.read_bytes()))
         frame.load()
         frames.append(frame)
@@ -144,7 +143,7 @@ class RunWriter:
     with jax.profiler.trace(str(folder), create_perfetto_trace=True):
       yield
 
-  def _grids(self) -> list[epath.Path]:
+  def _pictures(self) -> list[epath.Path]:
     return sorted(
       path
       for path in self._samples.glob('step_*.png')
@@ -152,7 +151,7 @@ class RunWriter:
     )
 
 
-def _grid_step(path: epath.Path) -> int:
+def _picture_step(path: epath.Path) -> int:
   return int(path.stem.removeprefix('step_'))
 
 

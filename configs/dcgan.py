@@ -25,6 +25,7 @@ The TFDS variants need the data set prepared once, for example with
 
 from ml_collections import ConfigDict
 
+from common_flax.config import of_variant
 from gan_flax import config as gan_config
 
 
@@ -42,13 +43,7 @@ def get_config(variant: str = '') -> ConfigDict:
     'celeba': _celeba,
     'folder': _folder,
   }
-  if variant not in variants:
-    raise ValueError(
-      f'no variant {variant!r}; take one of {", ".join(filter(None, variants))}'
-    )
-  config = gan_config.default().unlock()
-  variants[variant](config)
-  return config.lock()
+  return of_variant(gan_config.default(), variants, variant)
 
 
 def _digits(config: ConfigDict) -> None:

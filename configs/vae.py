@@ -21,6 +21,7 @@ The TFDS variants need the data set prepared once, for example with
 
 from ml_collections import ConfigDict
 
+from common_flax.config import of_variant
 from vae_flax import config as vae_config
 
 
@@ -40,13 +41,7 @@ def get_config(variant: str = '') -> ConfigDict:
     'celeba': _celeba,
     'folder': _folder,
   }
-  if variant not in variants:
-    raise ValueError(
-      f'no variant {variant!r}; take one of {", ".join(filter(None, variants))}'
-    )
-  config = vae_config.default().unlock()
-  variants[variant](config)
-  return config.lock()
+  return of_variant(vae_config.default(), variants, variant)
 
 
 def _digits(config: ConfigDict) -> None:

@@ -21,6 +21,7 @@ images by 5,000 samples each:
 
 from ml_collections import ConfigDict
 
+from common_flax.config import of_variant
 from vae_flax import config as vae_config
 
 _IMAGES = 60_000
@@ -33,11 +34,10 @@ def get_config(variant: str = '') -> ConfigDict:
     ValueError: if there is no such variant.
   """
   variants = {'': _elbo, 'iwae_5': _iwae_5, 'smoke': _smoke}
-  if variant not in variants:
-    raise ValueError(
-      f'no variant {variant!r}; take one of {", ".join(filter(None, variants))}'
-    )
-  config = vae_config.default().unlock()
+  return of_variant(vae_config.default(), variants, variant)
+
+
+def _burda(config: ConfigDict) -> None:
   config.dataset.name = 'mnist'
   config.dataset.image_size = 28
   config.dataset.binarise = 'stochastic'
@@ -46,11 +46,10 @@ def get_config(variant: str = '') -> ConfigDict:
   config.model.hidden_sizes = (200, 200)
   config.model.activation = 'tanh'
   config.optimizer.schedule = 'cosine'
-  variants[variant](config)
-  return config.lock()
 
 
 def _elbo(config: ConfigDict) -> None:
+  _burda(config)
   config.batch_size = 100
   config.steps_per_call = 20
   config.num_steps = 900 * _IMAGES // 100
@@ -70,6 +69,7 @@ def _iwae_5(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict) -> None:
+  _burda(config)
   config.dataset.name = 'digits'
   config.steps_per_call = 2
   config.num_steps = 8

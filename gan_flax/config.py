@@ -11,6 +11,7 @@ from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
 from common_flax.config import UserError
+from common_flax.data.worlds import WORLDS
 from common_flax.nn.norms import NORMS
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
@@ -27,6 +28,7 @@ def _player() -> ConfigDict:
 def default() -> ConfigDict:
   """Every field of a GAN's configuration, locked: DCGAN on the digits."""
   config = config_lib.base()
+  config.num_seeds = 1  # runs at once, with the seeds from `seed` on
 
   config.model = model = ConfigDict()
   model.name = 'dcgan'
@@ -36,7 +38,8 @@ def default() -> ConfigDict:
   model.kernel_size = 4  # the paper's is 5
   model.discriminator_norm = 'batch'  # or 'layer', 'group', 'none'
   model.spectral_norm = False  # of the discriminator's weights
-  model.packing = 1  # images that the discriminator sees at once
+  model.minibatch_deviation = False  # of neighbours, as a feature
+  model.packing = 1  # examples that the discriminator sees at once
 
   config.loss = loss = ConfigDict()
   loss.name = 'non_saturating'  # see `gan_flax.losses`
@@ -47,6 +50,11 @@ def default() -> ConfigDict:
   penalty.r2 = 0.0  # at generated ones
   penalty.every_steps = 1  # paid that rarely, and so many times as much
   penalty.max_weight = config_dict.placeholder(float)  # None: no limit
+
+  config.augmentation = augmentation = ConfigDict()  # see the module
+  augmentation.color = False
+  augmentation.translation = False
+  augmentation.cutout = False
 
   config.generator = _player()
   config.discriminator = _player()
@@ -62,11 +70,8 @@ def check(config: ConfigDict) -> None:
   """
   config_lib.check_fields(config, default())
   config_lib.check_base(config)
-  require_one_of(config, 'model.name', MODELS)
-  try:
-    MODELS[config.model.name].check_image_size(config.dataset.image_size)
-  except ValueError as error:
-    raise UserError(f'config.dataset.image_size: {error}') from error
+  _check_seeds(config)
+  _check_model(config)
   require_one_of(config, 'model.latent_distribution', LATENTS)
   require_one_of(config, 'loss.name', LOSSES)
   require_at_least(
@@ -84,6 +89,62 @@ def check(config: ConfigDict) -> None:
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
   _check_penalties(config)
+
+
+def _check_seeds(config: ConfigDict) -> None:
+  require_at_least(config, 1, 'num_seeds')
+  require(
+    config.seed + config.num_seeds <= 2**32,
+    config,
+    'num_seeds',
+    f'the seeds after seed={config.seed} must be below 2^32',
+  )
+  require(
+    config.num_seeds == 1 or config.parallelism == 'jit',
+    config,
+    'num_seeds',
+    "several runs at once need parallelism='jit'",
+  )
+
+
+def _check_model(config: ConfigDict) -> None:
+  """Refuses networks that are not made for the data."""
+  require_one_of(config, 'model.name', MODELS)
+  model = MODELS[config.model.name]
+  if config.dataset.name in WORLDS:
+    _check_points(config)
+    return
+  fitting = ' or '.join(k for k, v in MODELS.items() if not v.is_of_points)
+  require(
+    not model.is_of_points,
+    config,
+    'model.name',
+    f'is made for points; for {config.dataset.name} take {fitting}',
+  )
+  try:
+    model.check_image_size(config.dataset.image_size)
+  except ValueError as error:
+    raise UserError(f'config.dataset.image_size: {error}') from error
+
+
+def _check_points(config: ConfigDict) -> None:
+  """Refuses, for a world of points, what is made for images."""
+  name = config.dataset.name
+  fitting = ' or '.join(k for k, v in MODELS.items() if v.is_of_points)
+  require(
+    MODELS[config.model.name].is_of_points,
+    config,
+    'model.name',
+    f'is made for images; for the points of {name} take {fitting}',
+  )
+  augmentation = config_lib.flatten(config.augmentation)
+  for field in ('dataset.flip', *(f'augmentation.{k}' for k in augmentation)):
+    require(
+      not config_lib.flatten(config)[field],
+      config,
+      field,
+      f'is for images, and {name} is of points',
+    )
 
 
 def _check_penalties(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""Images from a trained generator; the discriminator is thrown away.
+"""Samples from a trained generator; the discriminator is thrown away.
 
 Batch norm has to be fixed for a sample not to depend on the others drawn with
 it. The running averages of training belong to the weights of training, not to
@@ -6,20 +6,22 @@ their moving average, so the statistics are measured afresh: as means over
 batches of latents from a stream of their own (Wu & Johnson 2021,
 arXiv:2105.07576, section 3).
 
-Dimensions: N images, H height, W width, C channels, Z latent size.
+Dimensions: N samples, H height, W width, C channels, Z latent size.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 from common_flax import images as images_lib
 from common_flax.latents import by_number
+from gan_flax.examples import draw_latents
 from gan_flax.state import BatchStats
 from gan_flax.state import GAN
+from gan_flax.state import NetState
 from gan_flax.state import Params
-from gan_flax.steps import draw_latents
 
 _STATISTICS_BATCHES = 16
 _STATISTICS_BATCH_SIZE = 64
@@ -71,15 +73,33 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
 def generate(
   gan: GAN, params: Params, batch_stats: BatchStats, latents: jax.Array
 ) -> jax.Array:
-  """Latents [N, Z] -> uint8 images [N, H, W, C], each by itself."""
-  images = gan.generator.apply(
+  """Latents [N, Z] -> uint8 images [N, H, W, C] or points [N, 2], singly."""
+  samples = gan.generator.apply(
     {'params': params, 'batch_stats': batch_stats}, latents, train=False
   )
-  return images_lib.from_signed(images)
+  return samples if gan.is_of_points else images_lib.from_signed(samples)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def opinion(gan: GAN, net: NetState, points: jax.Array) -> jax.Array:
+  """What a discriminator thinks of points [N, 2], each by itself: [N].
+
+  A probability of being real, or the score of a loss that knows none. Of packs
+  it is what it thinks of a point that fills a pack alone.
+  """
+  logits = gan.discriminator.apply(
+    {'params': net.params, 'batch_stats': net.batch_stats},
+    jnp.tile(points, (1, gan.packing)),
+    train=False,
+  )
+  return jax.nn.sigmoid(logits) if gan.loss.is_classifier else logits
 
 
 def latents_by_number(
-  gan: GAN, key: jax.Array, numbers: jax.Array
+  gan: GAN,
+  key: jax.Array,
+  numbers: jax.Array,
+  truncation: float = math.inf,
 ) -> jax.Array:
   """Latents [N, Z], each a function of (key, its number) alone.
 
@@ -87,5 +107,8 @@ def latents_by_number(
     gan: the static part.
     key: the root of the latents, not consumed.
     numbers: int32 [N].
+    truncation: see `examples.draw_latents`.
   """
-  return by_number(lambda key: draw_latents(gan, key, 1)[0], key, numbers)
+  return by_number(
+    lambda key: draw_latents(gan, key, 1, truncation)[0], key, numbers
+  )

@@ -2,156 +2,130 @@
 
   python -m gan_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--num_samples=64] [--seed=0] [--kind=samples|interpolation] [--noema]
+      [--truncation=LIMIT] [--seed_index=INDEX]
 
 The discriminator is thrown away: the checkpoint's generator is all that is
-read. From Python:
+read. An .npz holds `images` uint8 [N, H, W, C], or `points` float32 [N, 2]; of
+a run of several seeds both have one more axis before these, unless one of them
+is chosen. From Python:
 
   sampler = gan_flax.sample.load('runs/dcgan')
   images = sampler.generate(jax.random.key(0), 16)  # uint8 [16, H, W, C]
 
-Dimensions: N images, H height, W width, C channels, Z latent size.
+Dimensions: S seeds, N samples, H height, W width, C channels.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
-import dataclasses
+import itertools
+import math
+import pathlib
 import sys
 
 from absl import flags
-from etils import epath
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from common_flax import commands
+from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import sample_files
 from common_flax import terminal
-from common_flax import workdir as workdir_lib
-from common_flax.latents import slerp
-from gan_flax import config as gan_config
-from gan_flax import generation
-from gan_flax.state import BatchStats
-from gan_flax.state import create_gan
-from gan_flax.state import exported_generator
-from gan_flax.state import GAN
-from gan_flax.state import GENERATOR
-from gan_flax.state import init_state
-from gan_flax.state import Params
+from common_flax.config import UserError
+from common_flax.data.worlds import WORLDS
+from gan_flax import trained
+from gan_flax import world_pictures
+from gan_flax.trained import load
+from gan_flax.trained import Sampler
 
-# Samples are drawn in chunks of one size, whatever their number, so that a
-# sample's bits do not depend on how many are drawn with it.
-_CHUNK = 64
-_INTERPOLATION_COLUMNS = 8
-
-# (gan, key, numbers [N]) -> latents [N, Z]
-LatentsByNumber = Callable[[GAN, jax.Array, jax.Array], jax.Array]
-
-
-def _interpolated_latents(
-  gan: GAN, key: jax.Array, numbers: jax.Array
-) -> jax.Array:
-  """Rows of latents on the arc between two, a row of its own two each."""
-  rows, columns = jnp.divmod(numbers, _INTERPOLATION_COLUMNS)
-  starts = generation.latents_by_number(gan, key, 2 * rows)
-  ends = generation.latents_by_number(gan, key, 2 * rows + 1)
-  shares = columns / (_INTERPOLATION_COLUMNS - 1)
-  return jax.vmap(slerp)(starts, ends, shares.astype(gan.dtype))
-
-
-KINDS: dict[str, LatentsByNumber] = {
-  'samples': generation.latents_by_number,
-  'interpolation': _interpolated_latents,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampler:
-  """A trained generator, ready to draw."""
-
-  gan: GAN
-  params: Params
-  batch_stats: BatchStats  # fixed
-  step: int  # of the checkpoint
-
-  def chunks(
-    self, key: jax.Array, num: int, kind: str = 'samples'
-  ) -> Iterator[jax.Array]:
-    """Yields `num` images, uint8 [n, H, W, C] with n at most 64 each."""
-    for start in range(0, num, _CHUNK):
-      numbers = jnp.arange(start, start + _CHUNK)
-      latents = KINDS[kind](self.gan, key, numbers)
-      images = generation.generate(
-        self.gan, self.params, self.batch_stats, latents
-      )
-      yield images[: num - start]
-
-  def generate(self, key: jax.Array, num: int) -> jax.Array:
-    """Draws samples; a pure function of its arguments.
-
-    Args:
-      key: a JAX key; sample i depends on it and on i alone.
-      num: how many.
-
-    Returns:
-      uint8 [num, H, W, C].
-    """
-    return jnp.concatenate(list(self.chunks(key, num)))
-
-
-def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Sampler:
-  """Loads the generator of a workdir's newest checkpoint.
-
-  Args:
-    workdir: folder of a run.
-    use_ema: take the moving average of the weights rather than the last ones.
-
-  Raises:
-    UserError: if the folder holds no run or no checkpoint.
-  """
-  config = workdir_lib.read_config(workdir, gan_config.default())
-  root = prng.root_key(config.seed)
-  step, gan, weights = workdir_lib.restore(
-    workdir,
-    GENERATOR,
-    config,
-    create_gan,
-    lambda gan: exported_generator(init_state(gan, root)),
-  )
-  params = weights['ema_params' if use_ema else 'params']
-  batch_stats = generation.fixed_statistics(
-    gan, params, prng.stream(root, 'statistics')
-  )
-  return Sampler(gan, params, batch_stats, step)
+__all__ = ['load', 'main']
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   sample_files.define_flags(
     values,
-    list(KINDS),
+    list(trained.KINDS),
     'Independent samples, or rows of 8 images between two samples each.',
   )
+  flags.DEFINE_float(
+    'truncation',
+    None,
+    'Draw latents that have no coordinate beyond this: better samples that '
+    'differ less.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'seed_index',
+    None,
+    'Which seed of a run of several; by default all of them.',
+    0,
+    flag_values=values,
+  )
+
+
+def _write_images(
+  values: flags.FlagValues, samplers: list[Sampler], all_chunks
+) -> None:
+  num, output = values.num_samples, values.output
+  several = (len(samplers),) if len(samplers) > 1 else ()
+  if several and pathlib.Path(output).suffix.lower() not in ('.png', '.npz'):
+    raise UserError(
+      f'--output={output}: a folder is for one of the {len(samplers)} seeds; '
+      'add --seed_index, or take a .png or .npz'
+    )
+  if values.kind == 'interpolation':
+    columns = trained.INTERPOLATION_COLUMNS
+  else:
+    columns = num if several else None  # a row a seed
+  shape = (*several, num, *samplers[0].gan.example_shape)
+  sample_files.write(output, all_chunks, shape, columns)
+
+
+def _write_points(
+  values: flags.FlagValues, samplers: list[Sampler], all_chunks
+) -> None:
+  """Writes [S, N, 2] as an .npz or as a picture a seed."""
+  points = np.concatenate(list(all_chunks))
+  points = points.reshape(len(samplers), values.num_samples, -1)
+  ending = pathlib.Path(values.output).suffix.lower()
+  if ending == '.npz':
+    points = points if len(samplers) > 1 else points[0]
+    sample_files.write_arrays(values.output, {'points': points})
+  elif ending == '.png':
+    world = WORLDS[samplers[0].config.dataset.name]
+    pictures = [world_pictures.picture(world, each) for each in points]
+    sample_files.write_picture(
+      values.output, images_lib.grid(np.stack(pictures))
+    )
+  else:
+    raise UserError(
+      f'--output={values.output}: points go into a .npz, or a picture, .png'
+    )
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
+  truncation = math.inf if values.truncation is None else values.truncation
+  if not truncation > 0:
+    raise UserError(f'--truncation={truncation}: must be above 0')
   workdir = commands.existing_workdir(values)
-  sampler = load(workdir, use_ema=values.ema)
+  samplers = trained.load_all(workdir, use_ema=values.ema)
+  if values.seed_index is not None:
+    samplers = [trained.choose(samplers, values.seed_index)]
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples
-  chunks = (
-    jax.device_get(chunk) for chunk in sampler.chunks(key, num, values.kind)
+  chunks = itertools.chain.from_iterable(
+    sampler.chunks(key, num, values.kind, truncation) for sampler in samplers
   )
-  is_rows = values.kind == 'interpolation'
-  sample_files.write(
-    values.output,
-    terminal.track(chunks, -(-num // _CHUNK), 'Drawing'),
-    num,
-    sampler.gan.image_shape,
-    columns=_INTERPOLATION_COLUMNS if is_rows else None,
-  )
-  print(f'{num:,} images of step {sampler.step:,} in {values.output}')
+  total = len(samplers) * -(-num // trained.CHUNK)
+  chunks = terminal.track(map(jax.device_get, chunks), total, 'Drawing')
+  is_of_points = samplers[0].gan.is_of_points
+  write = _write_points if is_of_points else _write_images
+  write(values, samplers, chunks)
+  kind = 'points' if is_of_points else 'images'
+  each = f' of each of {len(samplers)} seeds' if len(samplers) > 1 else ''
+  step = samplers[0].step
+  print(f'{num:,} {kind}{each} of step {step:,} in {values.output}')
 
 
 def main(argv: Sequence[str]) -> int:

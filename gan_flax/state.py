@@ -18,6 +18,8 @@ import optax
 
 from common_flax import optimisers
 from common_flax import prng
+from common_flax.data.worlds import WORLDS
+from gan_flax.augmentation import Augmentation
 from gan_flax.losses import Loss
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
@@ -40,14 +42,20 @@ class GAN:
   loss: Loss
   penalties: Penalties  # of the discriminator's slope
   max_weight: float | None  # of the discriminator's parameters
-  image_shape: tuple[int, int, int]  # (H, W, C)
+  example_shape: tuple[int, ...]  # (H, W, C) of images, (2,) of points
   latent_size: int
   latent_distribution: str  # 'normal' or 'uniform'
   discriminator_steps: int  # discriminator updates a generator update
-  packing: int  # images that the discriminator sees at once
+  packing: int  # examples that the discriminator sees at once
   ema_decay: float  # of the generator's moving average, once warmed up
   flip: bool  # mirror real images at random
-  dtype: jnp.dtype  # of images and latents
+  augmentation: Augmentation | None  # of what the discriminator sees
+  dtype: jnp.dtype  # of examples and latents
+
+  @property
+  def is_of_points(self) -> bool:
+    """Whether examples are points rather than images."""
+    return len(self.example_shape) == 1
 
 
 class NetState(struct.PyTreeNode):
@@ -68,28 +76,33 @@ class GANState(struct.PyTreeNode):
   ema_params: Params  # moving average of generator.params
 
 
-def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
+def create_gan(config: ConfigDict, example_shape: tuple[int, ...]) -> GAN:
   """Builds the static part of a GAN from a checked config.
 
   Args:
     config: a config that `gan_flax.config.check` accepts.
-    image_shape: (H, W, C) of the data.
+    example_shape: (H, W, C) of the data's images, or (2,) of its points.
   """
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
   model = MODELS[config.model.name]
+  shape = tuple(example_shape)
   arguments = dict(
-    image_shape=tuple(image_shape),
     base_features=config.model.base_features,
-    kernel_size=config.model.kernel_size,
     dtype=dtype,
     param_dtype=param_dtype,
   )
+  arguments |= {name: config.model[name] for name in model.options}
+  if model.has_extent:
+    arguments['extent'] = WORLDS[config.dataset.name].extent
+  augmentation = Augmentation(**config.augmentation)
   return GAN(
-    generator=model.generator(**arguments),
+    generator=model.generator(shape, **arguments),
     discriminator=model.discriminator(
+      shape,
       norm=config.model.discriminator_norm,
       has_spectral_norm=config.model.spectral_norm,
+      has_minibatch_deviation=config.model.minibatch_deviation,
       **arguments,
     ),
     generator_tx=optimisers.create(config.generator, config.num_steps),
@@ -104,13 +117,14 @@ def create_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> GAN:
       every_steps=config.penalty.every_steps,
     ),
     max_weight=config.penalty.max_weight,
-    image_shape=tuple(image_shape),
+    example_shape=shape,
     latent_size=config.model.latent_size,
     latent_distribution=config.model.latent_distribution,
     discriminator_steps=config.discriminator_steps,
     packing=config.model.packing,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
+    augmentation=augmentation if any(config.augmentation.values()) else None,
     dtype=param_dtype,
   )
 
@@ -135,8 +149,8 @@ def init_state(gan: GAN, root: jax.Array) -> GANState:
   """The state before the first step, a pure function of (gan, root)."""
   generator_key, discriminator_key = jax.random.split(prng.stream(root, 'init'))
   latents = jnp.zeros((1, gan.latent_size), gan.dtype)
-  height, width, channels = gan.image_shape
-  packs = jnp.zeros((1, height, width, gan.packing * channels), gan.dtype)
+  *sides, channels = gan.example_shape
+  packs = jnp.zeros((1, *sides, gan.packing * channels), gan.dtype)
   generator = _init_net(gan.generator, gan.generator_tx, generator_key, latents)
   discriminator = _init_net(
     gan.discriminator, gan.discriminator_tx, discriminator_key, packs

@@ -15,17 +15,17 @@ Dimensions: B batch, H height, W width, C channels, Z latent size.
 
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 import optax
 
-from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.optimisers import moving_average
-from common_flax.sharding import drawn_globally
 from common_flax.sharding import mean_over
+from gan_flax import examples
 from gan_flax.penalties import Critic
 from gan_flax.state import BatchStats
 from gan_flax.state import GAN
@@ -36,51 +36,17 @@ from gan_flax.state import Params
 Metrics = dict[str, jax.Array]
 
 
-def draw_latents(gan: GAN, key: jax.Array, num: int) -> jax.Array:
-  """Latents [num, Z] from N(0, I) or from U(-1, 1); the key is consumed."""
-  shape = (num, gan.latent_size)
-  if gan.latent_distribution == 'uniform':
-    return jax.random.uniform(key, shape, gan.dtype, -1.0, 1.0)
-  return jax.random.normal(key, shape, gan.dtype)
+class _Keys(NamedTuple):
+  """The random keys of one update, each consumed once.
 
-
-def _real_images(
-  gan: GAN, batch: jax.Array, key: jax.Array, axis_name: str | None
-) -> jax.Array:
-  """uint8 [B, H, W, C] -> [B, H, W, C] in [-1, 1], mirrored where drawn so."""
-  images = images_lib.to_signed(batch, gan.dtype)
-  if not gan.flip:
-    return images
-  mirrored = drawn_globally(
-    lambda num: jax.random.bernoulli(key, 0.5, (num,)), len(batch), axis_name
-  )
-  return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-
-
-def _fakes(
-  gan: GAN, generator: NetState, key: jax.Array, num: int, axis_name: str | None
-) -> tuple[jax.Array, Callable[[jax.Array], tuple[Any]], Any]:
-  """Draws fakes in train mode.
-
-  Returns:
-    The fakes [num, H, W, C], the function that pulls a gradient with respect to
-    them back to the generator's parameters, and the updated batch statistics.
+  New ones come at the end, so that the draws of the others stay.
   """
-  latents = drawn_globally(
-    lambda total: draw_latents(gan, key, total), num, axis_name
-  )
 
-  def generate(params):
-    fakes, updates = gan.generator.apply(
-      {'params': params, 'batch_stats': generator.batch_stats},
-      latents,
-      train=True,
-      axis_name=axis_name,
-      mutable=['batch_stats'],
-    )
-    return fakes, updates.get('batch_stats', {})
-
-  return jax.vjp(generate, generator.params, has_aux=True)
+  latents: jax.Array
+  flips: jax.Array
+  penalty: jax.Array
+  discriminator_view: jax.Array
+  generator_view: jax.Array
 
 
 def _apply_gradients(
@@ -91,36 +57,17 @@ def _apply_gradients(
   return net.replace(params=params, opt_state=opt_state)
 
 
-def pack(images: jax.Array, num: int) -> jax.Array:
-  """Joins each `num` images in one, by their channels.
-
-  A discriminator that sees several images at once sees at a glance that a
-  generator repeats itself (PacGAN; Lin et al. 2018, arXiv:1712.04086).
-
-  Args:
-    images: [B, H, W, C].
-    num: P, which divides B.
-
-  Returns:
-    [B / P, H, W, P * C].
-  """
-  batch_size, height, width, channels = images.shape
-  packs = images.reshape(batch_size // num, num, height, width, channels)
-  packs = jnp.moveaxis(packs, 1, 3)
-  return packs.reshape(-1, height, width, num * channels)
-
-
 def _classify(
   gan: GAN,
   params: Params,
   batch_stats: BatchStats,
-  packs: jax.Array,
+  x: jax.Array,
   axis_name: str | None,
 ) -> tuple[jax.Array, BatchStats]:
   """The discriminator's logits in train mode, and its updated statistics."""
   logits, updates = gan.discriminator.apply(
     {'params': params, 'batch_stats': batch_stats},
-    packs,
+    x,
     train=True,
     axis_name=axis_name,
     mutable=['batch_stats'],
@@ -168,12 +115,14 @@ def _update_discriminator(
   state: GANState,
   real: jax.Array,
   fake: jax.Array,
-  key: jax.Array,
+  keys: _Keys,
   axis_name: str | None,
 ) -> tuple[GANState, Metrics]:
-  """One update on real and fake images [B, H, W, C]; the key is consumed."""
+  """One update on real and fake examples [B, ...]."""
   net = state.discriminator
-  real, fake = (pack(images, gan.packing) for images in (real, fake))
+  real, fake = examples.shown(
+    gan, keys.discriminator_view, real, fake, axis_name
+  )
 
   def loss(params):
     # Separately: one batch's statistics must not mix real and fake.
@@ -188,12 +137,10 @@ def _update_discriminator(
     if not gan.penalties.are_free:
       penalty = _penalty(
         gan,
-        lambda packs: _classify(gan, params, net.batch_stats, packs, axis_name)[
-          0
-        ],
+        lambda x: _classify(gan, params, net.batch_stats, x, axis_name)[0],
         real,
         fake,
-        key,
+        keys.penalty,
         state.step,
         axis_name,
       )
@@ -220,22 +167,23 @@ def _update_generator(
   real: jax.Array,
   fake: jax.Array,
   pullback: Callable[[jax.Array], tuple[Any]],
-  batch_stats: Any,
+  batch_stats: BatchStats,
+  keys: _Keys,
   axis_name: str | None,
 ) -> tuple[GANState, Metrics]:
-  """One update against the newest discriminator; fakes as of `_fakes`."""
+  """One update against the newest discriminator; see `examples.fakes`."""
+  judge = state.discriminator
 
-  def classify(images):
-    net = state.discriminator
-    packs = pack(images, gan.packing)
-    return _classify(gan, net.params, net.batch_stats, packs, axis_name)[0]
+  def classify(x):
+    return _classify(gan, judge.params, judge.batch_stats, x, axis_name)[0]
 
   def loss(fake):
+    seen = examples.shown(gan, keys.generator_view, real, fake, axis_name)
     # Most losses have no use for the real ones, which then cost nothing.
-    return jnp.mean(gan.loss.generator(classify(real), classify(fake)))
+    return jnp.mean(gan.loss.generator(*map(classify, seen)))
 
-  g_loss, image_gradients = jax.value_and_grad(loss)(fake)
-  (gradients,) = pullback(image_gradients)
+  g_loss, fake_gradients = jax.value_and_grad(loss)(fake)
+  (gradients,) = pullback(fake_gradients)
   gradients = mean_over(axis_name, gradients)
   net = _apply_gradients(gan.generator_tx, state.generator, gradients)
   net = net.replace(batch_stats=batch_stats)
@@ -262,14 +210,16 @@ def discriminator_step(
   Args:
     gan: the static part.
     state: the state.
-    batch: uint8 [B, H, W, C] real images.
+    batch: real images, uint8 [B, H, W, C], or points [B, 2].
     key: consumed.
     axis_name: mapped axis, if any.
   """
-  latent_key, flip_key, penalty_key = jax.random.split(key, 3)
-  fake, _, _ = _fakes(gan, state.generator, latent_key, len(batch), axis_name)
-  real = _real_images(gan, batch, flip_key, axis_name)
-  return _update_discriminator(gan, state, real, fake, penalty_key, axis_name)
+  keys = _Keys(*jax.random.split(key, len(_Keys._fields)))
+  fake, _, _ = examples.fakes(
+    gan, state.generator, keys.latents, len(batch), axis_name
+  )
+  real = examples.real(gan, batch, keys.flips, axis_name)
+  return _update_discriminator(gan, state, real, fake, keys, axis_name)
 
 
 def generator_step(
@@ -285,17 +235,17 @@ def generator_step(
   Args:
     gan: the static part.
     state: the state.
-    batch: uint8 [B, H, W, C] real images, with which some losses compare.
+    batch: real examples as above, with which some losses compare.
     key: consumed.
     axis_name: mapped axis, if any.
   """
-  latent_key, flip_key, _ = jax.random.split(key, 3)
-  fake, pullback, batch_stats = _fakes(
-    gan, state.generator, latent_key, len(batch), axis_name
+  keys = _Keys(*jax.random.split(key, len(_Keys._fields)))
+  fake, pullback, batch_stats = examples.fakes(
+    gan, state.generator, keys.latents, len(batch), axis_name
   )
-  real = _real_images(gan, batch, flip_key, axis_name)
+  real = examples.real(gan, batch, keys.flips, axis_name)
   return _update_generator(
-    gan, state, real, fake, pullback, batch_stats, axis_name
+    gan, state, real, fake, pullback, batch_stats, keys, axis_name
   )
 
 
@@ -315,7 +265,8 @@ def train_step(
   Args:
     gan: the static part.
     state: the state, at step t.
-    batch: uint8 [discriminator_steps, B, H, W, C] real images.
+    batch: real images, uint8 [discriminator_steps, B, H, W, C], or points
+      [discriminator_steps, B, 2].
     root: the run's root key, not consumed.
     axis_name: mapped axis, if any.
 
@@ -327,18 +278,18 @@ def train_step(
     `fake_score`.
   """
   key = prng.stream(root, 'train', state.step, state.attempt)
-  keys = jax.random.split(key, gan.discriminator_steps)
-  for images, key in zip(batch[:-1], keys[:-1], strict=True):
-    state, _ = discriminator_step(gan, state, images, key, axis_name=axis_name)
-  latent_key, flip_key, penalty_key = jax.random.split(keys[-1], 3)
-  fake, pullback, batch_stats = _fakes(
-    gan, state.generator, latent_key, batch.shape[1], axis_name
+  *early, last = jax.random.split(key, gan.discriminator_steps)
+  for part, key in zip(batch[:-1], early, strict=True):
+    state, _ = discriminator_step(gan, state, part, key, axis_name=axis_name)
+  keys = _Keys(*jax.random.split(last, len(_Keys._fields)))
+  fake, pullback, batch_stats = examples.fakes(
+    gan, state.generator, keys.latents, batch.shape[1], axis_name
   )
-  real = _real_images(gan, batch[-1], flip_key, axis_name)
+  real = examples.real(gan, batch[-1], keys.flips, axis_name)
   state, d_metrics = _update_discriminator(
-    gan, state, real, fake, penalty_key, axis_name
+    gan, state, real, fake, keys, axis_name
   )
   state, g_metrics = _update_generator(
-    gan, state, real, fake, pullback, batch_stats, axis_name
+    gan, state, real, fake, pullback, batch_stats, keys, axis_name
   )
   return state.replace(step=state.step + 1), d_metrics | g_metrics

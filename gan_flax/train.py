@@ -7,13 +7,19 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
+from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import runs
 from common_flax.config import require
 from common_flax.data.source import Source
+from common_flax.data.worlds import World
+from common_flax.data.worlds import WORLDS
+from common_flax.nn.minibatch import GROUP_SIZE
 from gan_flax import config as gan_config
+from gan_flax import examples
 from gan_flax import generation
 from gan_flax import steps
+from gan_flax import world_pictures
 from gan_flax.state import create_gan
 from gan_flax.state import exported_generator
 from gan_flax.state import GAN
@@ -21,7 +27,8 @@ from gan_flax.state import GANState
 from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
 
-_NUM_PREVIEWS = 64
+_NUM_PREVIEWS = 64  # images
+_NUM_POINTS = 1000
 
 
 def _curves(gan: GAN) -> dict[str, tuple[str, ...]]:
@@ -34,14 +41,31 @@ def _curves(gan: GAN) -> dict[str, tuple[str, ...]]:
   return {'loss': ('d_loss', 'g_loss'), opinion: names}
 
 
-def _previews(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
-  """Images of the averaged generator at latents that never change."""
+def _samples(
+  gan: GAN, num: int, root: jax.Array, state: GANState
+) -> np.ndarray:
+  """Samples of the averaged generator at latents that never change."""
   statistics = generation.fixed_statistics(
     gan, state.ema_params, prng.stream(root, 'statistics')
   )
-  latents = steps.draw_latents(gan, prng.stream(root, 'preview'), _NUM_PREVIEWS)
+  latents = examples.draw_latents(gan, prng.stream(root, 'preview'), num)
   return np.asarray(
     generation.generate(gan, state.ema_params, statistics, latents)
+  )
+
+
+def _draw_images(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
+  return images_lib.grid(_samples(gan, _NUM_PREVIEWS, root, state))
+
+
+def _draw_points(
+  gan: GAN, world: World, root: jax.Array, state: GANState
+) -> np.ndarray:
+  return world_pictures.picture(
+    world,
+    _samples(gan, _NUM_POINTS, root, state),
+    functools.partial(generation.opinion, gan, state.discriminator),
+    gan.loss.is_classifier,
   )
 
 
@@ -65,23 +89,31 @@ def _with_weights(state: GANState, weights: dict[str, Any]) -> GANState:
   )
 
 
-def _check_packing(config: ConfigDict) -> None:
-  num_devices = jax.device_count()
+def _check_groups(config: ConfigDict) -> None:
+  """Refuses batches that do not split into packs and groups on each device."""
+  num_devices = jax.device_count() if config.num_seeds == 1 else 1
+  group_size = GROUP_SIZE if config.model.minibatch_deviation else 1
+  divisor = config.model.packing * group_size * num_devices
   require(
-    config.batch_size % (config.model.packing * num_devices) == 0,
+    config.batch_size % divisor == 0,
     config,
     'batch_size',
-    f'must be divisible by model.packing={config.model.packing} times '
-    f'{num_devices} devices',
+    f'must be divisible by {divisor}: {config.model.packing} (model.packing) '
+    f'x {group_size} (model.minibatch_deviation) x {num_devices} (devices)',
   )
 
 
 def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
-  _check_packing(config)
+  _check_groups(config)
+  if gan.is_of_points:
+    world = WORLDS[config.dataset.name]
+    draw = functools.partial(_draw_points, gan, world)
+  else:
+    draw = functools.partial(_draw_images, gan)
   return runs.Parts(
     step=functools.partial(steps.train_step, gan),
     batches_per_step=config.discriminator_steps,
-    draw=functools.partial(_previews, gan, prng.root_key(config.seed)),
+    draw=draw,
     networks=lambda state: {
       'generator': state.generator.params,
       'discriminator': state.discriminator.params,
@@ -89,6 +121,7 @@ def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
     export=lambda state: {GENERATOR: exported_generator(state)},
     curves=_curves(gan),
     headline=('d_loss', 'g_loss'),
+    is_convolutional=not gan.is_of_points,
   )
 
 
@@ -101,6 +134,7 @@ FAMILY = runs.Family(
   weights=_weights,
   with_weights=_with_weights,
   parts=_parts,
+  num_seeds=lambda config: config.num_seeds,
 )
 
 # (config, workdir, init_from=None, profile=None), see `runs.train`

@@ -9,7 +9,7 @@ from common_flax import data
 
 def test_real_digits_are_classed_as_what_they_are():
   test = data.load_source('digits', 'test', 16)
-  nines = test.images[test.labels == 9]
+  nines = test.examples[test.labels == 9]
   shares, accuracy = class_shares.class_shares(nines, 'digits')
   assert shares[9] > 0.8
   assert shares.sum() == pytest.approx(1)
@@ -17,7 +17,7 @@ def test_real_digits_are_classed_as_what_they_are():
 
 
 def test_the_command_prints_the_least_share(tmp_path, capsys):
-  images = data.load_source('digits', 'test', 16).images
+  images = data.load_source('digits', 'test', 16).examples
   np.savez(tmp_path / 'x.npz', images=images)
   assert class_shares.main(['', f'--images={tmp_path}/x.npz']) == 0
   assert 'least: ' in capsys.readouterr().out

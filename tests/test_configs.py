@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common_flax import prng
+from common_flax.data.worlds import WORLDS
 from gan_flax import config as gan_config
 from gan_flax import steps
 from gan_flax.state import create_gan
@@ -18,8 +19,20 @@ from vae_flax import state as vae_state
 from vae_flax import steps as vae_steps
 
 GAN_RECIPES = [
-  ('dcgan.py', variant)
-  for variant in ('', 'smoke', 'mnist', 'cifar10', 'celeba', 'folder')
+  *(
+    ('dcgan.py', variant)
+    for variant in ('', 'smoke', 'mnist', 'cifar10', 'celeba', 'folder')
+  ),
+  *(
+    (world, variant)
+    for world in ('ring.py', 'grid.py')
+    for variant in ('', 'control', 'pacgan', 'smoke')
+  ),
+  *(
+    (name, variant)
+    for name in ('wgan_gp.py', 'sngan.py', 'r3gan.py')
+    for variant in ('', 'cifar10', 'smoke')
+  ),
 ]
 VAE_RECIPES = [
   *(
@@ -52,9 +65,12 @@ def test_gan_recipe_builds_a_step(name, variant):
   gan_config.check(config)
   size = config.dataset.image_size
   shape = (size, size, 3 if variant in COLOUR else 1)
+  dtype = np.uint8
+  if config.dataset.name in WORLDS:
+    shape, dtype = (2,), np.float32
   gan = create_gan(config, shape)
   root = prng.root_key(config.seed)
-  batch = np.zeros((config.discriminator_steps, 4, *shape), np.uint8)
+  batch = np.zeros((config.discriminator_steps, 4, *shape), dtype)
   # Traced, not run: whole runs have tests of their own.
   state = jax.eval_shape(lambda: init_state(gan, root))
   new, metrics = jax.eval_shape(

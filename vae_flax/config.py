@@ -10,6 +10,7 @@ from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
 from common_flax.config import UserError
+from common_flax.data.worlds import WORLDS
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
@@ -101,6 +102,12 @@ def check(config: ConfigDict) -> None:
   """
   config_lib.check_fields(config, default())
   config_lib.check_base(config)
+  require(
+    config.dataset.name not in WORLDS,
+    config,
+    'dataset.name',
+    'is of points; take images such as digits',
+  )
   require_one_of(config, 'dataset.binarise', BINARISATIONS)
   require(
     0 <= config.dataset.binarise_seed < 2**32,

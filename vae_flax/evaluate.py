@@ -11,7 +11,6 @@ Dimensions: N images, Z latent size.
 
 from collections.abc import Iterator
 from collections.abc import Sequence
-import json
 import sys
 import time
 from typing import Any
@@ -22,11 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from common_flax import commands
-from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import runs
 from common_flax import terminal
-from common_flax.config import UserError
+from common_flax import workdir as workdir_lib
 from common_flax.data.source import Source
 from vae_flax import estimation
 from vae_flax import generation
@@ -36,7 +34,6 @@ from vae_flax.likelihoods import bits_per_dim
 from vae_flax.losses import gaussian_kl
 from vae_flax.trained import Trained
 
-FILE = 'evaluation.json'
 _AGGREGATED_DRAWS = 2000  # of z, for the gap between prior and posterior
 
 
@@ -193,14 +190,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     f'{num_samples:,} importance samples each, step {trained.step:,}',
     shown,
   )
-  result = {**metrics, 'provenance': provenance}
-  path = workdir / FILE
-  try:
-    images_lib.write_bytes(path, (json.dumps(result, indent=2) + '\n').encode())
-  except OSError as error:
-    raise UserError(
-      f'{path}: cannot be written to: {error.strerror or error}'
-    ) from error
+  path = workdir_lib.write_evaluation(workdir, metrics, provenance)
   print(f'In {terminal.duration(seconds)}. All numbers: {path}')
 
 

@@ -5,13 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from common_flax.figures import COLOURS
+from common_flax.figures import create_figure
+from common_flax.figures import finish
+from common_flax.figures import GREY
+from common_flax.figures import INK
+from common_flax.figures import with_true_minus
 from vae_flax import mixture as mixture_lib
-from vae_flax.figures import COLOURS
-from vae_flax.figures import create_figure
-from vae_flax.figures import finish
-from vae_flax.figures import GREY
-from vae_flax.figures import INK
-from vae_flax.figures import with_true_minus
 from vae_flax.mixture import Mixture
 
 _TRUTH = Mixture(

@@ -12,14 +12,14 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
+from common_flax.figures import bell
+from common_flax.figures import COLOURS
+from common_flax.figures import create_figure
+from common_flax.figures import finish
+from common_flax.figures import GREY
+from common_flax.figures import INK
+from common_flax.figures import with_true_minus
 from vae_flax import nonlinear
-from vae_flax.figures import bell
-from vae_flax.figures import COLOURS
-from vae_flax.figures import create_figure
-from vae_flax.figures import finish
-from vae_flax.figures import GREY
-from vae_flax.figures import INK
-from vae_flax.figures import with_true_minus
 
 _LATENT_CMAP = 'viridis'
 # Posteriors here are no sharper than 0.03: spacing 0.02 leaves no error to see.

@@ -290,8 +290,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   sample_files.write(
     values.output,
     terminal.track(chunks, -(-num // CHUNK), 'Drawing'),
-    num,
-    trained.vae.image_shape,
+    (num, *trained.vae.image_shape),
     columns=_columns(values.kind, num),
   )
   print(f'{num:,} images of step {trained.step:,} in {values.output}')

@@ -61,11 +61,17 @@ def prepare_source(config: ConfigDict, source: Source) -> Source:
       "config.dataset.binarise='fixed': is for data that fits into memory; "
       'take stochastic or threshold'
     )
-  fixed = observations.fix(source.images, config.dataset.binarise_seed)
-  return dataclasses.replace(source, images=fixed)
+  fixed = observations.fix(source.examples, config.dataset.binarise_seed)
+  return dataclasses.replace(source, examples=fixed)
 
 
-def _draw(vae: VAE, z: jax.Array, x: jax.Array, state: VAEState) -> np.ndarray:
+def _draw(
+  vae: VAE,
+  z: jax.Array,
+  x: jax.Array,
+  unused_root: jax.Array,
+  state: VAEState,
+) -> np.ndarray:
   """Samples at latents that never change, and reconstructions of x."""
   params = state.ema_params
   samples = generation.generate(vae, params, z)
@@ -76,7 +82,7 @@ def _draw(vae: VAE, z: jax.Array, x: jax.Array, state: VAEState) -> np.ndarray:
   for start in range(0, len(x), _COLUMNS):
     here = slice(start, start + _COLUMNS)
     rows += [originals[here], reconstructions[here]]
-  return np.concatenate([samples, *rows])
+  return images_lib.grid(np.concatenate([samples, *rows]))
 
 
 def _warn(measured: Mapping[str, Any]) -> str | None:

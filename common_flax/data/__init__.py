@@ -1,11 +1,13 @@
-"""Sources of images, by name."""
+"""Sources of images and points, by name."""
 
 from common_flax.data import digits
+from common_flax.data import worlds
 from common_flax.data.decoded import load_encoded
 from common_flax.data.decoded import Progress
 from common_flax.data.folder import FolderImages
 from common_flax.data.source import Source
 from common_flax.data.tfds_images import TfdsImages
+from common_flax.data.worlds import WORLDS
 
 # Images that take no more than this are held in memory.
 IN_MEMORY_BYTES = 2**30
@@ -21,12 +23,13 @@ def load_source(
   skip_corrupt: bool = False,
   progress: Progress = lambda items, total, description: items,
 ) -> Source:
-  """Opens a source of images; every one of them was decoded by then.
+  """Opens a source; every one of its images was decoded by then.
 
   Args:
-    name: 'digits', 'folder', or the name of a TFDS data set.
+    name: 'digits', 'folder', a world of points such as 'ring', or the name of
+      a TFDS data set.
     split: 'train', 'test', or for TFDS any of its splits.
-    image_size: height and width in pixels.
+    image_size: height and width in pixels; nothing to a world.
     data_dir: of TFDS; None for TFDS_DATA_DIR.
     path: of 'folder'.
     skip_corrupt: leave out images that cannot be decoded instead of raising.
@@ -37,6 +40,8 @@ def load_source(
   """
   if name == 'digits':
     return digits.load(split, image_size)
+  if name in WORLDS:
+    return worlds.load(name, split)
   if name == 'folder':
     encoded = FolderImages(path, split)
   else:

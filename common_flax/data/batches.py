@@ -26,60 +26,59 @@ from common_flax.data.source import Source
 T = TypeVar('T')
 
 
-@functools.lru_cache(maxsize=4)
 def permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-  """The order of one epoch, int64 [num_examples]; not to be written to.
+  """The order of one epoch, int64 [num_examples].
 
   It is the order of raw random words, which NumPy promises never to change.
   """
   words = np.random.Philox(key=[seed, epoch]).random_raw(num_examples)
-  order = np.argsort(words, kind='stable')
-  order.flags.writeable = False
-  return order
+  return np.argsort(words, kind='stable')
 
 
-def _examples_at(
-  num_examples: int, seed: int, places: np.ndarray
-) -> np.ndarray:
-  """The examples that stand at `places` of the endless line."""
-  epochs, offsets = np.divmod(places, num_examples)
-  examples = np.empty_like(places)
-  for epoch in np.unique(epochs):
-    here = epochs == epoch
-    order = permutation(num_examples, seed, int(epoch))
-    examples[here] = order[offsets[here]]
-  return examples
+class Line:
+  """The endless line of a source's examples, epoch after epoch."""
 
+  def __init__(self, num_examples: int, seed: int):
+    """Makes the line of a source.
 
-def batch_indices(
-  num_examples: int, seed: int, batch_size: int, t: int
-) -> np.ndarray:
-  """The examples of batch t, int64 [batch_size].
+    Args:
+      num_examples: size of the source, at least 1.
+      seed: of the run, at least 0.
+    """
+    self._num_examples = num_examples
+    # A batch needs the order of one epoch, or of two.
+    self._order = functools.lru_cache(maxsize=2)(
+      functools.partial(permutation, num_examples, seed)
+    )
 
-  Args:
-    num_examples: size of the source, at least 1.
-    seed: of the run, at least 0.
-    batch_size: examples a batch, over all devices.
-    t: number of the batch, from 0.
-  """
-  places = np.arange(t * batch_size, (t + 1) * batch_size)
-  return _examples_at(num_examples, seed, places)
+  def examples_at(self, places: np.ndarray) -> np.ndarray:
+    """The numbers of the examples that stand at `places`, int64."""
+    epochs, offsets = np.divmod(places, self._num_examples)
+    examples = np.empty_like(places)
+    for epoch in np.unique(epochs):
+      here = epochs == epoch
+      examples[here] = self._order(int(epoch))[offsets[here]]
+    return examples
+
+  def batch(self, size: int, t: int) -> np.ndarray:
+    """The numbers of the examples of batch t, counted from 0: [size]."""
+    return self.examples_at(np.arange(t * size, (t + 1) * size))
 
 
 def _streamed(
-  source: Source, seed: int, batch_size: int, start: int, stop: int
+  source: Source, line: Line, batch_size: int, start: int, stop: int
 ) -> Iterator[np.ndarray]:
   """Batches start to stop of a source too large for memory, through Grain."""
 
   def image_at(place: int) -> np.ndarray:
-    (index,) = _examples_at(len(source), seed, np.array([place]))
+    (index,) = line.examples_at(np.array([place]))
     return source[int(index)]['image']
 
   places = grain.MapDataset.range(start * batch_size, stop * batch_size)
   return iter(places.map(image_at).batch(batch_size).to_iter_dataset())
 
 
-def image_batches(
+def example_batches(
   source: Source,
   *,
   seed: int,
@@ -93,16 +92,16 @@ def image_batches(
   Step t takes the batches from t * U to (t + 1) * U.
 
   Yields:
-    uint8 [U, B, S, S, C].
+    uint8 [U, B, S, S, C], or of points float32 [U, B, 2].
   """
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
+  line = Line(len(source), seed)
   if isinstance(source, ArraySource) and source.is_in_memory:
     batches = (
-      source.images[batch_indices(len(source), seed, batch_size, t)]
-      for t in range(start, stop)
+      source.examples[line.batch(batch_size, t)] for t in range(start, stop)
     )
   else:
-    batches = _streamed(source, seed, batch_size, start, stop)
+    batches = _streamed(source, line, batch_size, start, stop)
   for first in batches:
     rest = [next(batches) for _ in range(batches_per_step - 1)]
     yield np.stack([first, *rest])

@@ -197,7 +197,7 @@ def load_encoded(
     print(f'Left out, cannot be decoded: {name}')
   images = images[: len(labels)]
   return ArraySource(
-    images=np.array(images) if in_memory else images,
+    examples=np.array(images) if in_memory else images,
     labels=labels,
     num_classes=encoded.num_classes,
   )

@@ -37,7 +37,7 @@ def load(split: str, image_size: int) -> ArraySource:
     for grey in greys
   ]
   return ArraySource(
-    images=np.stack([np.asarray(image) for image in resized])[..., None],
+    examples=np.stack([np.asarray(image) for image in resized])[..., None],
     labels=digits.target[_SPLITS[split]].astype(np.int32),
     num_classes=10,
   )

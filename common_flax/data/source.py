@@ -1,4 +1,4 @@
-"""What every source of images gives: random access to squares of bytes.
+"""What every source gives: random access to squares of bytes, or to points.
 
 Dimensions: N examples, S image side, C channels.
 """
@@ -12,36 +12,42 @@ import numpy as np
 class Source(Protocol):
   """Random access to examples, as TFDS and Grain define it."""
 
-  image_shape: tuple[int, int, int]  # (S, S, C)
+  example_shape: tuple[int, ...]  # (S, S, C) of images, (2,) of points
+  dtype: np.dtype  # uint8, or float32
   num_classes: int | None  # None: no labels, and every label is -1
 
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
-    """{'image': uint8 [S, S, C], 'label': int}."""
+    """{'image': uint8 [S, S, C], 'label': int}, or 'point': float32 [2]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
   """A source held in memory, or in a file that is mapped to memory."""
 
-  images: np.ndarray  # uint8 [N, S, S, C]
+  examples: np.ndarray  # uint8 [N, S, S, C], or float32 [N, 2]
   labels: np.ndarray  # int32 [N]
   num_classes: int | None
 
   @property
-  def image_shape(self) -> tuple[int, int, int]:
-    return self.images.shape[1:]
+  def example_shape(self) -> tuple[int, ...]:
+    return self.examples.shape[1:]
+
+  @property
+  def dtype(self) -> np.dtype:
+    return self.examples.dtype
 
   @property
   def is_in_memory(self) -> bool:
-    return not isinstance(self.images, np.memmap)
+    return not isinstance(self.examples, np.memmap)
 
   def __len__(self) -> int:
-    return len(self.images)
+    return len(self.examples)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
-    return {'image': self.images[index], 'label': int(self.labels[index])}
+    kind = 'image' if self.examples.dtype == np.uint8 else 'point'
+    return {kind: self.examples[index], 'label': int(self.labels[index])}
 
 
 class EncodedImages(Protocol):

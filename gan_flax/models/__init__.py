@@ -1,27 +1,62 @@
 """Generators and discriminators, by name."""
 
 from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 from flax import linen as nn
 
 from common_flax.images import doublings
 from gan_flax.models import dcgan
+from gan_flax.models import points
+from gan_flax.models import resnet
 
 
 class Model(NamedTuple):
-  """The two players' module classes, and the image sizes they are made for.
+  """The two players' modules, and what they are made for.
 
-  Both take image_shape, base_features, kernel_size, dtype and param_dtype, the
-  discriminator also norm and has_spectral_norm; both are called with `train`
-  and `axis_name`.
+  Both take the shape of an example, base_features, dtype, param_dtype and the
+  fields that `options` names; the discriminator also norm, has_spectral_norm
+  and has_minibatch_deviation. Both are called with `train` and `axis_name`.
   """
 
-  generator: type[nn.Module]
-  discriminator: type[nn.Module]
-  check_image_size: Callable[[int], object]  # ValueError if it has no model
+  generator: Callable[..., nn.Module]
+  discriminator: Callable[..., nn.Module]
+  is_of_points: bool = False
+  options: tuple[str, ...] = ()  # fields of `config.model`
+  has_extent: bool = False  # whether it takes the `extent` of the points
+  check_image_size: Callable[[int], object] = doublings  # or a ValueError
 
+
+_pacgan_init = nn.initializers.normal(0.02)
+_he_init = nn.initializers.he_normal()
 
 MODELS = {
-  'dcgan': Model(dcgan.Generator, dcgan.Discriminator, doublings),
+  'dcgan': Model(
+    dcgan.Generator, dcgan.Discriminator, options=('kernel_size',)
+  ),
+  'resnet': Model(resnet.Generator, resnet.Discriminator),
+  'pacgan': Model(
+    functools.partial(
+      points.Generator, num_layers=4, norm='batch', kernel_init=_pacgan_init
+    ),
+    functools.partial(
+      points.Discriminator, num_layers=3, num_pieces=5, kernel_init=_pacgan_init
+    ),
+    is_of_points=True,
+  ),
+  'mlp': Model(
+    functools.partial(
+      points.Generator, num_layers=3, norm='none', kernel_init=_he_init
+    ),
+    functools.partial(
+      points.Discriminator,
+      num_layers=3,
+      num_pieces=1,
+      num_octaves=3,
+      kernel_init=_he_init,
+    ),
+    is_of_points=True,
+    has_extent=True,
+  ),
 }

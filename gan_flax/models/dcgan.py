@@ -22,6 +22,8 @@ import jax.numpy as jnp
 from common_flax.images import doublings
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
+from common_flax.nn.minibatch import with_minibatch_deviation
+from common_flax.nn.norms import apply_layer
 from common_flax.nn.norms import create_norm
 
 _weight_init = nn.initializers.normal(0.02)
@@ -106,9 +108,8 @@ class Discriminator(nn.Module):
     kernel_size: side of the kernels, 4 or 5 (the paper's).
     norm: of the features, one of `common_flax.nn.norms`; the paper's is
       'batch'. The first layer has none.
-    has_spectral_norm: whether every layer's weights are divided by their
-      largest singular value (Miyato et al. 2018, arXiv:1802.05957), found by
-      one power iteration each time.
+    has_spectral_norm: see `common_flax.nn.norms.apply_layer`.
+    has_minibatch_deviation: see `common_flax.nn.minibatch`; before the logit.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -119,6 +120,7 @@ class Discriminator(nn.Module):
   kernel_size: int = 4
   norm: str = 'batch'
   has_spectral_norm: bool = False
+  has_minibatch_deviation: bool = False
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -147,22 +149,19 @@ class Discriminator(nn.Module):
       **types,
     )
 
-    def apply(layer, x):
-      if not self.has_spectral_norm:
-        return layer(x)
-      spectral_norm = nn.SpectralNorm(
-        layer,
-        dtype=self.param_dtype,
-        param_dtype=self.param_dtype,
-        name=f'{layer.name}_spectral',
-      )
-      return spectral_norm(x, update_stats=train)
-
+    apply = functools.partial(
+      apply_layer,
+      has_spectral_norm=self.has_spectral_norm,
+      train=train,
+      dtype=self.param_dtype,
+    )
     x = apply(conv(self.base_features, name='conv_0'), images)
     x = nn.leaky_relu(x, 0.2)
     for i in range(1, count):
       x = apply(conv(self.base_features * 2**i, name=f'conv_{i}'), x)
       x = nn.leaky_relu(norm(name=f'norm_{i}')(x), 0.2)
+    if self.has_minibatch_deviation:
+      x = with_minibatch_deviation(x)
     x = x.reshape(x.shape[0], -1)  # [B, start * start * features]
     logit = nn.Dense(
       1, use_bias=False, kernel_init=_weight_init, name='logit', **types

@@ -10,7 +10,7 @@ from common_flax.data.source import ArraySource
 def line(num_examples, seed, batch_size, num_batches):
   return np.concatenate(
     [
-      batches.batch_indices(num_examples, seed, batch_size, t)
+      batches.Line(num_examples, seed).batch(batch_size, t)
       for t in range(num_batches)
     ]
   )
@@ -34,7 +34,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 def test_the_order_is_fixed_for_all_time():
   # Written down once: a change here would change every resumed run.
-  assert batches.batch_indices(10, 1, 4, 2).tolist() == [1, 4, 0, 6]
+  assert batches.Line(10, 1).batch(4, 2).tolist() == [1, 4, 0, 6]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class Unheld:
 def collect(source, start_step, batches_per_step=2):
   return [
     batch[..., 0, 0, 0].tolist()
-    for batch in batches.image_batches(
+    for batch in batches.example_batches(
       source,
       seed=5,
       batch_size=4,
@@ -73,7 +73,7 @@ def collect(source, start_step, batches_per_step=2):
 def test_a_step_takes_the_batches_that_the_rule_gives(source):
   for t, batch in enumerate(collect(source, 0)):
     assert batch == [
-      batches.batch_indices(11, 5, 4, 2 * t + j).tolist() for j in range(2)
+      batches.Line(11, 5).batch(4, 2 * t + j).tolist() for j in range(2)
     ]
 
 

@@ -13,7 +13,7 @@ from common_flax.config import UserError
 
 @pytest.fixture
 def replicated():
-  return sharding.create('jit', sharding.create_mesh()).replicated
+  return sharding.create('jit', sharding.create_mesh()).state_sharding
 
 
 def create():

@@ -35,20 +35,20 @@ class TestDigits:
   def test_they_are_real_digits_of_any_size(self, size):
     source = data.load_source('digits', 'train', size)
     assert len(source) == 1500
-    assert source.image_shape == (size, size, 1)
+    assert source.example_shape == (size, size, 1)
     assert source[0]['image'].shape == (size, size, 1)
-    assert source.images.dtype == np.uint8
+    assert source.examples.dtype == np.uint8
     assert np.bincount(source.labels).min() > 140
-    assert source.images.min() == 0
-    assert source.images.max() == 255
+    assert source.examples.min() == 0
+    assert source.examples.max() == 255
 
   def test_the_splits_share_no_image(self):
     train, test = (
       data.load_source('digits', split, 8) for split in ('train', 'test')
     )
     assert len(test) == 297
-    seen = {image.tobytes() for image in train.images}
-    assert not seen & {image.tobytes() for image in test.images}
+    seen = {image.tobytes() for image in train.examples}
+    assert not seen & {image.tobytes() for image in test.examples}
 
 
 class TestDecoding:
@@ -110,7 +110,7 @@ class TestDecoding:
 class TestFolder:
   def test_photographs_of_mixed_sizes(self, photographs):
     source = data.load_source('folder', 'train', 64, path=str(photographs))
-    assert source.image_shape == (64, 64, 3)
+    assert source.example_shape == (64, 64, 3)
     assert len(source) == 43  # nine tenths of 48
     assert source.num_classes == 2
     assert set(source.labels) == {0, 1}
@@ -153,13 +153,13 @@ class TestFolder:
       assert len(source) == number
       assert source.num_classes is None
       assert set(source.labels) == {-1}
-      assert source.image_shape == (8, 8, 1)  # all grey
+      assert source.example_shape == (8, 8, 1)  # all grey
 
   def test_one_image_in_colour_makes_them_all_so(self, tmp_path):
     (tmp_path / 'grey.png').write_bytes(encode(noise(8, 8)))
     (tmp_path / 'colour.JPG').write_bytes(encode(noise(8, 8, 3), 'JPEG'))
     source = data.load_source('folder', 'train', 8, path=str(tmp_path))
-    assert source.image_shape == (8, 8, 3)
+    assert source.example_shape == (8, 8, 3)
 
   @pytest.fixture
   def broken(self, tmp_path):
@@ -206,7 +206,7 @@ def test_large_sources_are_read_when_needed(photographs):
   assert held.is_in_memory
   assert not streamed.is_in_memory
   assert len(held) == len(streamed)
-  assert held.image_shape == streamed.image_shape
+  assert held.example_shape == streamed.example_shape
   for i in (0, 5, 42):
     np.testing.assert_array_equal(held[i]['image'], streamed[i]['image'])
     assert held[i]['label'] == streamed[i]['label']
@@ -236,7 +236,7 @@ class TestCache:
 
     monkeypatch.setattr(decoded, 'decode', fail)
     for again in (self.load(folder), self.load(folder, 0)):
-      np.testing.assert_array_equal(again.images, first.images)
+      np.testing.assert_array_equal(again.examples, first.examples)
       np.testing.assert_array_equal(again.labels, first.labels)
 
   def test_a_changed_image_is_decoded_anew(self, folder):
@@ -244,8 +244,8 @@ class TestCache:
     for file in folder.iterdir():
       file.write_bytes(encode(np.full((9, 9), 77, np.uint8)))
     after = self.load(folder)
-    assert (after.images == 77).all()
-    assert not (before.images == 77).any()
+    assert (after.examples == 77).all()
+    assert not (before.examples == 77).any()
 
   def test_without_a_cache_small_images_stay_in_memory(self, folder, tmp_path):
     (tmp_path / 'cache').write_text('no folder')
@@ -305,9 +305,9 @@ def data_dir(tmp_path_factory):
 class TestTfds:
   def test_a_prepared_data_set_is_read_without_tensorflow(self, data_dir):
     source = data.load_source('shapes', 'train', 8, data_dir=data_dir)
-    assert source.image_shape == (8, 8, 3)
+    assert source.example_shape == (8, 8, 3)
     assert source.num_classes == 5
-    greys = sorted(int(image.mean()) for image in source.images)
+    greys = sorted(int(image.mean()) for image in source.examples)
     assert greys == [25 * i for i in range(10)]
     for example in (source[i] for i in range(10)):
       assert example['label'] == example['image'].mean() // 25 % 5
@@ -363,7 +363,7 @@ class TestTfds:
   def test_the_real_mnist(self):
     source = data.load_source('mnist', 'test', 32)
     assert len(source) == 10_000
-    assert source.image_shape == (32, 32, 1)
+    assert source.example_shape == (32, 32, 1)
     assert np.bincount(source.labels).tolist() == [
       980,
       1135,

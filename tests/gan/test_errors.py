@@ -82,7 +82,10 @@ def finished(trained, tmp_path):
     ([SMOKE, '--config.compute_dtype=float64'], ['JAX_ENABLE_X64']),
     ([SMOKE, '--config.loss.name=wgan'], ['loss.name', 'non_saturating']),
     ([SMOKE, '--config.loss.name=wasserstein'], ['penalty.gradient=10.0']),
-    ([SMOKE, '--config.model.packing=3'], ['batch_size=16', 'packing=3']),
+    (
+      [SMOKE, '--config.model.packing=3'],
+      ['batch_size=16', '24: 3 (model.packing)'],
+    ),
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),

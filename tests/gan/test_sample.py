@@ -9,7 +9,7 @@ import pytest
 
 from common_flax import prng
 from gan_flax import sample
-from gan_flax.steps import draw_latents
+from gan_flax.examples import draw_latents
 
 
 @pytest.fixture(scope='module')
@@ -83,6 +83,22 @@ def test_weights_of_the_last_step_differ_from_their_average(trained, tmp_path):
   run(trained, tmp_path / 'raw.npz', '--num_samples=2', '--noema')
   a, b = (images_of(tmp_path / f'{name}.npz') for name in ('ema', 'raw'))
   assert not np.array_equal(a, b)
+
+
+def test_truncation_keeps_to_probable_latents(sampler, trained, tmp_path):
+  run(trained, tmp_path / 'x.npz', '--num_samples=20', '--truncation=0.01')
+  run(trained, tmp_path / 'y.npz', '--num_samples=20')
+  near, all_ = images_of(tmp_path / 'x.npz'), images_of(tmp_path / 'y.npz')
+  assert near.std(axis=0).mean() < 0.2 * all_.std(axis=0).mean()
+
+
+@pytest.mark.parametrize('limit', ['0', '-1', 'nan'])
+def test_a_truncation_that_leaves_nothing_is_refused(
+  trained, tmp_path, capsys, limit
+):
+  assert run(trained, tmp_path / 'x.npz', f'--truncation={limit}') == 2
+  assert 'truncation' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
 
 
 def test_generate_from_python(sampler, trained, tmp_path):

@@ -118,15 +118,6 @@ def close(actual, expected, tolerance):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
-def test_a_pack_is_neighbours_channel_by_channel():
-  images = np.arange(4 * 2 * 3 * 2).reshape(4, 2, 3, 2)
-  packs = steps.pack(images, 2)
-  assert packs.shape == (2, 2, 3, 4)
-  np.testing.assert_array_equal(packs[1, ..., :2], images[2])
-  np.testing.assert_array_equal(packs[1, ..., 2:], images[3])
-  np.testing.assert_array_equal(steps.pack(images, 1), images)
-
-
 def test_losses_fall_where_their_player_moves(key):
   rates = dict.fromkeys(
     ('generator.learning_rate', 'discriminator.learning_rate'), 0.01
@@ -210,38 +201,15 @@ def test_schedules_end_at_zero(name):
   assert equal(states[4].generator.params, states[5].generator.params)
 
 
-def test_flips_mirror_about_half_of_the_real_images(gan):
-  flipping = create(**{'dataset.flip': True})
-  batch = jnp.asarray(
-    np.random.default_rng(0).integers(0, 256, (256, *SHAPE), np.uint8)
-  )
-  key = jax.random.key(0)
-  plain = steps._real_images(gan, batch, key, None)
-  flipped = steps._real_images(flipping, batch, key, None)
-  mirrored = (flipped == plain[:, :, ::-1]).all((1, 2, 3))
-  kept = (flipped == plain).all((1, 2, 3))
-  assert (mirrored ^ kept).all()
-  assert 90 < mirrored.sum() < 166
-
-
-@pytest.mark.parametrize('distribution', ['normal', 'uniform'])
-def test_latents_have_the_distribution_asked_for(distribution):
-  gan = create(**{'model.latent_distribution': distribution})
-  latents = np.asarray(steps.draw_latents(gan, jax.random.key(0), 20_000))
-  variance = {'normal': 1, 'uniform': 1 / 3}[distribution]
-  assert latents.shape == (20_000, 8)
-  assert latents.mean() == pytest.approx(0, abs=0.01)
-  assert latents.var() == pytest.approx(variance, rel=0.02)
-  assert (np.abs(latents) <= 1).all() == (distribution == 'uniform')
-
-
 def train_on(gan, parallelism, num_devices, num_steps, steps_per_call=1):
   """The state after some steps on some devices."""
   mesh = sharding.create_mesh(jax.devices()[:num_devices])
   parallel = sharding.create(parallelism, mesh)
   root = prng.root_key(0)
   state = parallel.spread(
-    jax.jit(lambda: init_state(gan, root), out_shardings=parallel.replicated)()
+    jax.jit(
+      lambda: init_state(gan, root), out_shardings=parallel.state_sharding
+    )()
   )
   step = parallel.compile(
     sharding.in_one_call(
@@ -252,7 +220,9 @@ def train_on(gan, parallelism, num_devices, num_steps, steps_per_call=1):
   for group in stacked(all_batches, steps_per_call):
     state, metrics = step(state, parallel.put_batches(group), root)
   whole = parallel.gather(state)
-  assert {x.sharding for x in jax.tree.leaves(whole)} == {parallel.replicated}
+  assert {x.sharding for x in jax.tree.leaves(whole)} == {
+    parallel.state_sharding
+  }
   return jax.device_get((whole, parallel.local(metrics)))
 
 
@@ -290,6 +260,9 @@ def penalised():
         'model.discriminator_norm': 'group',
         'model.spectral_norm': True,
         'model.packing': 2,
+        'augmentation.color': True,
+        'augmentation.translation': True,
+        'augmentation.cutout': True,
       },
     )
     return gan, train_on(gan, 'jit', 1, 3)

@@ -75,7 +75,7 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
     part = type(source)(images, labels, 10)
     return evaluate.evaluate(trained, part, 0, 50)['nll_nats']
 
-  whole = nll(source.images[:70], source.labels[:70])
-  first = nll(source.images[:69], source.labels[:69])
+  whole = nll(source.examples[:70], source.labels[:70])
+  first = nll(source.examples[:69], source.labels[:69])
   last = 70 * whole - 69 * first
   assert 100 < last < 400  # one image's, not none's and not two's

@@ -65,7 +65,7 @@ def test_reconstructions_follow_images_of_the_split(trained_vae, tmp_path):
   originals = images[::2]
   # Drawn binary images of the test digits: black where these are black.
   assert set(np.unique(originals)) == {0, 255}
-  test = data.load_source('digits', 'test', 16).images
+  test = data.load_source('digits', 'test', 16).examples
   for original in originals[:5]:
     assert ((test > 0) | (original == 0)).all((1, 2, 3)).any()
   assert not np.array_equal(images[1::2], originals)

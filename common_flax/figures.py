@@ -1,4 +1,4 @@
-"""What the pictures of latent variable models have in common."""
+"""What pictures of exact answers have in common."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

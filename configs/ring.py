@@ -1,0 +1,91 @@
+"""Eight Gaussians on a ring: ten GANs at once, and which modes they cover.
+
+  python -m gan_flax.main --config=configs/ring.py[:VARIANT]
+  python -m gan_flax.evaluate --workdir=runs/ring[_VARIANT]
+
+The world and the count of modes are PacGAN's (Lin et al. 2018,
+arXiv:1712.04086); the remedy is R3GAN's objective, relativistic pairs with a
+penalty on the discriminator's slope at real and at generated points (Huang et
+al. 2024, arXiv:2501.05441).
+"""
+
+from ml_collections import ConfigDict
+
+from common_flax.config import of_variant
+from gan_flax import config as gan_config
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  """The configuration of a variant.
+
+  Raises:
+    ValueError: if there is no such variant.
+  """
+  variants = {
+    '': _remedied,
+    'control': _control,
+    'pacgan': _pacgan,
+    'smoke': _smoke,
+  }
+  return of_variant(gan_config.default(), variants, variant)
+
+
+def _ring(config: ConfigDict) -> None:
+  config.num_seeds = 10
+  config.batch_size = 100
+  config.log_every_steps = 1000
+  config.sample_every_steps = 2000
+  config.checkpoint_every_steps = 10_000
+  config.dataset.name = 'ring'
+  config.model.latent_size = 2
+  config.model.discriminator_norm = 'none'
+
+
+def _control(config: ConfigDict) -> None:
+  """The remedied run's networks and steps, with the usual objective."""
+  _ring(config)
+  config.num_steps = 40_000
+  config.steps_per_call = 200
+  config.model.name = 'mlp'
+  config.model.base_features = 32
+  for player in (config.generator, config.discriminator):
+    player.learning_rate = 1e-3
+    player.b1 = 0.0
+    player.b2 = 0.999
+    player.schedule = 'cosine'
+
+
+def _remedied(config: ConfigDict) -> None:
+  _control(config)
+  config.loss.name = 'relativistic'
+  config.penalty.r1 = 0.1
+  config.penalty.r2 = 0.1
+
+
+def _pacgan(config: ConfigDict) -> None:
+  """PacGAN2 as published: 400 epochs of 1,000 batches of 100 packs."""
+  _ring(config)
+  config.num_steps = 400_000
+  config.steps_per_call = 200
+  config.batch_size = 200
+  config.ema_decay = 0.0
+  config.sample_every_steps = 20_000
+  config.checkpoint_every_steps = 20_000
+  config.model.name = 'pacgan'
+  config.model.base_features = 200
+  config.model.packing = 2
+  for player in (config.generator, config.discriminator):
+    player.learning_rate = 1e-4
+    player.b1 = 0.8
+
+
+def _smoke(config: ConfigDict) -> None:
+  _remedied(config)
+  config.num_seeds = 2
+  config.num_steps = 8
+  config.batch_size = 16
+  config.steps_per_call = 2
+  config.model.base_features = 4
+  config.log_every_steps = 2
+  config.sample_every_steps = 4
+  config.checkpoint_every_steps = 4

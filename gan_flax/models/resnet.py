@@ -1,0 +1,178 @@
+"""Residual networks for small images, as of SNGAN.
+
+Miyato et al. (2018), arXiv:1802.05957, table 3 (after Gulrajani et al. 2017,
+arXiv:1704.00028): the generator doubles its image in each residual block, the
+discriminator halves it in the first blocks and then looks at what is left in
+two more. Batch norm is in the generator alone; the discriminator is made for
+spectral normalisation, which asks for no norm of the features.
+
+Dimensions: B batch, S image side, C channels, Z latent size.
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from common_flax.images import doublings
+from common_flax.nn.layers import Conv
+from common_flax.nn.minibatch import with_minibatch_deviation
+from common_flax.nn.norms import apply_layer
+from common_flax.nn.norms import create_norm
+
+_in_block = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
+_elsewhere = nn.initializers.glorot_uniform()
+
+
+def doubled(x: jax.Array) -> jax.Array:
+  """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times."""
+  return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def halved(x: jax.Array) -> jax.Array:
+  """[B, H, W, C] -> [B, H/2, W/2, C], means of four pixels."""
+  batch_size, height, width, channels = x.shape
+  squares = x.reshape(batch_size, height // 2, 2, width // 2, 2, channels)
+  return squares.mean(axis=(2, 4))
+
+
+class Generator(nn.Module):
+  """z [B, Z] -> images [B, S, S, C] in [-1, 1].
+
+  Attributes:
+    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    base_features: half the features of each layer; the paper's are 128.
+    norm_momentum: share of the old running averages kept at each update.
+    dtype: type of the computation.
+    param_dtype: type of the parameters.
+  """
+
+  image_shape: tuple[int, int, int]
+  base_features: int = 128
+  norm_momentum: float = 0.9
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+  ) -> jax.Array:
+    """Draws images; the arguments are those of `dcgan.Generator`."""
+    size, _, channels = self.image_shape
+    start, count = doublings(size)
+    features = 2 * self.base_features
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    conv = functools.partial(Conv, stride=1, **types)
+    norm = create_norm(
+      'batch',
+      train=train,
+      momentum=self.norm_momentum,
+      axis_name=axis_name,
+      **types,
+    )
+    project = nn.Dense(
+      start * start * features, kernel_init=_elsewhere, name='project', **types
+    )
+    x = project(latents).reshape(-1, start, start, features)
+    for i in range(count):
+      block = functools.partial(conv, features, kernel_init=_in_block)
+      # A norm after a layer takes away what a bias would add.
+      y = doubled(nn.relu(norm(name=f'norm_{i}_a')(x)))
+      y = block(kernel_size=3, use_bias=False, name=f'conv_{i}_a')(y)
+      y = nn.relu(norm(name=f'norm_{i}_b')(y))
+      y = block(kernel_size=3, use_bias=True, name=f'conv_{i}_b')(y)
+      shortcut = conv(
+        features,
+        kernel_size=1,
+        use_bias=True,
+        kernel_init=_elsewhere,
+        name=f'shortcut_{i}',
+      )
+      # A convolution of 1x1 and the doubling are the same in either order.
+      x = y + doubled(shortcut(x))
+    x = nn.relu(norm(name='norm')(x))
+    x = conv(
+      channels,
+      kernel_size=3,
+      use_bias=True,
+      kernel_init=_elsewhere,
+      name='image',
+    )(x)
+    return nn.tanh(x).astype(self.param_dtype)
+
+
+class Discriminator(nn.Module):
+  """Images [B, S, S, C] in [-1, 1] -> logits [B] of the probability of real.
+
+  Attributes:
+    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    base_features: features of each layer; the paper's are 128.
+    norm: of the features, one of `common_flax.nn.norms`; the paper has 'none'.
+    has_spectral_norm: see `common_flax.nn.norms.apply_layer`; the paper has it.
+    has_minibatch_deviation: see `common_flax.nn.minibatch`; before the sum.
+    norm_momentum: share of the old running averages kept at each update.
+    dtype: type of the computation.
+    param_dtype: type of the parameters.
+  """
+
+  image_shape: tuple[int, int, int]
+  base_features: int = 128
+  norm: str = 'none'
+  has_spectral_norm: bool = True
+  has_minibatch_deviation: bool = False
+  norm_momentum: float = 0.9
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, *, train: bool, axis_name: str | None = None
+  ) -> jax.Array:
+    """Classifies images; the arguments are those of `dcgan.Generator`."""
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    conv = functools.partial(
+      Conv, self.base_features, stride=1, use_bias=True, **types
+    )
+    apply = functools.partial(
+      apply_layer,
+      has_spectral_norm=self.has_spectral_norm,
+      train=train,
+      dtype=self.param_dtype,
+    )
+    norm = create_norm(
+      self.norm,
+      train=train,
+      momentum=self.norm_momentum,
+      axis_name=axis_name,
+      **types,
+    )
+
+    def residual(x, name, *, is_first=False, is_halving=False):
+      block = functools.partial(conv, kernel_size=3, kernel_init=_in_block)
+      # Nothing to cut off from the pixels themselves.
+      y = x if is_first else nn.relu(norm(name=f'norm_{name}_a')(x))
+      y = apply(block(name=f'conv_{name}_a'), y)
+      y = nn.relu(norm(name=f'norm_{name}_b')(y))
+      y = apply(block(name=f'conv_{name}_b'), y)
+      if not is_halving:
+        return x + y
+      shortcut = conv(
+        kernel_size=1, kernel_init=_elsewhere, name=f'shortcut_{name}'
+      )
+      # A convolution of 1x1 and the mean are the same in either order.
+      return halved(y) + apply(shortcut, halved(x))
+
+    start, count = doublings(self.image_shape[0])
+    num_halvings = max(1, count if start == 7 else count - 1)
+    x = images
+    for i in range(num_halvings):
+      x = residual(x, i, is_first=i == 0, is_halving=True)
+    for i in range(num_halvings, num_halvings + 2):  # at 8x8 or 7x7
+      x = residual(x, i)
+    x = nn.relu(x)
+    if self.has_minibatch_deviation:
+      x = with_minibatch_deviation(x)
+    x = x.sum(axis=(1, 2))  # [B, features]
+    logit = nn.Dense(1, kernel_init=_elsewhere, name='logit', **types)
+    return apply(logit, x)[:, 0].astype(self.param_dtype)

@@ -1,0 +1,85 @@
+"""Distortions against NumPy, and what their gradients are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_flax import augmentation
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (300, 16, 16, 3))
+KEY = jax.random.key(5)
+
+
+def distorted(distort):
+  with jax.enable_x64(True):
+    return np.asarray(jax.jit(distort)(KEY, IMAGES))
+
+
+def test_colours_by_hand():
+  """Brightness, then saturation about greys, then contrast about the mean."""
+  with jax.enable_x64(True):
+    b, s, c = (
+      np.asarray(jax.random.uniform(key, (300, 1, 1, 1), jnp.float64))
+      for key in jax.random.split(KEY, 3)
+    )
+  x = IMAGES + b - 0.5
+  grey = x.mean(axis=3, keepdims=True)
+  x = grey + 2 * s * (x - grey)
+  mean = x.mean(axis=(1, 2, 3), keepdims=True)
+  x = mean + (c + 0.5) * (x - mean)
+  np.testing.assert_allclose(distorted(augmentation.color), x, atol=1e-12)
+  assert b.std() == pytest.approx(12**-0.5, rel=0.1)
+
+
+def test_a_moved_image_is_the_image_moved():
+  """By every distance up to 2 pixels, with grey behind it."""
+  moved = distorted(augmentation.translation)
+  padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
+  seen = set()
+  for original, image in zip(padded, moved, strict=True):
+    places = [
+      (i, j)
+      for i in range(5)
+      for j in range(5)
+      if np.array_equal(original[i : i + 16, j : j + 16], image)
+    ]
+    assert len(places) == 1
+    seen |= set(places)
+  assert len(seen) == 25
+
+
+def test_what_is_cut_out_is_a_grey_rectangle():
+  cut = distorted(augmentation.cutout)
+  for original, image in zip(IMAGES, cut, strict=True):
+    hidden = (image == 0).all(axis=2)
+    np.testing.assert_array_equal(image[~hidden], original[~hidden])
+    rows, columns = hidden.any(axis=1), hidden.any(axis=0)
+    np.testing.assert_array_equal(hidden, rows[:, None] & columns)
+    for side in (rows, columns):  # whole, or cut off by the image's edge
+      (places,) = np.nonzero(side)
+      assert len(places) == np.ptp(places) + 1 <= 8
+      assert len(places) == 8 or side[0] or side[-1]
+      assert len(places) >= 4
+
+
+@pytest.mark.parametrize('name', ['color', 'translation', 'cutout'])
+def test_gradients_are_those_of_a_linear_map(name):
+  """All three are affine in the image: a difference is the derivative."""
+  distort = getattr(augmentation, name)
+  with jax.enable_x64(True):
+    images = jnp.asarray(IMAGES[:4])
+    direction = jnp.asarray(IMAGES[4:8])
+    _, slope = jax.jvp(lambda x: distort(KEY, x), (images,), (direction,))
+    change = distort(KEY, images + direction) - distort(KEY, images)
+  np.testing.assert_allclose(slope, change, atol=1e-12)
+  assert np.abs(slope).max() > 0
+
+
+def test_only_what_is_asked_for_is_done():
+  x = jnp.asarray(IMAGES[:8], jnp.float32)
+  same = augmentation.Augmentation(False, False, False)(KEY, x)
+  np.testing.assert_array_equal(same, x)
+  cut = augmentation.Augmentation(False, False, True)(KEY, x)
+  expected = augmentation.cutout(jax.random.split(KEY, 3)[2], x)
+  np.testing.assert_array_equal(cut, expected)

@@ -1,0 +1,119 @@
+"""Networks of points against NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from gan_flax.models import MODELS
+from gan_flax.models import points
+
+RANDOM = np.random.default_rng(0)
+
+
+def init(module, inputs):
+  with jax.enable_x64(True):
+    variables = module.init(jax.random.key(0), inputs, train=True)
+    variables = jax.tree.map(lambda x: RANDOM.normal(size=x.shape), variables)
+    result = module.apply(
+      variables, inputs, train=True, mutable=['batch_stats']
+    )[0]
+  return variables['params'], np.asarray(result)
+
+
+def create(name, player, **options):
+  types = dict(dtype=np.float64, param_dtype=np.float64)
+  return getattr(MODELS[name], player)(
+    (2,), base_features=3, **types, **options
+  )
+
+
+def test_waves_are_sines_and_cosines_of_halving_periods():
+  x = np.array([[0.25, -0.5]])
+  expected = [0.25, -0.5]
+  for frequency in (np.pi, 2 * np.pi):
+    expected += [*np.sin(frequency * x[0]), *np.cos(frequency * x[0])]
+  np.testing.assert_allclose(points.waves(x, 2)[0], expected, atol=1e-6)
+  np.testing.assert_array_equal(points.waves(x, 0), x)
+
+
+def test_the_generator_of_pacgan():
+  """Four layers of ReLU behind batch norm, without biases but the last's."""
+  latents = RANDOM.normal(size=(7, 2))
+  params, result = init(create('pacgan', 'generator'), latents)
+  x = latents
+  for i in range(4):
+    assert set(params[f'dense_{i}']) == {'kernel'}
+    x = x @ params[f'dense_{i}']['kernel']
+    x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
+    norm = params[f'norm_{i}']
+    x = np.maximum(0, x * norm['scale'] + norm['bias'])
+    assert x.shape == (7, 6)  # twice the features of the discriminator
+  x = x @ params['point']['kernel'] + params['point']['bias']
+  np.testing.assert_allclose(result, x, rtol=1e-9)
+
+
+def test_the_discriminator_of_pacgan():
+  """Three layers of maxout of five pieces."""
+  packs = RANDOM.normal(size=(7, 4))
+  params, result = init(create('pacgan', 'discriminator'), packs)
+  x = packs
+  for i in range(3):
+    layer = params[f'dense_{i}']
+    x = (x @ layer['kernel'] + layer['bias']).reshape(7, 3, 5).max(axis=2)
+  x = x @ params['logit']['kernel'] + params['logit']['bias']
+  np.testing.assert_allclose(result, x[:, 0], rtol=1e-9)
+
+
+def test_the_networks_of_the_papers_sizes():
+  shapes = jax.eval_shape(
+    lambda: (
+      MODELS['pacgan']
+      .discriminator((2,), base_features=200)
+      .init(jax.random.key(0), np.zeros((1, 2)), train=True)
+    )
+  )['params']
+  assert shapes['dense_1']['kernel'].shape == (200, 1000)
+
+
+def test_the_generator_mlp():
+  latents = RANDOM.normal(size=(7, 2))
+  params, result = init(create('mlp', 'generator', extent=4.0), latents)
+  x = latents
+  for i in range(3):
+    layer = params[f'dense_{i}']
+    x = np.maximum(0, x @ layer['kernel'] + layer['bias'])
+  x = 4 * (x @ params['point']['kernel'] + params['point']['bias'])
+  np.testing.assert_allclose(result, x, rtol=1e-9)
+
+
+def test_the_discriminator_mlp():
+  inputs = RANDOM.normal(size=(7, 2))
+  params, result = init(create('mlp', 'discriminator', extent=4.0), inputs)
+  x = np.asarray(points.waves(inputs / 4, 3))
+  assert x.shape == (7, 14)
+  for i in range(3):
+    layer = params[f'dense_{i}']
+    x = x @ layer['kernel'] + layer['bias']
+    x = np.where(x > 0, x, 0.2 * x)
+  x = x @ params['logit']['kernel'] + params['logit']['bias']
+  np.testing.assert_allclose(result, x[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['mlp', 'pacgan'])
+@pytest.mark.parametrize('norm', ['layer', 'group', 'batch'])
+def test_every_layer_goes_with_points(name, norm):
+  module = create(
+    name,
+    'discriminator',
+    norm=norm,
+    has_spectral_norm=True,
+    has_minibatch_deviation=True,
+  )
+  inputs = RANDOM.normal(size=(8, 2))
+  with jax.enable_x64(True):
+    result, variables = module.init_with_output(
+      jax.random.key(0), inputs, train=True
+    )
+  assert result.shape == (8,)
+  assert np.isfinite(result).all()
+  assert variables['params']['logit']['kernel'].shape == (4, 1)

@@ -1,0 +1,232 @@
+"""Several seeds at once, and the commands that know of them."""
+
+import functools
+import json
+import shutil
+
+from conftest import assert_same_arrays
+from conftest import assert_same_pictures
+from conftest import read_metrics
+from conftest import recipe
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from common_flax import config as config_lib
+from common_flax import data
+from common_flax import prng
+from common_flax import seeds as seeds_lib
+from common_flax import sharding
+from common_flax.checkpoints import abstract_like
+from common_flax.checkpoints import Checkpoints
+from common_flax.checkpoints import STATE
+from common_flax.data.batches import example_batches
+from gan_flax import config as gan_config
+from gan_flax import evaluate
+from gan_flax import main
+from gan_flax import sample
+from gan_flax import steps
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+from gan_flax.train import train
+
+NUM_SEEDS = 3
+
+
+def points_config(**changes):
+  config = recipe('ring.py', 'smoke')
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def states_of(workdir):
+  """The last state of each seed, in NumPy."""
+  config = config_lib.read(workdir / 'config.json', gan_config.default())
+  gan = create_gan(config, (2,))
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  seeds = seeds_lib.create(0, config.num_seeds)
+
+  def init():
+    return seeds.init(functools.partial(init_state, gan))
+
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    step = checkpoints.steps()[-1]
+    state = checkpoints.restore(step, STATE, abstract_like(init, device))
+  return jax.device_get(state)
+
+
+@pytest.fixture(scope='module')
+def several(tmp_path_factory):
+  """The workdir of a finished run of three seeds; not to be changed."""
+  workdir = tmp_path_factory.mktemp('several') / 'run'
+  train(points_config(num_seeds=NUM_SEEDS, seed=5), workdir)
+  return workdir
+
+
+def trained_by(seeds, num_steps=20):
+  """The state after some steps of one seed or several, in float64."""
+  config = points_config(compute_dtype='float64')
+  gan = create_gan(config, (2,))
+  source = data.load_source('ring', 'train', 0)
+  parallel = seeds.parallel('jit')
+  state = parallel.spread(seeds.init(functools.partial(init_state, gan)))
+  step = parallel.compile(
+    sharding.in_one_call(
+      seeds.step(functools.partial(steps.train_step, gan)), 1
+    )
+  )
+  for batch in seeds.batches(
+    lambda seed: example_batches(
+      source,
+      seed=seed,
+      batch_size=config.batch_size,
+      batches_per_step=1,
+      start_step=0,
+      num_steps=num_steps,
+    )
+  ):
+    here = parallel.put_batches(batch[None])
+    state, _ = step(state, here, seeds.roots())
+  return jax.device_get(state)
+
+
+def test_each_computes_what_it_computes_alone():
+  """Three runs on three devices, and one by itself."""
+  with jax.enable_x64(True):
+    together = trained_by(seeds_lib.create(5, 3))
+    alone = trained_by(seeds_lib.create(7, 1))
+  leaves = zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True)
+  for x, expected in leaves:
+    np.testing.assert_allclose(x[2], expected, rtol=1e-9, atol=1e-9)
+  assert alone.step == 20
+
+
+def test_images_have_seeds_too(tmp_path, smoke_config):
+  smoke_config.num_seeds = 2
+  train(smoke_config, tmp_path / 'run')
+  for name, shape in (('x.npz', (2, 5, 16, 16, 1)), ('y.npz', (5, 16, 16, 1))):
+    arguments = [] if name == 'x.npz' else ['--seed_index=1']
+    assert run(sample, tmp_path / 'run', tmp_path / name, *arguments) == 0
+    images = read(tmp_path / name, 'images')
+    assert images.shape == shape
+    assert images.dtype == np.uint8
+  both = read(tmp_path / 'x.npz', 'images')
+  np.testing.assert_array_equal(both[1], images)
+  assert run(sample, tmp_path / 'run', tmp_path / 'x.png') == 0
+  with PIL.Image.open(tmp_path / 'x.png') as picture:
+    assert picture.size == (5 * 18 + 2, 2 * 18 + 2)  # a row a seed
+
+
+def run(command, workdir, output, *arguments):
+  return command.main(
+    [
+      '',
+      f'--workdir={workdir}',
+      f'--output={output}',
+      '--num_samples=5',
+      *arguments,
+    ]
+  )
+
+
+def read(path, name):
+  with np.load(path, allow_pickle=False) as file:
+    return file[name]
+
+
+def test_metrics_are_means_with_standard_errors(several):
+  rows = read_metrics(several)
+  assert [row['step'] for row in rows] == [2, 4, 6, 8]
+  for name in ('d_loss', 'g_loss', 'real_score', 'd_grad_norm'):
+    assert rows[-1][f'{name}_standard_error'] > 0
+    assert np.isfinite(rows[-1][name])
+
+
+def test_seeds_differ_from_one_another(several):
+  weights = jax.tree.leaves(states_of(several).generator.params)[1]
+  assert len(weights) == NUM_SEEDS
+  assert not np.array_equal(weights[0], weights[1])
+
+
+def test_a_run_that_goes_on_ends_with_the_same_bits(several, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(several, workdir)
+  shutil.rmtree(workdir / 'checkpoints' / '8')
+  train(points_config(num_seeds=NUM_SEEDS, seed=5), workdir)
+  assert_same_arrays(states_of(workdir), states_of(several))
+  assert_same_pictures(workdir, several)
+
+
+def test_points_of_all_seeds_and_of_one(several, tmp_path):
+  assert run(sample, several, tmp_path / 'all.npz') == 0
+  every = read(tmp_path / 'all.npz', 'points')
+  assert every.shape == (NUM_SEEDS, 5, 2)
+  assert every.dtype == np.float32
+  for index in range(NUM_SEEDS):
+    output = tmp_path / f'{index}.npz'
+    assert run(sample, several, output, f'--seed_index={index}') == 0
+    np.testing.assert_array_equal(read(output, 'points'), every[index])
+  sampler = sample.load(several, seed_index=1)
+  key = prng.stream(prng.root_key(0), 'sample')
+  np.testing.assert_array_equal(sampler.generate(key, 5), every[1])
+  assert sampler.seed == 6
+
+
+def test_evaluation_is_of_all_seeds(several):
+  assert evaluate.main(['', f'--workdir={several}', '--num_samples=50']) == 0
+  result = json.loads((several / 'evaluation.json').read_text())
+  assert [row['seed'] for row in result['seeds']] == [5, 6, 7]
+  shares = [row['high_quality_share'] for row in result['seeds']]
+  assert result['high_quality_share'] == pytest.approx(np.mean(shares))
+  assert result['perfect_modes_covered'] == 8
+  assert result['provenance']['num_samples'] == 50
+  assert result['provenance']['num_seeds'] == NUM_SEEDS
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--config.parallelism=pmap'], ['num_seeds', "'jit'"]),
+    (['--config.num_seeds=0'], ['num_seeds', 'at least 1']),
+    (['--config.seed=4294967295'], ['num_seeds', '2^32']),
+    (['--config.model.name=dcgan'], ['model.name', 'pacgan or mlp']),
+    (['--config.dataset.name=digits'], ['model.name', 'dcgan or resnet']),
+    (['--config.dataset.flip=True'], ['dataset.flip', 'points']),
+    (['--config.augmentation.cutout=True'], ['augmentation.cutout']),
+    (['--init_from=RUN'], ['--init_from', 'num_seeds']),
+    (
+      ['--init_from=RUN', '--config.num_seeds=1'],
+      ['--init_from', 'several runs'],
+    ),
+  ],
+)
+def test_what_makes_no_sense_is_refused(
+  several, tmp_path, capsys, arguments, words
+):
+  arguments = [a.replace('RUN', str(several)) for a in arguments]
+  workdir = tmp_path / 'run'
+  status = main.main(
+    ['', '--config=configs/ring.py:smoke', f'--workdir={workdir}', *arguments]
+  )
+  error = capsys.readouterr().err
+  assert status == 2
+  assert error.startswith('error: ')
+  assert error.count('\n') == 1
+  for word in words:
+    assert word in error
+  assert not workdir.exists()
+
+
+def test_what_cannot_be_drawn_is_refused(several, trained, tmp_path, capsys):
+  folder = tmp_path / 'folder'
+  cases = [
+    (sample, several, folder, ['--seed_index=3'], 'from 0 to 2'),
+    (sample, several, folder, [], '.npz'),
+  ]
+  for command, workdir, output, arguments, word in cases:
+    assert run(command, workdir, output, *arguments) == 2
+    assert word in capsys.readouterr().err
+  assert evaluate.main(['', f'--workdir={trained}']) == 2
+  assert 'ring and grid' in capsys.readouterr().err
+  assert not folder.exists()

@@ -1,0 +1,57 @@
+"""Pictures of toy worlds, pixel by pixel."""
+
+import numpy as np
+
+from common_flax.data.worlds import WORLDS
+from gan_flax import world_pictures
+
+RING = WORLDS['ring']
+
+
+def pixel(picture, x, y):
+  """The colour at a place of the ring's world."""
+  column, row = (0.5 + x / 2.8) * 256, (0.5 - y / 2.8) * 256
+  return picture[int(row), int(column)].astype(int)
+
+
+def test_samples_are_dots_where_they_lie():
+  picture = world_pictures.picture(RING, np.array([[0.5, 1.2], [9.0, 9.0]]))
+  assert picture.shape == (256, 256, 3)
+  assert (pixel(picture, 0.5, 1.2) < 80).all()
+  assert (pixel(picture, 0.5, -1.2) == 255).all()
+  assert (pixel(picture, 1.0, 0.0) == 255).all()  # within a mode's circle
+
+
+def test_modes_are_circles():
+  picture = world_pictures.picture(RING, np.zeros((0, 2)))
+  for x, y in RING.centres:
+    edge = pixel(picture, x + 4.8 * 2.8 / 256, y)
+    assert edge[1] > edge[0] + 50
+  assert (pixel(picture, 0.5, 0.5) == 255).all()
+
+
+def test_the_surface_is_red_where_generated_and_blue_where_real():
+  picture = world_pictures.picture(
+    RING, np.zeros((0, 2)), lambda points: points[:, 1] > 0
+  )
+  red, _, blue = pixel(picture, 0.2, 0.3)
+  assert blue > red
+  red, _, blue = pixel(picture, 0.2, -0.3)
+  assert red > blue
+
+
+def test_scores_span_the_colours():
+  """Whatever their range; and what is not finite does not matter."""
+
+  def scores(points):
+    return 1000 + points[:, 0]
+
+  picture = world_pictures.picture(
+    RING, np.array([[np.nan, 0.0]]), scores, is_probability=False
+  )
+  left, right = pixel(picture, -1.3, 0.5), pixel(picture, 1.3, 0.5)
+  assert left[0] > left[2] and right[2] > right[0]
+  flat = world_pictures.picture(
+    RING, np.zeros((0, 2)), lambda points: 0 * points[:, 0], False
+  )
+  assert (pixel(flat, 0, 0.5) == pixel(flat, 0.5, 0.5)).all()
