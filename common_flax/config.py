@@ -107,7 +107,8 @@ def of_variant(
   """What a recipe's `get_config` returns.
 
   Args:
-    default: every field of the family's configuration.
+    default: every field of the family's configuration; becomes what is
+      returned.
     variants: by name what each changes; '' is the recipe itself.
     name: of the variant asked for.
 
@@ -117,7 +118,7 @@ def of_variant(
   if name not in variants:
     known = ', '.join(filter(None, variants))
     raise ValueError(f'no variant {name!r}; take one of {known}')
-  config = default.copy_and_resolve_references().unlock()
+  config = default.unlock()
   variants[name](config)
   return config.lock()
 
