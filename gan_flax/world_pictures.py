@@ -17,6 +17,7 @@ _MARGIN = 1.4  # how far the picture reaches, in extents of the world
 _SUPERSAMPLING = 3  # as Pillow draws without antialiasing
 _SURFACE_SIZE = 64  # places a side at which the surface is computed
 _COLOURS = matplotlib.colormaps['RdBu']  # from generated to real
+_NUM_LEVELS = 11  # of the surface, which is drawn in steps
 _SAMPLE_COLOUR = (20, 20, 20)
 _MODE_COLOUR = (0, 150, 60)
 
@@ -44,7 +45,7 @@ def picture(
   """
   limit = _MARGIN * world.extent
   size = _SIZE * _SUPERSAMPLING
-  image = _background(surface, limit, is_probability).resize((size, size))
+  image = _background(surface, limit, is_probability, size)
   draw = PIL.ImageDraw.Draw(image)
   scale = size / (2 * limit)
 
@@ -63,19 +64,22 @@ def picture(
 
 
 def _background(
-  surface: Surface | None, limit: float, is_probability: bool
+  surface: Surface | None, limit: float, is_probability: bool, size: int
 ) -> PIL.Image.Image:
-  """The surface as colours, small; or white."""
+  """The surface as colours, a few of them, so that files stay small."""
   if surface is None:
-    return PIL.Image.new('RGB', (_SURFACE_SIZE, _SURFACE_SIZE), 'white')
+    return PIL.Image.new('RGB', (size, size), 'white')
   places = (np.arange(_SURFACE_SIZE) + 0.5) / _SURFACE_SIZE * 2 - 1
   x, y = np.meshgrid(limit * places, -limit * places)
   points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
-  values = np.nan_to_num(np.asarray(surface(points), np.float64))
+  values = np.nan_to_num(np.asarray(surface(points), np.float32))
   if not is_probability:
     values = values - values.min()
     values = values / max(values.max(), np.finfo(np.float32).tiny)
+  coarse = PIL.Image.fromarray(values.reshape(_SURFACE_SIZE, _SURFACE_SIZE))
+  fine = np.asarray(coarse.resize((size, size), PIL.Image.Resampling.BICUBIC))
+  levels = np.clip(np.round(fine * (_NUM_LEVELS - 1)), 0, _NUM_LEVELS - 1)
   # Pale, so that dots and circles stand out.
-  colours = 0.5 + 0.5 * _COLOURS(values)[:, :3]
-  pixels = np.round(255 * colours).astype(np.uint8)
-  return PIL.Image.fromarray(pixels.reshape(_SURFACE_SIZE, _SURFACE_SIZE, 3))
+  colours = 0.5 + 0.5 * _COLOURS(np.linspace(0, 1, _NUM_LEVELS))[:, :3]
+  palette = np.round(255 * colours).astype(np.uint8)
+  return PIL.Image.fromarray(palette[levels.astype(int)])

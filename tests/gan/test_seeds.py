@@ -179,7 +179,9 @@ def test_evaluation_is_of_all_seeds(several):
   assert [row['seed'] for row in result['seeds']] == [5, 6, 7]
   shares = [row['high_quality_share'] for row in result['seeds']]
   assert result['high_quality_share'] == pytest.approx(np.mean(shares))
-  assert result['perfect_modes_covered'] == 8
+  assert result['perfect_modes_covered'] == result['real_modes_covered'] == 8
+  assert result['real_high_quality_share'] > 0.9
+  assert result['modes_covered_standard_error'] >= 0
   assert result['provenance']['num_samples'] == 50
   assert result['provenance']['num_seeds'] == NUM_SEEDS
 
@@ -229,4 +231,6 @@ def test_what_cannot_be_drawn_is_refused(several, trained, tmp_path, capsys):
     assert word in capsys.readouterr().err
   assert evaluate.main(['', f'--workdir={trained}']) == 2
   assert 'ring and grid' in capsys.readouterr().err
+  assert evaluate.main(['', f'--workdir={several}', '--split=all']) == 2
+  assert 'train and test' in capsys.readouterr().err
   assert not folder.exists()
