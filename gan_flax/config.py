@@ -111,6 +111,13 @@ def _check_model(config: ConfigDict) -> None:
   """Refuses networks that are not made for the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
+  require(
+    'kernel_size' in model.options
+    or config.model.kernel_size == default().model.kernel_size,
+    config,
+    'model.kernel_size',
+    f'means nothing to model.name={config.model.name}; leave it out',
+  )
   if config.dataset.name in WORLDS:
     _check_points(config)
     return

@@ -106,6 +106,7 @@ def _penalty(
 
   if gan.penalties.every_steps == 1:
     return pay()
+  # Of several seeds at once, `jax.vmap` computes what is not due as well.
   is_due = step % gan.penalties.every_steps == 0
   return lax.cond(is_due, pay, lambda: jnp.zeros((), real.dtype))
 

@@ -195,6 +195,7 @@ def test_evaluation_is_of_all_seeds(several):
     (['--config.model.name=dcgan'], ['model.name', 'pacgan or mlp']),
     (['--config.dataset.name=digits'], ['model.name', 'dcgan or resnet']),
     (['--config.dataset.flip=True'], ['dataset.flip', 'points']),
+    (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'leave it out']),
     (['--config.augmentation.cutout=True'], ['augmentation.cutout']),
     (['--init_from=RUN'], ['--init_from', 'num_seeds']),
     (
