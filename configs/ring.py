@@ -7,6 +7,19 @@ The world and the count of modes are PacGAN's (Lin et al. 2018,
 arXiv:1712.04086); the remedy is R3GAN's objective, relativistic pairs with a
 penalty on the discriminator's slope at real and at generated points (Huang et
 al. 2024, arXiv:2501.05441).
+
+Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, while
+other work kept the second one busy; means and standard errors of ten seeds,
+2,500 samples each:
+
+  (none)   8 of 8 modes in all ten, 98.0 +- 0.1 % of high quality, KL 0.001
+           nats; 5 min for the ten. Seeds 100 to 109 (`--config.seed=100`), on
+           which nothing was tuned: 8 of 8 in all ten, 97.8 %, 0.001.
+  control  The same networks and steps with the usual loss and no penalty:
+           1.8 +- 0.4 modes, 94.7 %, 1.69 nats; 3 min.
+  pacgan   PacGAN2 as published, for a GPU. Not measured; the paper has 7.9
+           modes, 95.6 %, 0.07.
+  smoke    Two seeds, in seconds: it shows that everything works.
 """
 
 from ml_collections import ConfigDict
