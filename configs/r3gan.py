@@ -9,7 +9,7 @@ grouped convolutions, are not here.
 Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
-  (none)   The embedded digits at 32x32. 7 min at about 350 images/s, the second
+  (none)   The embedded digits at 32x32. 7 min at about 350 images/s, the other
            core busy. Readable; rarest class 8.2 %, most frequent 13.3 %, where
            `configs/dcgan.py` has 6.7 and 12.2 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.

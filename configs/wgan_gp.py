@@ -8,9 +8,9 @@ The paper's objective, optimiser and five critic updates a step (arXiv:
 Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
-  (none)   The embedded digits at 32x32, with steps five times the paper's. 7 min
-           at about 600 images/s, the second core busy. Mostly readable; rarest
-           class 4.1 %, most frequent 17.7 %.
+  (none)   The embedded digits at 32x32, with five times the paper's rates. 7
+           min at about 600 images/s, the other core busy. Mostly readable;
+           rarest class 4.1 %, most frequent 17.7 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.
   smoke    The digits at 16x16, in seconds: it shows that everything works.
 """
