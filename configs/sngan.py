@@ -4,6 +4,16 @@
 
 Networks, objective and optimiser of Miyato et al. (2018), arXiv:1802.05957,
 section 4 and table 3.
+
+Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
+`benchmarks.class_shares` on 1,000 samples:
+
+  (none)   The embedded digits at 16x16, a smaller network, two discriminator
+           updates a step and five times the paper's rates. 4 min at about 1,100
+           images/s, the other core busy. Readable; rarest class 7.5 %, most
+           frequent 12.5 %.
+  cifar10  TFDS cifar10 with the paper's sizes, for a GPU. Not measured.
+  smoke    In seconds: it shows that everything works.
 """
 
 from ml_collections import ConfigDict
@@ -37,11 +47,9 @@ def _sngan(config: ConfigDict) -> None:
 
 def _digits(config: ConfigDict) -> None:
   _sngan(config)
-  config.num_steps = 600
+  config.num_steps = 2000
   config.ema_decay = 0.99
-  config.log_every_steps = 20
-  config.sample_every_steps = 60
-  config.checkpoint_every_steps = 200
+  config.sample_every_steps = 200
   config.dataset.image_size = 16
   config.model.base_features = 16
   config.discriminator_steps = 2
