@@ -169,6 +169,7 @@ def test_no_weight_is_beyond_its_limit():
   assert largest == pytest.approx(0.01)
 
 
+@pytest.mark.slow  # sixty power iterations
 def test_spectral_norm_divides_by_the_largest_singular_value():
   """By a power iteration that goes on from where the last step left it."""
   gan, state = create(

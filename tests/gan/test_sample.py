@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from common_flax import prng
+from gan_flax import evaluate
 from gan_flax import sample
 from gan_flax.examples import draw_latents
 
@@ -139,3 +140,8 @@ def test_batch_statistics_belong_to_the_weights(sampler):
     deviation = np.sqrt(expected['var'])
     assert (np.abs(actual['mean'] - expected['mean']) < 0.2 * deviation).all()
     np.testing.assert_allclose(actual['var'], expected['var'], rtol=0.3)
+
+
+def test_modes_of_images_are_not_counted(trained, capsys):
+  assert evaluate.main(['', f'--workdir={trained}']) == 2
+  assert 'ring and grid' in capsys.readouterr().err

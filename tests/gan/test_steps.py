@@ -268,6 +268,7 @@ def penalised():
     return gan, train_on(gan, 'jit', 1, 3)
 
 
+@pytest.mark.slow  # compiles three times what the plain step takes
 @pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
 def test_penalised_steps_are_the_same_on_many_devices(
   penalised, parallelism, num_devices
@@ -277,7 +278,9 @@ def test_penalised_steps_are_the_same_on_many_devices(
     close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
 
 
-@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
+@pytest.mark.parametrize(
+  'platform', [pytest.param('cpu', marks=pytest.mark.slow), 'gpu']
+)
 def test_steps_in_one_call_are_the_same_steps(
   on_one_device, monkeypatch, platform
 ):
