@@ -1,4 +1,4 @@
-"""Wasserstein GAN with gradient penalty (Gulrajani et al. 2017; UDL 15.2.4).
+"""Wasserstein GAN with gradient penalty (Gulrajani et al. 2017; UDL 15.2).
 
   python -m gan_flax.main --config=configs/wgan_gp.py[:VARIANT]
 

@@ -30,7 +30,7 @@ def draw_latents(
     num: how many.
     truncation: the largest absolute value of a coordinate. Latents that are
       more probable give better samples that differ less (Brock et al. 2019,
-      arXiv:1809.11096, section 3.1; UDL 15.2.6).
+      arXiv:1809.11096, section 3.1; UDL 15.3).
 
   Returns:
     [num, Z].

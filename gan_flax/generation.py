@@ -82,7 +82,7 @@ def generate(
 
 @functools.partial(jax.jit, static_argnums=0)
 def opinion(gan: GAN, net: NetState, points: jax.Array) -> jax.Array:
-  """What a discriminator thinks of points [N, 2], each by itself: [N].
+  """What a discriminator thinks of points [N, 2]: [N].
 
   A probability of being real, or the score of a loss that knows none. Of packs
   it is what it thinks of a point that fills a pack alone.

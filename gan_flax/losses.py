@@ -124,7 +124,7 @@ def wasserstein_discriminator_loss(
   """How far the critic holds real and generated examples apart, negated.
 
   Over all critics whose slope is nowhere above 1, the largest mean distance is
-  the Wasserstein distance (UDL 15.2.4; Arjovsky et al. 2017, arXiv:1701.07875).
+  the Wasserstein distance (UDL 15.2; Arjovsky et al. 2017, arXiv:1701.07875).
   What bounds the slope is not here: see `gan_flax.penalties`.
 
   Args:

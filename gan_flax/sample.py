@@ -49,7 +49,8 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     'truncation',
     None,
-    'Draw latents that have no coordinate beyond this: better samples that '
+    'Draw latents (of interpolations, their ends) that have no coordinate '
+    'beyond this: better samples that '
     'differ less.',
     flag_values=values,
   )

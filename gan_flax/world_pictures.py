@@ -72,10 +72,12 @@ def _background(
   places = (np.arange(_SURFACE_SIZE) + 0.5) / _SURFACE_SIZE * 2 - 1
   x, y = np.meshgrid(limit * places, -limit * places)
   points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
-  values = np.nan_to_num(np.asarray(surface(points), np.float32))
+  values = np.asarray(surface(points), np.float64)
+  values = np.where(np.isfinite(values), values, 0)
   if not is_probability:
     values = values - values.min()
-    values = values / max(values.max(), np.finfo(np.float32).tiny)
+    values = values / max(values.max(), np.finfo(np.float64).tiny)
+  values = values.astype(np.float32)
   coarse = PIL.Image.fromarray(values.reshape(_SURFACE_SIZE, _SURFACE_SIZE))
   fine = np.asarray(coarse.resize((size, size), PIL.Image.Resampling.BICUBIC))
   levels = np.clip(np.round(fine * (_NUM_LEVELS - 1)), 0, _NUM_LEVELS - 1)

@@ -17,7 +17,7 @@ def with_minibatch_deviation(x: jax.Array) -> jax.Array:
 
   The standard deviation of every feature over groups of 4 examples, averaged
   over features and places (Karras et al. 2018, arXiv:1710.10196, section 3;
-  UDL 15.2.7): a generator that repeats itself gives itself away by it.
+  UDL 15.3): a generator that repeats itself gives itself away by it.
 
   Args:
     x: [B, ..., C], B a multiple of 4; of a smaller or another B the groups are

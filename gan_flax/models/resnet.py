@@ -168,7 +168,7 @@ class Discriminator(nn.Module):
     x = images
     for i in range(num_halvings):
       x = residual(x, i, is_first=i == 0, is_halving=True)
-    for i in range(num_halvings, num_halvings + 2):  # at 8x8 or 7x7
+    for i in range(num_halvings, num_halvings + 2):
       x = residual(x, i)
     x = nn.relu(x)
     if self.has_minibatch_deviation:

@@ -55,3 +55,11 @@ def test_scores_span_the_colours():
     RING, np.zeros((0, 2)), lambda points: 0 * points[:, 0], False
   )
   assert (pixel(flat, 0, 0.5) == pixel(flat, 0.5, 0.5)).all()
+
+
+def test_a_diverged_discriminator_is_drawn():
+  def scores(points):
+    return np.where(points[:, 0] > 0, np.inf, -3e38)
+
+  picture = world_pictures.picture(RING, np.zeros((0, 2)), scores, False)
+  assert picture.shape == (256, 256, 3)
