@@ -76,7 +76,7 @@ def _remedied(config: ConfigDict) -> None:
 
 
 def _pacgan(config: ConfigDict) -> None:
-  """PacGAN4's networks and settings: 400 epochs of 1,000 batches of 100 packs."""
+  """PacGAN4's networks and settings: 400 epochs of 1,000 batches."""
   _grid(config)
   config.num_steps = 400_000
   config.steps_per_call = 200
