@@ -1,7 +1,9 @@
 """Penalties on the slope of a discriminator, as pure functions.
 
 Each is a function of the gradient of every example's logit with respect to that
-example, so it has no meaning where examples share a batch's statistics.
+example, so it has no meaning where examples share a batch's statistics. The
+minibatch deviation couples a few examples too: as in StyleGAN, that is let
+pass.
 
 Dimensions: B batch; examples are [B, ...].
 """
