@@ -10,7 +10,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 NORMS = ('batch', 'layer', 'group', 'none')
 _NUM_GROUPS = 32  # at most; Wu & He (2018), arXiv:1803.08494, section 3.1
@@ -18,6 +17,7 @@ _NUM_GROUPS = 32  # at most; Wu & He (2018), arXiv:1803.08494, section 3.1
 # name -> (x [B, H, W, C] or [B, C] -> x of mean 0 and variance 1, scaled and
 # shifted)
 Norm = Callable[..., Callable[[jax.Array], jax.Array]]
+Apply = Callable[[nn.Module, jax.Array], jax.Array]  # a layer to x
 
 
 def create_norm(
@@ -80,28 +80,42 @@ def _group_norm(
   return normalise
 
 
-def apply_layer(
-  layer: nn.Module,
-  x: jax.Array,
-  *,
-  has_spectral_norm: bool,
-  train: bool,
-  dtype: jnp.dtype,
-) -> jax.Array:
-  """What a layer with a name makes of x, its weights normalised or not.
+def discriminating(
+  module: nn.Module, *, train: bool, axis_name: str | None, **options: Any
+) -> tuple[Apply, Norm]:
+  """What a discriminator makes its layers with.
 
   Args:
-    layer: of the module that calls this.
-    x: its input.
-    has_spectral_norm: whether weights are divided by their largest singular
-      value (Miyato et al. 2018, arXiv:1802.05957), found by one power
-      iteration each time.
-    train: whether the power iteration goes on.
-    dtype: of the power iteration.
+    module: with the attributes `norm`, one of NORMS; `has_spectral_norm`,
+      whether weights are divided by their largest singular value (Miyato et
+      al. 2018, arXiv:1802.05957), found by one power iteration each time; and
+      `norm_momentum`, `dtype` and `param_dtype`.
+    train: whether power iterations go on; see `create_norm`.
+    axis_name: see `create_norm`.
+    **options: of the norm.
+
+  Returns:
+    A function that applies a layer with a name to x, and the norm.
   """
-  if not has_spectral_norm:
-    return layer(x)
-  norm = nn.SpectralNorm(
-    layer, dtype=dtype, param_dtype=dtype, name=f'{layer.name}_spectral'
+
+  def apply(layer: nn.Module, x: jax.Array) -> jax.Array:
+    if not module.has_spectral_norm:
+      return layer(x)
+    spectral_norm = nn.SpectralNorm(
+      layer,
+      dtype=module.param_dtype,
+      param_dtype=module.param_dtype,
+      name=f'{layer.name}_spectral',
+    )
+    return spectral_norm(x, update_stats=train)
+
+  norm = create_norm(
+    module.norm,
+    train=train,
+    momentum=module.norm_momentum,
+    axis_name=axis_name,
+    dtype=module.dtype,
+    param_dtype=module.param_dtype,
+    **options,
   )
-  return norm(x, update_stats=train)
+  return apply, norm

@@ -23,8 +23,8 @@ from common_flax.images import doublings
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import apply_layer
 from common_flax.nn.norms import create_norm
+from common_flax.nn.norms import discriminating
 
 _weight_init = nn.initializers.normal(0.02)
 
@@ -108,7 +108,7 @@ class Discriminator(nn.Module):
     kernel_size: side of the kernels, 4 or 5 (the paper's).
     norm: of the features, one of `common_flax.nn.norms`; the paper's is
       'batch'. The first layer has none.
-    has_spectral_norm: see `common_flax.nn.norms.apply_layer`.
+    has_spectral_norm: see `common_flax.nn.norms.discriminating`.
     has_minibatch_deviation: see `common_flax.nn.minibatch`; before the logit.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
@@ -140,21 +140,10 @@ class Discriminator(nn.Module):
       use_bias=self.norm == 'none',
       **types,
     )
-    norm = create_norm(
-      self.norm,
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      scale_init=_scale_init,
-      **types,
+    apply, norm = discriminating(
+      self, train=train, axis_name=axis_name, scale_init=_scale_init
     )
 
-    apply = functools.partial(
-      apply_layer,
-      has_spectral_norm=self.has_spectral_norm,
-      train=train,
-      dtype=self.param_dtype,
-    )
     x = apply(conv(self.base_features, name='conv_0'), images)
     x = nn.leaky_relu(x, 0.2)
     for i in range(1, count):

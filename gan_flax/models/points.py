@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import apply_layer
 from common_flax.nn.norms import create_norm
+from common_flax.nn.norms import discriminating
 
 
 def waves(x: jax.Array, num_octaves: int) -> jax.Array:
@@ -103,7 +103,7 @@ class Discriminator(nn.Module):
     extent: what points are divided by.
     num_octaves: of `waves`.
     norm: of the features, one of `common_flax.nn.norms`.
-    has_spectral_norm: see `common_flax.nn.norms.apply_layer`.
+    has_spectral_norm: see `common_flax.nn.norms.discriminating`.
     has_minibatch_deviation: see `common_flax.nn.minibatch`.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
@@ -131,19 +131,7 @@ class Discriminator(nn.Module):
     """Classifies points; the arguments are those of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, **types)
-    apply = functools.partial(
-      apply_layer,
-      has_spectral_norm=self.has_spectral_norm,
-      train=train,
-      dtype=self.param_dtype,
-    )
-    norm = create_norm(
-      self.norm,
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      **types,
-    )
+    apply, norm = discriminating(self, train=train, axis_name=axis_name)
     x = waves(points / self.extent, self.num_octaves)
     for i in range(self.num_layers):
       layer = dense(self.base_features * self.num_pieces, name=f'dense_{i}')

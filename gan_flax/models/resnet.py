@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from common_flax.images import doublings
 from common_flax.nn.layers import Conv
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import apply_layer
 from common_flax.nn.norms import create_norm
+from common_flax.nn.norms import discriminating
 
 _in_block = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 _elsewhere = nn.initializers.glorot_uniform()
@@ -109,7 +109,7 @@ class Discriminator(nn.Module):
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
     base_features: features of each layer; the paper's are 128.
     norm: of the features, one of `common_flax.nn.norms`; the paper has 'none'.
-    has_spectral_norm: see `common_flax.nn.norms.apply_layer`; the paper has it.
+    has_spectral_norm: see `common_flax.nn.norms.discriminating`; as the paper.
     has_minibatch_deviation: see `common_flax.nn.minibatch`; before the sum.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
@@ -134,19 +134,7 @@ class Discriminator(nn.Module):
     conv = functools.partial(
       Conv, self.base_features, stride=1, use_bias=True, **types
     )
-    apply = functools.partial(
-      apply_layer,
-      has_spectral_norm=self.has_spectral_norm,
-      train=train,
-      dtype=self.param_dtype,
-    )
-    norm = create_norm(
-      self.norm,
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      **types,
-    )
+    apply, norm = discriminating(self, train=train, axis_name=axis_name)
 
     def residual(x, name, *, is_first=False, is_halving=False):
       block = functools.partial(conv, kernel_size=3, kernel_init=_in_block)
