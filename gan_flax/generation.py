@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from common_flax import images as images_lib
 from common_flax.latents import by_number
+from common_flax.nn.minibatch import GROUP_SIZE
 from gan_flax.examples import draw_latents
 from gan_flax.state import BatchStats
 from gan_flax.state import GAN
@@ -85,13 +86,16 @@ def opinion(gan: GAN, net: NetState, points: jax.Array) -> jax.Array:
   """What a discriminator thinks of points [N, 2]: [N].
 
   A probability of being real, or the score of a loss that knows none. Of packs
-  it is what it thinks of a point that fills a pack alone.
+  it is what it thinks of a point that fills a pack alone, and of groups that
+  are compared what it thinks of one that fills a group.
   """
+  copies = GROUP_SIZE if gan.discriminator.has_minibatch_deviation else 1
+  packs = jnp.tile(points, (1, gan.packing))
   logits = gan.discriminator.apply(
     {'params': net.params, 'batch_stats': net.batch_stats},
-    jnp.tile(points, (1, gan.packing)),
+    jnp.repeat(packs, copies, axis=0),
     train=False,
-  )
+  )[::copies]
   return jax.nn.sigmoid(logits) if gan.loss.is_classifier else logits
 
 

@@ -4,8 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from common_flax import prng
+from gan_flax import config as gan_config
+from gan_flax import generation
 from gan_flax.models import MODELS
 from gan_flax.models import points
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
 
 RANDOM = np.random.default_rng(0)
 
@@ -117,3 +122,25 @@ def test_every_layer_goes_with_points(name, norm):
   assert result.shape == (8,)
   assert np.isfinite(result).all()
   assert variables['params']['logit']['kernel'].shape == (4, 1)
+
+
+@pytest.mark.parametrize('packing', [1, 2])
+def test_an_opinion_of_a_point_does_not_depend_on_its_neighbours(packing):
+  config = gan_config.default().unlock()
+  config.update_from_flattened_dict(
+    {
+      'dataset.name': 'ring',
+      'model.name': 'mlp',
+      'model.base_features': 3,
+      'model.minibatch_deviation': True,
+      'model.packing': packing,
+    }
+  )
+  gan = create_gan(config, (2,))
+  net = init_state(gan, prng.root_key(0)).discriminator
+  places = RANDOM.normal(size=(8, 2)).astype(np.float32)
+  together = generation.opinion(gan, net, places)
+  assert together.shape == (8,)
+  for place, opinion in zip(places, together, strict=True):
+    alone = generation.opinion(gan, net, place[None])
+    np.testing.assert_allclose(alone, opinion[None], rtol=1e-5)
