@@ -27,6 +27,7 @@ from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
 from common_flax.metrics import modes
+from gan_flax import config as gan_config
 from gan_flax import trained
 from gan_flax.trained import Sampler
 
@@ -105,9 +106,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   workdir = commands.existing_workdir(values)
-  samplers = trained.load_all(workdir, use_ema=values.ema)
-  config = samplers[0].config
-  if not samplers[0].gan.is_of_points:
+  config = workdir_lib.read_config(workdir, gan_config.default())
+  if config.dataset.name not in WORLDS:
     raise UserError(
       f'{workdir}: was trained on the images of {config.dataset.name}; modes '
       f'are counted in the worlds {" and ".join(WORLDS)}'
@@ -116,6 +116,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     config.dataset.name, values.split, config.dataset.image_size
   )
   real = source.examples[: values.num_samples]
+  samplers = trained.load_all(workdir, use_ema=values.ema)
   start = time.monotonic()
   metrics = evaluate(samplers, real, values.seed, values.num_samples)
   seconds = time.monotonic() - start

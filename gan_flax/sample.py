@@ -23,6 +23,7 @@ import sys
 
 from absl import flags
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import commands
@@ -30,8 +31,10 @@ from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import sample_files
 from common_flax import terminal
+from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
+from gan_flax import config as gan_config
 from gan_flax import trained
 from gan_flax import world_pictures
 from gan_flax.trained import load
@@ -63,16 +66,44 @@ def _define_flags(values: flags.FlagValues) -> None:
   )
 
 
+def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
+  """Refuses an output that cannot hold what is asked for.
+
+  Raises:
+    UserError: naming the flag that is wrong.
+  """
+  ending = pathlib.Path(values.output).suffix.lower()
+  is_file = ending in ('.png', '.npz')
+  if config.dataset.name in WORLDS:
+    if not is_file:
+      raise UserError(
+        f'--output={values.output}: points go into a .npz, or a picture, .png'
+      )
+    return
+  if config.num_seeds == 1 or values.seed_index is not None:
+    return
+  if not is_file:
+    raise UserError(
+      f'--output={values.output}: a folder is for one of the '
+      f'{config.num_seeds} seeds; add --seed_index, or take a .png or .npz'
+    )
+  columns = trained.INTERPOLATION_COLUMNS
+  if (
+    ending == '.png'
+    and values.kind == 'interpolation'
+    and values.num_samples % columns
+  ):
+    raise UserError(
+      f'--num_samples={values.num_samples}: a row would hold images of two '
+      f'seeds; take a multiple of {columns}, or add --seed_index'
+    )
+
+
 def _write_images(
   values: flags.FlagValues, samplers: list[Sampler], all_chunks
 ) -> None:
   num, output = values.num_samples, values.output
   several = (len(samplers),) if len(samplers) > 1 else ()
-  if several and pathlib.Path(output).suffix.lower() not in ('.png', '.npz'):
-    raise UserError(
-      f'--output={output}: a folder is for one of the {len(samplers)} seeds; '
-      'add --seed_index, or take a .png or .npz'
-    )
   if values.kind == 'interpolation':
     columns = trained.INTERPOLATION_COLUMNS
   else:
@@ -87,19 +118,14 @@ def _write_points(
   """Writes [S, N, 2] as an .npz or as a picture a seed."""
   points = np.concatenate(list(all_chunks))
   points = points.reshape(len(samplers), values.num_samples, -1)
-  ending = pathlib.Path(values.output).suffix.lower()
-  if ending == '.npz':
+  if pathlib.Path(values.output).suffix.lower() == '.npz':
     points = points if len(samplers) > 1 else points[0]
     sample_files.write_arrays(values.output, {'points': points})
-  elif ending == '.png':
+  else:
     world = WORLDS[samplers[0].config.dataset.name]
     pictures = [world_pictures.picture(world, each) for each in points]
     sample_files.write_picture(
       values.output, images_lib.grid(np.stack(pictures))
-    )
-  else:
-    raise UserError(
-      f'--output={values.output}: points go into a .npz, or a picture, .png'
     )
 
 
@@ -110,9 +136,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if not truncation > 0:
     raise UserError(f'--truncation={truncation}: must be above 0')
   workdir = commands.existing_workdir(values)
-  samplers = trained.load_all(workdir, use_ema=values.ema)
-  if values.seed_index is not None:
-    samplers = [trained.choose(samplers, values.seed_index)]
+  config = workdir_lib.read_config(workdir, gan_config.default())
+  _check_output(values, config)
+  samplers = trained.load_all(
+    workdir, use_ema=values.ema, seed_index=values.seed_index
+  )
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples
   chunks = itertools.chain.from_iterable(

@@ -5,6 +5,7 @@ Dimensions: N samples, H height, W width, C channels, Z latent size.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -106,17 +107,24 @@ class Sampler:
     return jnp.concatenate(list(self.chunks(key, num, truncation=truncation)))
 
 
-def load_all(workdir: epath.PathLike, *, use_ema: bool = True) -> list[Sampler]:
-  """Loads the generator of each seed of a workdir's newest checkpoint.
+def load_all(
+  workdir: epath.PathLike,
+  *,
+  use_ema: bool = True,
+  seed_index: int | None = None,
+) -> list[Sampler]:
+  """Loads the generators of a workdir's newest checkpoint.
 
   Args:
     workdir: folder of a run, or of several at once.
     use_ema: take the moving average of the weights rather than the last ones.
+    seed_index: which of several, counted from 0; None for all of them.
 
   Raises:
-    UserError: if the folder holds no run or no checkpoint.
+    UserError: if the folder holds no run, no checkpoint, or no such seed.
   """
   config = workdir_lib.read_config(workdir, gan_config.default())
+  indices = _indices(config.num_seeds, seed_index)
   seeds = seeds_lib.create(config.seed, config.num_seeds)
   step, gan, weights = workdir_lib.restore(
     workdir,
@@ -128,7 +136,7 @@ def load_all(workdir: epath.PathLike, *, use_ema: bool = True) -> list[Sampler]:
     ),
   )
   samplers = []
-  for index in range(seeds.num):
+  for index in indices:
     params = seeds.member(weights['ema_params' if use_ema else 'params'], index)
     seed = config.seed + index
     batch_stats = generation.fixed_statistics(
@@ -141,28 +149,22 @@ def load_all(workdir: epath.PathLike, *, use_ema: bool = True) -> list[Sampler]:
 def load(
   workdir: epath.PathLike, *, use_ema: bool = True, seed_index: int = 0
 ) -> Sampler:
-  """Loads one generator of a workdir's newest checkpoint.
-
-  Args:
-    workdir: folder of a run, or of several at once.
-    use_ema: take the moving average of the weights rather than the last ones.
-    seed_index: which of several, counted from 0.
-
-  Raises:
-    UserError: if the folder holds no run, no checkpoint, or no such seed.
-  """
-  return choose(load_all(workdir, use_ema=use_ema), seed_index)
+  """Loads one generator, see `load_all`."""
+  (sampler,) = load_all(workdir, use_ema=use_ema, seed_index=seed_index)
+  return sampler
 
 
-def choose(samplers: list[Sampler], seed_index: int) -> Sampler:
-  """The sampler of one seed.
+def _indices(num_seeds: int, seed_index: int | None) -> Sequence[int]:
+  """Of one seed or of all.
 
   Raises:
     UserError: if there is no such seed.
   """
-  if not 0 <= seed_index < len(samplers):
+  if seed_index is None:
+    return range(num_seeds)
+  if not 0 <= seed_index < num_seeds:
     raise UserError(
-      f'--seed_index={seed_index}: the run has {len(samplers)} seeds; take one '
-      f'from 0 to {len(samplers) - 1}'
+      f'--seed_index={seed_index}: the run has {num_seeds} seeds; take one '
+      f'from 0 to {num_seeds - 1}'
     )
-  return samplers[seed_index]
+  return [seed_index]

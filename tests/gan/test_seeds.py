@@ -18,12 +18,14 @@ from common_flax import data
 from common_flax import prng
 from common_flax import seeds as seeds_lib
 from common_flax import sharding
+from common_flax import workdir as workdir_lib
 from common_flax.checkpoints import abstract_like
 from common_flax.checkpoints import Checkpoints
 from common_flax.checkpoints import STATE
 from common_flax.data.batches import example_batches
 from gan_flax import config as gan_config
 from gan_flax import evaluate
+from gan_flax import generation
 from gan_flax import main
 from gan_flax import sample
 from gan_flax import steps
@@ -222,15 +224,47 @@ def test_what_makes_no_sense_is_refused(
   assert not workdir.exists()
 
 
-def test_what_cannot_be_drawn_is_refused(several, tmp_path, capsys):
-  folder = tmp_path / 'folder'
-  cases = [
-    (sample, several, folder, ['--seed_index=3'], 'from 0 to 2'),
-    (sample, several, folder, [], '.npz'),
-  ]
-  for command, workdir, output, arguments, word in cases:
-    assert run(command, workdir, output, *arguments) == 2
+def test_what_cannot_be_drawn_is_refused_before_the_work(
+  several, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(generation, 'fixed_statistics', None)  # no work yet
+  cases = [('x.npz', ['--seed_index=3'], 'from 0 to 2'), ('x', [], '.npz')]
+  for name, arguments, word in cases:
+    assert run(sample, several, tmp_path / name, *arguments) == 2
     assert word in capsys.readouterr().err
   assert evaluate.main(['', f'--workdir={several}', '--split=all']) == 2
   assert 'train and test' in capsys.readouterr().err
-  assert not folder.exists()
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('name', 'arguments', 'words'),
+  [
+    ('x', [], ['--output', '2 seeds', '--seed_index']),
+    (
+      'x.png',
+      ['--kind=interpolation'],
+      ['--num_samples=5', 'multiple of 8', '--seed_index'],
+    ),
+  ],
+)
+def test_images_that_do_not_go_together_are_refused_before_the_work(
+  tmp_path, smoke_config, capsys, name, arguments, words
+):
+  smoke_config.num_seeds = 2
+  workdir = tmp_path / 'run'
+  workdir_lib.create(workdir, smoke_config)  # without a checkpoint
+  assert run(sample, workdir, tmp_path / name, *arguments) == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1
+  assert all(word in error for word in words)
+  assert not (tmp_path / name).exists()
+
+
+def test_the_chosen_seed_alone_is_measured(several, monkeypatch):
+  measured = []
+  monkeypatch.setattr(
+    generation, 'fixed_statistics', lambda *unused: measured.append(1)
+  )
+  assert sample.load(several, seed_index=1).seed == 6
+  assert len(measured) == 1
