@@ -46,7 +46,7 @@ class Task:
   adopt: Callable[[State], State]  # what a new run takes from elsewhere
   step: Step
   batches: Callable[[int], Iterator[np.ndarray]]  # from a step on
-  speed: Callable[[], Speed]  # measures what rates are compared with
+  speed: Callable[[int], Speed]  # of so many devices, which it may measure
   draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
   measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
   warn: Callable[[Mapping[str, Any]], str | None]  # of what was measured
@@ -197,7 +197,7 @@ class _Run:
     if seconds:
       if self._speed is None:
         with self._meter.pause():
-          self._speed = self._task.speed()
+          self._speed = self._task.speed(self._parallel.num_devices)
       rates = self._speed.rates(seconds)
       means |= rates
       left = (self._schedule.num_steps - self._step) * seconds

@@ -114,7 +114,8 @@ def _check_weights(
   if kinds(weights) != kinds(expected):
     raise UserError(
       f'--init_from={init_from}: its networks are of other shapes or types; '
-      'take its model, compute_dtype, image size and number of channels'
+      'take its config.model.*, config.compute_dtype and '
+      'config.dataset.image_size, and images of as many channels'
     )
 
 
@@ -142,6 +143,7 @@ def _measure_speed(
   init: Callable[[], State],
   source: Source,
   seeds: Seeds,
+  num_devices: int,
 ) -> Speed:
   axes = seeds.batch_shape(batches_per_step, config.batch_size)
   batch = jax.ShapeDtypeStruct((*axes, *source.example_shape), source.dtype)
@@ -150,7 +152,7 @@ def _measure_speed(
   return Speed(
     images_per_step=math.prod(axes),
     flops_per_step=flops,
-    matmul_flops_per_second=matmul_rate * jax.device_count(),
+    matmul_flops_per_second=matmul_rate * num_devices,
   )
 
 
@@ -251,9 +253,13 @@ def _kind(source: Source) -> str:
 
 
 def _introduce(
-  config: ConfigDict, source: Source, num_seeds: int, workdir: epath.PathLike
+  config: ConfigDict,
+  source: Source,
+  num_seeds: int,
+  num_devices: int,
+  workdir: epath.PathLike,
 ) -> None:
-  devices = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+  devices = f'{num_devices} x {jax.devices()[0].device_kind}'
   shape = source.example_shape
   print(f'{len(source):,} {_kind(source)} {shape} of {config.dataset.name}')
   if num_seeds > 1:
@@ -309,11 +315,12 @@ def train(
     _check_weights(family, model, weights, init_from)
   task = _create_task(family, config, model, source, info, weights, seeds)
   workdir_lib.create(workdir, config)
-  _introduce(config, source, seeds.num, workdir)
+  parallel = seeds.parallel(config.parallelism)
+  _introduce(config, source, seeds.num, parallel.num_devices, workdir)
   return loop.train(
     task,
     _schedule(config, profile),
-    seeds.parallel(config.parallelism),
+    parallel,
     workdir,
     seeds.roots(),
     f'```\n{config_lib.to_json(config)}```',

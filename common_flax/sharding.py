@@ -94,6 +94,7 @@ def mean_over(axis_name: str | None, tree: Any) -> Any:
 class Parallel(Protocol):
   """A way to run a step on a mesh."""
 
+  num_devices: int  # that it runs on
   state_sharding: NamedSharding  # of the states that checkpoints hold
 
   def compile(self, step: Step, options: Options | None = None) -> Callable:
@@ -121,6 +122,7 @@ class JitOverMesh:
   """The step under `jax.jit`, split by the compiler."""
 
   def __init__(self, mesh: Mesh):
+    self.num_devices = mesh.size
     self.state_sharding = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
@@ -152,6 +154,7 @@ class JitOverSeeds:
   """
 
   def __init__(self, mesh: Mesh):
+    self.num_devices = mesh.size
     self.state_sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
     self._replicated = NamedSharding(mesh, PartitionSpec())
@@ -181,6 +184,7 @@ class PmapOverMesh:
   """The step under `jax.pmap`, one program a device."""
 
   def __init__(self, mesh: Mesh):
+    self.num_devices = mesh.size
     self.state_sharding = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(AXIS))
     self._devices = list(mesh.devices.flat)
@@ -197,12 +201,12 @@ class PmapOverMesh:
 
   def put_batches(self, batches: np.ndarray) -> jax.Array:
     calls, updates, _, *rest = batches.shape
-    shares = batches.reshape(calls, updates, len(self._devices), -1, *rest)
+    shares = batches.reshape(calls, updates, self.num_devices, -1, *rest)
     return jax.device_put(np.moveaxis(shares, 2, 0), self._split)
 
   def spread(self, state: Any) -> Any:
     def stack(x):
-      copies = np.broadcast_to(x, (len(self._devices), *x.shape))
+      copies = np.broadcast_to(x, (self.num_devices, *x.shape))
       return jax.device_put(copies, self._split)
 
     return jax.tree.map(stack, state)

@@ -104,6 +104,19 @@ def test_each_computes_what_it_computes_alone():
   assert alone.step == 20
 
 
+@pytest.mark.parametrize(
+  ('num_seeds', 'num_devices'), [(3, 3), (7, 7), (10, 5), (11, 1), (16, 8)]
+)
+def test_the_devices_share_out_the_runs_evenly(num_seeds, num_devices):
+  """As many as they can of eight."""
+  parallel = sharding.over_seeds(num_seeds)
+  assert parallel.num_devices == num_devices
+  state = parallel.spread(np.zeros((num_seeds, 2)))
+  assert len(state.sharding.device_set) == num_devices
+  shares = {shard.data.shape for shard in state.addressable_shards}
+  assert shares == {(num_seeds // num_devices, 2)}
+
+
 @pytest.mark.slow  # convolutions of two seeds take long to compile
 def test_images_have_seeds_too(tmp_path, smoke_config):
   smoke_config.num_seeds = 2
@@ -152,11 +165,12 @@ def test_seeds_differ_from_one_another(several):
   assert not np.array_equal(weights[0], weights[1])
 
 
-def test_a_run_that_goes_on_ends_with_the_same_bits(several, tmp_path):
+def test_a_run_that_goes_on_ends_with_the_same_bits(several, tmp_path, capsys):
   workdir = tmp_path / 'run'
   shutil.copytree(several, workdir)
   shutil.rmtree(workdir / 'checkpoints' / '8')
   train(points_config(num_seeds=NUM_SEEDS, seed=5), workdir)
+  assert 'Training on 3 x ' in capsys.readouterr().out  # of the eight devices
   assert_same_arrays(states_of(workdir), states_of(several))
   assert_same_pictures(workdir, several)
 
