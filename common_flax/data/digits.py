@@ -9,8 +9,8 @@ import PIL.Image
 from sklearn import datasets
 
 from common_flax import images as images_lib
-from common_flax.config import UserError
 from common_flax.data.source import ArraySource
+from common_flax.data.source import unreadable_split
 
 # Fixed: the test digits are the last ones, by other writers.
 _SPLITS = {'train': slice(0, 1500), 'test': slice(1500, None)}
@@ -27,9 +27,7 @@ def load(split: str, image_size: int) -> ArraySource:
     UserError: if there is no such split.
   """
   if split not in _SPLITS:
-    raise UserError(
-      f'config.dataset.split={split!r}: digits has the splits train and test'
-    )
+    raise unreadable_split(split, 'digits has the splits train and test')
   digits = datasets.load_digits()
   greys = np.round(digits.images[_SPLITS[split]] * (255 / 16)).astype(np.uint8)
   resized = [

@@ -7,6 +7,7 @@ import numpy as np
 from common_flax.config import UserError
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import num_channels
+from common_flax.data.source import unreadable_split
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 _SPLIT_SEED = 0
@@ -43,9 +44,7 @@ class FolderImages:
     splits = [root / name for name in ('train', 'test')]
     if any(folder.is_dir() for folder in splits):
       if not (root / split).is_dir():
-        raise UserError(
-          f'config.dataset.split={split!r}: no folder {root / split}'
-        )
+        raise unreadable_split(split, f'no folder {root / split}')
       roots = {*splits, root / split}
       self._files = _image_files(root / split)
     else:
@@ -92,9 +91,10 @@ def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
 
 def _split(files: list[pathlib.Path], split: str) -> list[pathlib.Path]:
   if split not in ('train', 'test'):
-    raise UserError(
-      f'config.dataset.split={split!r}: a folder without sub-folders train and '
-      'test has the splits train and test'
+    raise unreadable_split(
+      split,
+      'a folder without sub-folders train and test has the splits train and '
+      'test',
     )
   order = np.argsort(np.random.Philox(key=_SPLIT_SEED).random_raw(len(files)))
   num_test = round(_TEST_SHARE * len(files))

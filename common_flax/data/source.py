@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from common_flax.config import UserError
+
 
 class Source(Protocol):
   """Random access to examples, as TFDS and Grain define it."""
@@ -63,3 +65,8 @@ class EncodedImages(Protocol):
 
   def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
     """The encoded images and labels at `indices`."""
+
+
+def unreadable_split(split: str, reason: str) -> UserError:
+  """What to raise for a split; commands take it from either place."""
+  return UserError(f'config.dataset.split={split!r} (or --split): {reason}')

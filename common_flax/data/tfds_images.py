@@ -5,6 +5,7 @@ import os
 import tensorflow_datasets as tfds
 
 from common_flax.config import UserError
+from common_flax.data.source import unreadable_split
 
 
 def resolve_data_dir(data_dir: str | None) -> str:
@@ -80,13 +81,13 @@ class TfdsImages:
       )
       num_records = len(self._records)
     except Exception as error:  # TFDS and array_record raise many types
-      raise UserError(
-        f'config.dataset.split={split!r}: cannot be read from '
-        f'{builder.data_path} (its splits: {", ".join(builder.info.splits)}): '
-        f'{_one_line(error)}'
+      raise unreadable_split(
+        split,
+        f'cannot be read from {builder.data_path} (its splits: '
+        f'{", ".join(builder.info.splits)}): {_one_line(error)}',
       ) from error
     if not num_records:
-      raise UserError(f'config.dataset.split={split!r}: it is empty')
+      raise unreadable_split(split, 'it is empty')
     label = features.get('label')
     is_class = isinstance(label, tfds.features.ClassLabel)
     self.num_classes = label.num_classes if is_class else None

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from common_flax.config import UserError
 from common_flax.data.source import ArraySource
+from common_flax.data.source import unreadable_split
 
 # split -> its number of points, and the seed they are drawn with.
 _SPLITS = {'train': (100_000, 0), 'test': (10_000, 1)}
@@ -59,9 +59,7 @@ def load(name: str, split: str) -> ArraySource:
     UserError: if there is no such split.
   """
   if split not in _SPLITS:
-    raise UserError(
-      f'config.dataset.split={split!r}: {name} has the splits train and test'
-    )
+    raise unreadable_split(split, f'{name} has the splits train and test')
   world = WORLDS[name]
   num, seed = _SPLITS[split]
   # The generator whose numbers NumPy promises never to change.

@@ -30,6 +30,16 @@ def noise(*shape, dtype=np.uint8):
   return np.random.default_rng(0).integers(0, high, shape, dtype, endpoint=True)
 
 
+# The places where a user may have given a split.
+NAMES_BOTH = r'^config\.dataset\.split=.* \(or --split\): '
+
+
+@pytest.mark.parametrize('name', ['digits', 'ring', 'folder'])
+def test_an_unknown_split_is_refused(name, photographs):
+  with pytest.raises(UserError, match=f'{NAMES_BOTH}.* train and test$'):
+    data.load_source(name, 'all', 8, path=str(photographs))
+
+
 class TestDigits:
   @pytest.mark.parametrize('size', [8, 28, 32, 64])
   def test_they_are_real_digits_of_any_size(self, size):
@@ -142,6 +152,11 @@ class TestFolder:
       for i in range(len(images)):
         ((_, label),) = images.read([i])
         assert 'abc'[label] == pathlib.Path(images.name(i)).parent.name
+
+  def test_a_missing_sub_folder_is_refused(self, tmp_path):
+    (tmp_path / 'train').mkdir()
+    with pytest.raises(UserError, match=f'{NAMES_BOTH}no folder .*test$'):
+      FolderImages(str(tmp_path), 'test')
 
   def test_sub_folders_train_and_test_are_the_splits(self, tmp_path):
     for split, number in (('train', 3), ('test', 2)):
@@ -322,7 +337,7 @@ class TestTfds:
 
   @pytest.mark.parametrize('split', ['test', 'train[8:2]', 'train[:0%]'])
   def test_an_unknown_or_empty_split_is_refused(self, data_dir, split):
-    with pytest.raises(UserError, match='split') as error:
+    with pytest.raises(UserError, match=NAMES_BOTH) as error:
       data.load_source('shapes', split, 8, data_dir=data_dir)
     assert '\n' not in str(error.value)
 
