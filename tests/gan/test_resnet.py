@@ -88,8 +88,10 @@ def test_the_discriminator():
 @pytest.mark.parametrize(
   ('size', 'num_halvings'), [(8, 1), (16, 1), (28, 2), (32, 2), (64, 3)]
 )
-def test_the_discriminator_looks_at_8_or_7_pixels(size, num_halvings):
-  """The papers' numbers at 32 pixels: two halvings, two blocks more."""
+def test_the_discriminator_halves_until_at_most_8_pixels_are_left(
+  size, num_halvings
+):
+  """And at least once; two blocks more follow, as the papers have at 32."""
   module = resnet.Discriminator((size, size, 3), base_features=4)
   variables = jax.eval_shape(
     lambda: module.init(
