@@ -76,7 +76,10 @@ def translation(
 def cutout(
   key: jax.Array, images: jax.Array, axis_name: str | None = None
 ) -> jax.Array:
-  """Greys out a rectangle of half the sides around a random place."""
+  """Greys out a rectangle of half the sides, at odd ones rounded up.
+
+  Around a random place, so that it may reach beyond the edges.
+  """
   row_key, column_key = jax.random.split(key)
   _, height, width, _ = images.shape
   hidden_rows = _hidden(_draw(row_key, images, axis_name), height)
@@ -92,11 +95,12 @@ def _places(draw: jax.Array, count: int) -> jax.Array:
 
 def _hidden(draw: jax.Array, size: int) -> jax.Array:
   """Which places of a side are within a rectangle, [B, size]."""
-  half = round(size * _CUTOUT) // 2
-  centres = _places(draw, size + 1)
+  side = int(size * _CUTOUT + 0.5)
+  # Of an even rectangle the middle lies between two places.
+  centres = _places(draw, size + 1 - side % 2)
   places = jnp.arange(size)[None]
-  start = centres[:, None] - half
-  return (places >= start) & (places < start + 2 * half)
+  start = centres[:, None] - side // 2
+  return (places >= start) & (places < start + side)
 
 
 @dataclasses.dataclass(frozen=True)
