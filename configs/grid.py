@@ -17,8 +17,9 @@ other work kept the second one busy; means and standard errors of ten seeds,
            which nothing was tuned: 25 of 25 in all ten, 96.0 %, 0.009.
   control  The same networks and steps with the usual loss and no penalty:
            1.3 +- 0.2 modes, 99.2 %, 3.05 nats; 5 min.
-  pacgan   PacGAN4 as published, for a GPU. Not measured; the paper has 24.8
-           modes, 93.6 %, 0.04.
+  pacgan   PacGAN4's networks and settings, for a GPU; the players move in turn,
+           and the generator's batch norm is over all points of a batch. Not
+           measured; the paper has 24.8 modes, 93.6 %, 0.04.
   smoke    Two seeds, in seconds: it shows that everything works.
 """
 

@@ -13,12 +13,14 @@ other work kept the second one busy; means and standard errors of ten seeds,
 2,500 samples each:
 
   (none)   8 of 8 modes in all ten, 98.0 +- 0.1 % of high quality, KL 0.001
-           nats; 5 min for the ten. Seeds 100 to 109 (`--config.seed=100`), on
-           which nothing was tuned: 8 of 8 in all ten, 97.8 %, 0.001.
+           nats; 3 to 5 min for the ten, by what else runs on the machine.
+           Seeds 100 to 109 (`--config.seed=100`), on which nothing was tuned:
+           8 of 8 in all ten, 97.8 %, 0.001.
   control  The same networks and steps with the usual loss and no penalty:
            1.8 +- 0.4 modes, 94.7 %, 1.69 nats; 3 min.
-  pacgan   PacGAN2 as published, for a GPU. Not measured; the paper has 7.9
-           modes, 95.6 %, 0.07.
+  pacgan   PacGAN2's networks and settings, for a GPU; the players move in turn,
+           and the generator's batch norm is over all points of a batch. Not
+           measured; the paper has 7.9 modes, 95.6 %, 0.07.
   smoke    Two seeds, in seconds: it shows that everything works.
 """
 
