@@ -66,13 +66,14 @@ def several(tmp_path_factory):
   return workdir
 
 
-def trained_by(seeds, num_steps=20):
+def trained_by(seeds, num_steps=20, **changes):
   """The state after some steps of one seed or several, in float64."""
-  config = points_config(compute_dtype='float64')
+  config = points_config(compute_dtype='float64', **changes)
   gan = create_gan(config, (2,))
   source = data.load_source('ring', 'train', 0)
   parallel = seeds.parallel('jit')
-  state = parallel.spread(seeds.init(functools.partial(init_state, gan)))
+  init = jax.jit(lambda: seeds.init(functools.partial(init_state, gan)))
+  state = parallel.spread(init())
   step = parallel.compile(
     sharding.in_one_call(
       seeds.step(functools.partial(steps.train_step, gan)), 1
@@ -93,11 +94,20 @@ def trained_by(seeds, num_steps=20):
   return jax.device_get(state)
 
 
-def test_each_computes_what_it_computes_alone():
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {},
+    {'penalty.every_steps': 2},
+    {'model.name': 'pacgan', 'model.packing': 2},
+  ],
+  ids=['plain', 'lazy penalty', 'batch norm of packs'],
+)
+def test_each_computes_what_it_computes_alone(changes):
   """Three runs on three devices, and one by itself."""
   with jax.enable_x64(True):
-    together = trained_by(seeds_lib.create(5, 3))
-    alone = trained_by(seeds_lib.create(7, 1))
+    together = trained_by(seeds_lib.create(5, 3), **changes)
+    alone = trained_by(seeds_lib.create(7, 1), **changes)
   leaves = zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True)
   for x, expected in leaves:
     np.testing.assert_allclose(x[2], expected, rtol=1e-9, atol=1e-9)
@@ -188,6 +198,21 @@ def test_points_of_all_seeds_and_of_one(several, tmp_path):
   key = prng.stream(prng.root_key(0), 'sample')
   np.testing.assert_array_equal(sampler.generate(key, 5), every[1])
   assert sampler.seed == 6
+
+
+def test_what_is_drawn_of_a_seed_is_of_its_latents(several, tmp_path):
+  """Interpolations between probable points, of all seeds as of one."""
+  arguments = ['--kind=interpolation', '--truncation=0.5']
+  assert run(sample, several, tmp_path / 'all.npz', *arguments) == 0
+  every = read(tmp_path / 'all.npz', 'points')
+  assert every.shape == (NUM_SEEDS, 5, 2)
+  key = prng.stream(prng.root_key(0), 'sample')
+  for index, points in enumerate(every):
+    sampler = sample.load(several, seed_index=index)
+    (expected,) = sampler.chunks(key, 5, 'interpolation', 0.5)
+    np.testing.assert_array_equal(points, expected)
+    ends = sampler.generate(key, 1, 0.5)
+    np.testing.assert_allclose(points[:1], ends, atol=1e-5)
 
 
 def test_evaluation_is_of_all_seeds(several):
