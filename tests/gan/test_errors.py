@@ -86,6 +86,20 @@ def finished(trained, tmp_path):
       [SMOKE, '--config.model.packing=3'],
       ['batch_size=16', '24: 3 (model.packing)'],
     ),
+    (
+      [SMOKE, '--config.model.minibatch_deviation'],
+      ['batch_size=16', '32: 1 (', '4 (model.minibatch_deviation) x 8'],
+    ),
+    (
+      [
+        SMOKE,
+        '--config.model.minibatch_deviation',
+        '--config.model.packing=2',
+        '--config.batch_size=12',
+        '--config.num_seeds=2',
+      ],
+      ['batch_size=12', '8: 2 (model.packing) x 4 (', 'x 1 (devices)'],
+    ),
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),

@@ -19,7 +19,7 @@ SHAPE = (16, 16, 1)
 BATCH = 16
 
 
-def create(dtype='float32', **changes):
+def create(dtype='float32', shape=SHAPE, **changes):
   config = gan_config.default().unlock()
   config.update_from_flattened_dict(
     {
@@ -29,12 +29,12 @@ def create(dtype='float32', **changes):
       **changes,
     }
   )
-  return create_gan(config, SHAPE)
+  return create_gan(config, shape)
 
 
-def batches(num, updates=1):
+def batches(num, updates=1, shape=SHAPE):
   random = np.random.default_rng(0)
-  return random.integers(0, 256, (num, updates, BATCH, *SHAPE), np.uint8)
+  return random.integers(0, 256, (num, updates, BATCH, *shape), np.uint8)
 
 
 @pytest.fixture(scope='module')
@@ -216,7 +216,9 @@ def train_on(gan, parallelism, num_devices, num_steps, steps_per_call=1):
       functools.partial(steps.train_step, gan), steps_per_call
     )
   )
-  all_batches = iter(batches(num_steps, gan.discriminator_steps))
+  all_batches = iter(
+    batches(num_steps, gan.discriminator_steps, gan.example_shape)
+  )
   for group in stacked(all_batches, steps_per_call):
     state, metrics = step(state, parallel.put_batches(group), root)
   whole = parallel.gather(state)
@@ -276,6 +278,23 @@ def test_penalised_steps_are_the_same_on_many_devices(
   gan, expected = penalised
   with jax.enable_x64(True):
     close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
+
+
+def test_groups_may_lie_on_several_devices():
+  """Two of the four examples that are compared on each."""
+  with jax.enable_x64(True):
+    gan = create(
+      'float64',
+      (2,),
+      **{
+        'dataset.name': 'ring',
+        'model.name': 'mlp',
+        'model.discriminator_norm': 'none',
+        'model.minibatch_deviation': True,
+        'penalty.r1': 1.0,
+      },
+    )
+    close(train_on(gan, 'jit', 8, 3), train_on(gan, 'jit', 1, 3), 1e-9)
 
 
 @pytest.mark.parametrize(
