@@ -132,10 +132,11 @@ class Checkpoints:
     """
     step, old = self.newest(self.info)
     new = json.loads(json.dumps(dict(info)))  # as JSON gives it back
+    # What an older checkpoint does not tell cannot differ.
     different = [
-      f'{name} (was {old.get(name)}, now {value})'
+      f'{name} (was {old[name]}, now {value})'
       for name, value in new.items()
-      if old.get(name) != value
+      if name in old and old[name] != value
     ]
     if different:
       raise UserError(

@@ -1,7 +1,8 @@
 """Commands: their flags, and what they say and return when something is wrong.
 
 A command is a function main(argv) that returns an exit status: 0 when it did
-what it was asked, 2 when what the user gave is wrong, with one line on stderr.
+what it was asked, 2 when what the user gave is wrong, and 1 when training was
+stopped since it fails, both with one line on stderr.
 Its flags live in an object of the call, so that commands can be called from
 Python as often as one likes.
 """
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 from common_flax import caches
 from common_flax import config as config_lib
 from common_flax import memory
+from common_flax.alarms import TrainingFailedError
 from common_flax.config import UserError
 
 
@@ -98,6 +100,9 @@ def run(
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except TrainingFailedError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
   except KeyboardInterrupt:
     return signal_status(signal.SIGINT)
 

@@ -64,6 +64,7 @@ def base() -> ConfigDict:
   dataset.split = 'train'
   dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
   dataset.path = config_dict.placeholder(str)  # of 'folder'
+  dataset.stack_of = 'digits'  # the grey images of 'stacked'
   dataset.image_size = 32  # height and width, pixels
   dataset.flip = False  # mirror half of the images, at random
   dataset.skip_corrupt = False  # go on without images that cannot be read

@@ -24,7 +24,13 @@ from common_flax import checkpoints as checkpoints_lib
 from common_flax import compiler
 from common_flax import sharding
 from common_flax import terminal
+from common_flax.alarms import GoBack
+from common_flax.alarms import Judge
+from common_flax.alarms import last_healthy
+from common_flax.alarms import Response
+from common_flax.alarms import TrainingFailedError
 from common_flax.checkpoints import Checkpoints
+from common_flax.data.batches import Batch
 from common_flax.data.batches import prefetched
 from common_flax.data.batches import stacked
 from common_flax.meter import Meter
@@ -45,11 +51,12 @@ class Task:
   init: Callable[[], State]  # the state before the first step, pure
   adopt: Callable[[State], State]  # what a new run takes from elsewhere
   step: Step
-  batches: Callable[[int], Iterator[np.ndarray]]  # from a step on
+  batches: Callable[[int], Iterator[Batch]]  # from a step on
   speed: Callable[[int], Speed]  # of so many devices, which it may measure
   draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
   measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
-  warn: Callable[[Mapping[str, Any]], str | None]  # of what was measured
+  judge: Judge
+  response: Response
   networks: Callable[[State], Mapping[str, Any]]  # parameters by network
   export: Callable[[State], Mapping[str, Any]]  # checkpoint items beside state
   info: Mapping[str, Any]  # JSON that checkpoints carry
@@ -129,12 +136,20 @@ class _Run:
     self._meter = Meter()
     self._speed: Speed | None = None
     self._is_tracing = False
-    self._warning: str | None = None
+    self._is_warned = False
+    self._failure: str | None = None  # which the run does not go on with
 
   def run(
-    self, batches: Iterator[jax.Array], root: jax.Array, signals: Signals
-  ) -> int | None:
-    """Steps until the end or a signal, which it returns."""
+    self, batches: Iterator[Batch], root: jax.Array, signals: Signals
+  ) -> int | GoBack | None:
+    """Steps until the end, a signal, or a failure that has a remedy.
+
+    Returns:
+      None, the signal's number, or what to do about the failure.
+
+    Raises:
+      TrainingFailedError: of a failure that is to stop the run.
+    """
     # It shows the start, and is drawn when the first step is on its way.
     initial = None if self._start else _copy(self._parallel.local(self._state))
     with contextlib.ExitStack() as tracing:
@@ -146,6 +161,8 @@ class _Run:
           initial = None
         if self._follow_up(is_stopped=signals.received is not None):
           break
+        if self._failure:
+          return self._respond(self._failure)
     return None if self._is_finished() else signals.received
 
   def _is_finished(self) -> bool:
@@ -158,6 +175,9 @@ class _Run:
     last = finished or is_stopped
     if self._step % schedule.log_every == 0 or last:
       self._report()
+      self._judge()
+    if self._failure:
+      return False
     if self._step % schedule.sample_every == 0 or finished:
       jax.block_until_ready(self._state)
       self._draw(self._step, self._parallel.local(self._state))
@@ -167,7 +187,7 @@ class _Run:
       self._save()
     return last
 
-  def _advance(self, batch: jax.Array, root: jax.Array) -> None:
+  def _advance(self, batch: Batch, root: jax.Array) -> None:
     began = time.monotonic()
     self._state, metrics = self._steps(self._state, batch, root)
     is_first = self._step == self._start
@@ -217,13 +237,41 @@ class _Run:
     measured = jax.device_get(
       self._task.measure(self._parallel.local(self._state))
     )
-    warning = self._task.warn(measured)
-    if warning and warning != self._warning:
-      self._progress.say(f'Step {self._step:,}: {warning}')
-    self._warning = warning
     arrays = {k: v for k, v in measured.items() if np.ndim(v)}
     self._writer.histograms(self._step, arrays)
     return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
+
+  def _judge(self) -> None:
+    """Says it, once, when the numbers say that training fails."""
+    warning = self._task.judge(self._writer.rows).warning
+    if warning and not self._is_warned:
+      self._progress.say(f'Step {self._step:,}: {warning}')
+    self._is_warned = warning is not None
+    if warning and self._task.response.action != 'warn':
+      self._failure = warning
+
+  def _respond(self, failure: str) -> GoBack:
+    """Keeps what the failure looks like, and goes back if it may."""
+    jax.block_until_ready(self._state)
+    state = self._parallel.local(self._state)
+    self._draw(self._step, state)
+    response, attempt = self._task.response, int(state.attempt)
+    if response.action == 'stop':
+      raise TrainingFailedError(
+        f'step {self._step:,}: {failure} Stopped, as config.on_collapse asks.'
+      )
+    if attempt == response.max_rollbacks:
+      raise TrainingFailedError(
+        f'step {self._step:,}: {failure} Stopped after {attempt} rollbacks.'
+      )
+    step = last_healthy(
+      self._checkpoints.steps(), self._writer.rows, self._task.judge
+    )
+    self._progress.say(
+      f'Going back to step {step or 0:,} to draw everything anew: attempt '
+      f'{attempt + 1} of {response.max_rollbacks}.'
+    )
+    return GoBack(step, attempt + 1)
 
   def _save(self) -> None:
     jax.block_until_ready(self._state)
@@ -272,10 +320,16 @@ def train(
   Returns:
     None once `num_steps` is reached, or the number of the signal that stopped
     training; in both cases the last step is checkpointed.
+
+  Raises:
+    TrainingFailedError: if the run's numbers say that it fails, and the task's
+      response is to stop. Nothing is checkpointed then.
   """
-  workdir = epath.Path(workdir)
-  directory = workdir / CHECKPOINTS
-  with Checkpoints(directory, schedule.keep_checkpoints) as checkpoints:
+  directory = epath.Path(workdir) / CHECKPOINTS
+  with (
+    Checkpoints(directory, schedule.keep_checkpoints) as checkpoints,
+    Signals() as signals,
+  ):
     start, state = _restore_or_start(task, checkpoints, parallel)
     if start >= schedule.num_steps:
       print(f'{workdir}: already finished, at step {start:,}.')
@@ -283,18 +337,51 @@ def train(
     terminal.print_parameters(task.networks(state))
     if start:
       print(f'Going on from step {start:,} in {workdir}.')
-    with (
-      RunWriter(workdir, start, task.curves) as writer,
-      Signals() as signals,
-      prefetched(
-        stacked(task.batches(start), schedule.steps_per_call),
-        parallel.put_batches,
-      ) as batches,
-      terminal.TrainingProgress(start, schedule.num_steps) as progress,
-    ):
-      if not start:
-        writer.text('config', description)
-      run = _Run(
-        task, schedule, parallel, checkpoints, writer, progress, start, state
+    while True:
+      outcome = _train_from(
+        start,
+        state,
+        task,
+        schedule,
+        parallel,
+        checkpoints,
+        workdir,
+        root,
+        description,
+        signals,
       )
-      return run.run(batches, root, signals)
+      if not isinstance(outcome, GoBack):
+        return outcome
+      checkpoints.discard_after(-1 if outcome.step is None else outcome.step)
+      start, state = _restore_or_start(task, checkpoints, parallel)
+      attempt = jnp.full_like(state.attempt, outcome.attempt)
+      state = state.replace(attempt=attempt)
+
+
+def _train_from(
+  start: int,
+  state: State,
+  task: Task,
+  schedule: Schedule,
+  parallel: Parallel,
+  checkpoints: Checkpoints,
+  workdir: epath.PathLike,
+  root: jax.Array,
+  description: str,
+  signals: Signals,
+) -> int | GoBack | None:
+  """Trains from a step on; see `_Run.run`."""
+  with (
+    RunWriter(workdir, start, task.curves) as writer,
+    prefetched(
+      stacked(task.batches(start), schedule.steps_per_call),
+      parallel.put_batches,
+    ) as batches,
+    terminal.TrainingProgress(start, schedule.num_steps) as progress,
+  ):
+    if not start:
+      writer.text('config', description)
+    run = _Run(
+      task, schedule, parallel, checkpoints, writer, progress, start, state
+    )
+    return run.run(batches, root, signals)

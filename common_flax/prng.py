@@ -17,6 +17,7 @@ STREAMS = {
   'sample': 4,  # latents of `sample`, rooted at its own --seed
   'evaluate': 5,  # what `evaluate` draws of a model, rooted at its --seed
   'observe': 6,  # what evaluations and pictures draw of the data
+  'watch': 7,  # latents at which training is watched
 }
 
 

@@ -27,10 +27,15 @@ from common_flax import seeds as seeds_lib
 from common_flax import sharding
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
+from common_flax.alarms import Judge
+from common_flax.alarms import Response
+from common_flax.alarms import WARN
 from common_flax.checkpoints import STATE
 from common_flax.config import require
 from common_flax.config import UserError
+from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
+from common_flax.data.batches import Labelled
 from common_flax.data.source import Source
 from common_flax.seeds import Seeds
 from common_flax.speed import count_flops
@@ -54,9 +59,11 @@ class Parts:
   export: Callable[[State], Mapping[str, Any]]
   curves: Mapping[str, Sequence[str]]
   headline: Sequence[str]
-  measure: Callable[[State], Mapping[str, Any]] = lambda state: {}
-  warn: Callable[[Mapping[str, Any]], str | None] = lambda measured: None
+  measure: Callable[[jax.Array, State], Mapping[str, Any]]  # root, state
+  judge: Judge
+  response: Response = WARN
   is_convolutional: bool = True
+  with_labels: bool = False  # batches are Labelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Family:
   default_config: Callable[[], ConfigDict]
   check_config: Callable[[ConfigDict], None]  # raises a UserError
   has_fixed_steps: Callable[[ConfigDict], bool]  # a schedule needs num_steps
-  create: Callable[[ConfigDict, Shape], Model]
+  create: Callable[[ConfigDict, Shape, int | None], Model]  # None: no labels
   init_state: Callable[[Model, jax.Array], State]  # of a root key
   weights: Callable[[State], Any]  # all that a new run may take over
   with_weights: Callable[[State, Any], State]
@@ -131,9 +138,20 @@ def load_source(dataset: ConfigDict, split: str) -> Source:
     dataset.image_size,
     data_dir=dataset.data_dir,
     path=dataset.path,
+    stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
     progress=terminal.track,
   )
+
+
+def first_examples(source: Source, num: int) -> np.ndarray:
+  """The first examples of a source, at most `num` of them.
+
+  Returns:
+    uint8 [N, H, W, C], or of points float32 [N, 2].
+  """
+  kind = 'image' if source.dtype == np.uint8 else 'point'
+  return np.stack([source[i][kind] for i in range(min(num, len(source)))])
 
 
 def _measure_speed(
@@ -142,11 +160,14 @@ def _measure_speed(
   batches_per_step: int,
   init: Callable[[], State],
   source: Source,
+  with_labels: bool,
   seeds: Seeds,
   num_devices: int,
 ) -> Speed:
   axes = seeds.batch_shape(batches_per_step, config.batch_size)
   batch = jax.ShapeDtypeStruct((*axes, *source.example_shape), source.dtype)
+  if with_labels:
+    batch = Labelled(batch, jax.ShapeDtypeStruct(axes, np.int32))
   flops = count_flops(task_step, jax.eval_shape(init), batch, seeds.roots())
   matmul_rate = matmul_flops_per_second(np.dtype(config.compute_dtype))
   return Speed(
@@ -174,7 +195,7 @@ def _create_task(
   def adopt(state: State) -> State:
     return state if weights is None else family.with_weights(state, weights)
 
-  def batches(start_step: int) -> Iterator[np.ndarray]:
+  def batches(start_step: int) -> Iterator[Batch]:
     return seeds.batches(
       lambda seed: example_batches(
         source,
@@ -183,6 +204,7 @@ def _create_task(
         batches_per_step=parts.batches_per_step,
         start_step=start_step,
         num_steps=config.num_steps,
+        with_labels=parts.with_labels,
       )
     )
 
@@ -192,11 +214,19 @@ def _create_task(
     step=step,
     batches=batches,
     speed=functools.partial(
-      _measure_speed, config, step, parts.batches_per_step, init, source, seeds
+      _measure_speed,
+      config,
+      step,
+      parts.batches_per_step,
+      init,
+      source,
+      parts.with_labels,
+      seeds,
     ),
     draw=functools.partial(seeds.draw, parts.draw),
-    measure=parts.measure,
-    warn=parts.warn,
+    measure=functools.partial(seeds.measure, parts.measure),
+    judge=parts.judge,
+    response=parts.response,
     networks=lambda state: parts.networks(seeds.member(state, 0)),
     export=parts.export,
     info=info,
@@ -241,7 +271,11 @@ def _open_source(
   source = family.prepare_source(
     config, load_source(config.dataset, config.dataset.split)
   )
-  info = {'image_shape': source.example_shape, 'num_examples': len(source)}
+  info = {
+    'image_shape': source.example_shape,
+    'num_examples': len(source),
+    'num_classes': source.num_classes,
+  }
   if started:
     with workdir_lib.open_checkpoints(workdir) as checkpoints:
       checkpoints.check_info(info)
@@ -310,7 +344,7 @@ def train(
       )
     weights = _read_weights(family, init_from)
   source, info = _open_source(family, config, workdir, started)
-  model = family.create(config, source.example_shape)
+  model = family.create(config, source.example_shape, source.num_classes)
   if weights is not None:
     _check_weights(family, model, weights, init_from)
   task = _create_task(family, config, model, source, info, weights, seeds)

@@ -22,12 +22,15 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import sharding
+from common_flax.data.batches import Batch
+from common_flax.data.batches import join
 from common_flax.sharding import Parallel
 from common_flax.sharding import Step
 
 State = Any  # a pytree of arrays
-Batches = Iterator[np.ndarray]  # each [U, B, ...]
+Batches = Iterator[Batch]  # arrays [U, B, ...]
 Draw = Callable[[jax.Array, State], np.ndarray]  # (root, state) -> picture
+Measure = Callable[[jax.Array, State], dict[str, jax.Array]]  # the same
 
 
 class Seeds(Protocol):
@@ -52,6 +55,9 @@ class Seeds(Protocol):
 
   def draw(self, draw: Draw, state: State) -> np.ndarray:
     """The pictures of all runs as one, uint8 [H, W, C]."""
+
+  def measure(self, measure: Measure, state: State) -> dict[str, jax.Array]:
+    """What `measure` makes of all runs: means, and the lowest."""
 
   def batch_shape(self, batches_per_step: int, size: int) -> tuple[int, ...]:
     """The axes of a step's batches before those of an example."""
@@ -85,6 +91,9 @@ class OneSeed:
 
   def draw(self, draw: Draw, state: State) -> np.ndarray:
     return draw(self.roots(), state)
+
+  def measure(self, measure: Measure, state: State) -> dict[str, jax.Array]:
+    return measure(self.roots(), state)
 
   def batch_shape(self, batches_per_step: int, size: int) -> tuple[int, ...]:
     return (batches_per_step, size)
@@ -120,13 +129,18 @@ class ManySeeds:
   def batches(self, of_seed: Callable[[int], Batches]) -> Batches:
     each = [of_seed(self.first + i) for i in range(self.num)]
     for together in zip(*each, strict=True):
-      yield np.stack(together, axis=1)
+      yield join(together, axis=1)
 
   def draw(self, draw: Draw, state: State) -> np.ndarray:
     pictures = [
       draw(root, self.member(state, i)) for i, root in enumerate(self.roots())
     ]
     return images_lib.grid(np.stack(pictures))
+
+  def measure(self, measure: Measure, state: State) -> dict[str, jax.Array]:
+    measured = jax.vmap(measure)(self.roots(), state)
+    lowest = {f'{name}_lowest': x.min() for name, x in measured.items()}
+    return {name: x.mean() for name, x in measured.items()} | lowest
 
   def batch_shape(self, batches_per_step: int, size: int) -> tuple[int, ...]:
     return (batches_per_step, self.num, size)

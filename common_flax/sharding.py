@@ -23,11 +23,12 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from common_flax.compiler import Options
+from common_flax.data.batches import Batch
 
 AXIS = 'data'
 
-# (state, batch [U, B, ...], root, *, axis_name) -> (state, metrics), or the
-# same for several steps and [K, U, B, ...]
+# (state, batch, root, *, axis_name) -> (state, metrics), on arrays [U, B, ...];
+# or the same for several steps and [K, U, B, ...]
 Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
 
 
@@ -64,13 +65,17 @@ def in_one_call(
       state = lax.fori_loop(
         0,
         num_steps - 1,
-        lambda i, state: take(state, batches[i])[0],
+        lambda i, state: take(state, _part(batches, i))[0],
         state,
         unroll=is_unrolled,
       )
-    return take(state, batches[-1])
+    return take(state, _part(batches, -1))
 
   return steps
+
+
+def _part(batches: Batch, index: int | jax.Array) -> Batch:
+  return jax.tree.map(lambda x: x[index], batches)
 
 
 def drawn_globally(
@@ -105,8 +110,8 @@ class Parallel(Protocol):
       options: of the compiler, which `pmap` does not take.
     """
 
-  def put_batches(self, batches: np.ndarray) -> jax.Array:
-    """Brings [K, U, B, ...] to the devices, each its share of B."""
+  def put_batches(self, batches: Batch) -> Batch:
+    """Brings arrays [K, U, B, ...] to the devices, each its share of B."""
 
   def spread(self, state: Any) -> Any:
     """From the arrays of a checkpoint to what the compiled step takes."""
@@ -134,7 +139,7 @@ class JitOverMesh:
       compiler_options=options,
     )
 
-  def put_batches(self, batches: np.ndarray) -> jax.Array:
+  def put_batches(self, batches: Batch) -> Batch:
     return jax.device_put(batches, self._split)
 
   def spread(self, state: Any) -> Any:
@@ -167,7 +172,7 @@ class JitOverSeeds:
       compiler_options=options,
     )
 
-  def put_batches(self, batches: np.ndarray) -> jax.Array:
+  def put_batches(self, batches: Batch) -> Batch:
     return jax.device_put(batches, self._split)
 
   def spread(self, state: Any) -> Any:
@@ -199,10 +204,13 @@ class PmapOverMesh:
       donate_argnums=0,
     )
 
-  def put_batches(self, batches: np.ndarray) -> jax.Array:
-    calls, updates, _, *rest = batches.shape
-    shares = batches.reshape(calls, updates, self.num_devices, -1, *rest)
-    return jax.device_put(np.moveaxis(shares, 2, 0), self._split)
+  def put_batches(self, batches: Batch) -> Batch:
+    def share(x):
+      calls, updates, _, *rest = x.shape
+      shares = x.reshape(calls, updates, self.num_devices, -1, *rest)
+      return jax.device_put(np.moveaxis(shares, 2, 0), self._split)
+
+    return jax.tree.map(share, batches)
 
   def spread(self, state: Any) -> Any:
     def stack(x):

@@ -45,7 +45,7 @@ def restore(
   workdir: epath.PathLike,
   item: str,
   config: ConfigDict,
-  create: Callable[[ConfigDict, tuple[int, int, int]], Any],
+  create: Callable[[ConfigDict, tuple[int, ...], int | None], Any],
   init_item: Callable[[Any], Any],
 ) -> tuple[int, Any, Any]:
   """One item of the newest checkpoint of a workdir that can be read.
@@ -54,7 +54,8 @@ def restore(
     workdir: folder of a run.
     item: name of the item.
     config: of the run.
-    create: makes the static part.
+    create: makes the static part, of a config and of its data the shape of an
+      example and the number of classes.
     init_item: what the item was before the first step; only its shapes and
       types are used.
 
@@ -68,7 +69,9 @@ def restore(
   with open_checkpoints(workdir) as checkpoints:
 
     def read(step: int) -> tuple[Any, Any]:
-      model = create(config, tuple(checkpoints.info(step)['image_shape']))
+      info = checkpoints.info(step)
+      shape = tuple(info['image_shape'])
+      model = create(config, shape, info.get('num_classes'))
       abstract = abstract_like(functools.partial(init_item, model), device)
       return model, checkpoints.restore(step, item, abstract)
 

@@ -50,7 +50,8 @@ class RunWriter:
     self._samples.mkdir(exist_ok=True)
     self._curves = curves
     self._metrics = self._workdir / 'metrics.jsonl'
-    self._rows = [row for row in read_metrics(workdir) if row['step'] <= step]
+    rows = read_metrics(workdir)
+    self._rows = [row for row in rows if row['step'] <= step]
     self._write_rows()
     for path in self._pictures():
       if _picture_step(path) > step:
@@ -58,7 +59,7 @@ class RunWriter:
     self._painter = concurrent.futures.ThreadPoolExecutor(1)
     self._painting: concurrent.futures.Future | None = None
     self._tensorboard = SummaryWriter(
-      str(self._workdir / 'tensorboard'), purge_step=step + 1 if step else None
+      str(self._workdir / 'tensorboard'), purge_step=step + 1 if rows else None
     )
 
   def __enter__(self) -> 'RunWriter':
@@ -69,6 +70,11 @@ class RunWriter:
     self._tensorboard.close()
     if kind is None:
       self._finish_painting()
+
+  @property
+  def rows(self) -> list[dict[str, float | None]]:
+    """The metrics so far, a dict a step, steps rising."""
+    return self._rows
 
   def text(self, name: str, text: str) -> None:
     """Shows a text in TensorBoard."""

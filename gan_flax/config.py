@@ -7,11 +7,13 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
+from common_flax.alarms import ACTIONS
 from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_one_of
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
+from common_flax.nn.labels import CONDITIONINGS
 from common_flax.nn.norms import NORMS
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
@@ -29,6 +31,8 @@ def default() -> ConfigDict:
   """Every field of a GAN's configuration, locked: DCGAN on the digits."""
   config = config_lib.base()
   config.num_seeds = 1  # runs at once, with the seeds from `seed` on
+  config.on_collapse = 'warn'  # or 'stop', or 'rollback'; see `gan_flax.watch`
+  config.on_collapse_max_rollbacks = 3  # then it stops
 
   config.model = model = ConfigDict()
   model.name = 'dcgan'
@@ -40,6 +44,7 @@ def default() -> ConfigDict:
   model.spectral_norm = False  # of the discriminator's weights
   model.minibatch_deviation = False  # of neighbours, as a feature
   model.packing = 1  # examples that the discriminator sees at once
+  model.conditioning = 'none'  # on labels: 'projection' or 'concatenation'
 
   config.loss = loss = ConfigDict()
   loss.name = 'non_saturating'  # see `gan_flax.losses`
@@ -86,6 +91,7 @@ def check(config: ConfigDict) -> None:
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
   )
   require_one_of(config, 'model.discriminator_norm', NORMS)
+  _check_conditioning(config)
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
   _check_penalties(config)
@@ -105,6 +111,14 @@ def _check_seeds(config: ConfigDict) -> None:
     'num_seeds',
     "several runs at once need parallelism='jit'",
   )
+  require_one_of(config, 'on_collapse', ACTIONS)
+  require(
+    config.num_seeds == 1 or config.on_collapse == 'warn',
+    config,
+    'on_collapse',
+    "several runs at once do not stop for one of them; take 'warn'",
+  )
+  require_at_least(config, 1, 'on_collapse_max_rollbacks')
 
 
 def _check_model(config: ConfigDict) -> None:
@@ -152,6 +166,24 @@ def _check_points(config: ConfigDict) -> None:
       field,
       f'is for images, and {name} is of points',
     )
+
+
+def _check_conditioning(config: ConfigDict) -> None:
+  require_one_of(config, 'model.conditioning', CONDITIONINGS)
+  conditioning = config.model.conditioning
+  require(
+    conditioning != 'projection' or MODELS[config.model.name].has_batch_norm,
+    config,
+    'model.conditioning',
+    f'is of a generator with batch norm, and model.name={config.model.name} '
+    "has none; take 'concatenation'",
+  )
+  require(
+    conditioning == 'none' or config.model.packing == 1,
+    config,
+    'model.packing',
+    'several examples have no label; leave it out, or model.conditioning',
+  )
 
 
 def _check_penalties(config: ConfigDict) -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from common_flax import images as images_lib
+from common_flax.data.batches import Batch
 from common_flax.sharding import drawn_globally
 from gan_flax.state import GAN
 from gan_flax.state import NetState
@@ -46,6 +47,15 @@ def draw_latents(
   return jax.random.normal(key, shape, gan.dtype)
 
 
+def split(gan: GAN, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
+  """The examples [..., B, H, W, C] of a batch and their labels [..., B].
+
+  A conditional GAN's batches are `Labelled`; others are the examples alone,
+  and have no labels, None.
+  """
+  return batch if gan.is_conditional else (batch, None)
+
+
 def real(
   gan: GAN, batch: jax.Array, key: jax.Array, axis_name: str | None
 ) -> jax.Array:
@@ -66,9 +76,23 @@ def real(
 
 
 def fakes(
-  gan: GAN, generator: NetState, key: jax.Array, num: int, axis_name: str | None
+  gan: GAN,
+  generator: NetState,
+  key: jax.Array,
+  num: int,
+  labels: jax.Array | None,
+  axis_name: str | None,
 ) -> tuple[jax.Array, Callable[[jax.Array], tuple[Any]], Any]:
   """Draws fakes in train mode.
+
+  Args:
+    gan: the static part.
+    generator: the player.
+    key: consumed.
+    num: how many.
+    labels: int32 [num] of what to draw, if it is conditional: those of the real
+      examples of the batch, so that classes come as often among the fakes.
+    axis_name: mapped axis, if any.
 
   Returns:
     The fakes [num, H, W, C] or [num, 2], the function that pulls a gradient
@@ -83,6 +107,7 @@ def fakes(
     drawn, updates = gan.generator.apply(
       {'params': params, 'batch_stats': generator.batch_stats},
       latents,
+      labels,
       train=True,
       axis_name=axis_name,
       mutable=['batch_stats'],

@@ -28,15 +28,23 @@ _STATISTICS_BATCHES = 16
 _STATISTICS_BATCH_SIZE = 64
 
 
+def class_by_number(gan: GAN, numbers: jax.Array) -> jax.Array | None:
+  """The labels [N] of samples by their numbers, each class in its turn.
+
+  None of a GAN that knows no classes.
+  """
+  return numbers % gan.num_classes if gan.is_conditional else None
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _statistics_of_batch(
-  gan: GAN, params: Params, latents: jax.Array
+  gan: GAN, params: Params, latents: jax.Array, labels: jax.Array | None
 ) -> BatchStats:
   """The statistics of one batch: running averages without memory."""
   generator = gan.generator.clone(norm_momentum=0.0)
   variables = {'params': params}
   _, updates = generator.apply(
-    variables, latents, train=True, mutable=['batch_stats']
+    variables, latents, labels, train=True, mutable=['batch_stats']
   )
   return updates.get('batch_stats', {})
 
@@ -52,9 +60,10 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
   Returns:
     The mean of each layer's batch means, and the variance about it.
   """
+  labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
   batches = [
     _statistics_of_batch(
-      gan, params, draw_latents(gan, batch_key, _STATISTICS_BATCH_SIZE)
+      gan, params, draw_latents(gan, batch_key, _STATISTICS_BATCH_SIZE), labels
     )
     for batch_key in jax.random.split(key, _STATISTICS_BATCHES)
   ]
@@ -72,11 +81,26 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
 
 @functools.partial(jax.jit, static_argnums=0)
 def generate(
-  gan: GAN, params: Params, batch_stats: BatchStats, latents: jax.Array
+  gan: GAN,
+  params: Params,
+  batch_stats: BatchStats,
+  latents: jax.Array,
+  labels: jax.Array | None = None,
 ) -> jax.Array:
-  """Latents [N, Z] -> uint8 images [N, H, W, C] or points [N, 2], singly."""
+  """Draws samples, each a function of its latent and label alone.
+
+  Args:
+    gan: the static part.
+    params: the generator's parameters.
+    batch_stats: fixed, see `fixed_statistics`.
+    latents: [N, Z].
+    labels: int32 [N], of a conditional GAN.
+
+  Returns:
+    uint8 images [N, H, W, C], or points [N, 2].
+  """
   samples = gan.generator.apply(
-    {'params': params, 'batch_stats': batch_stats}, latents, train=False
+    {'params': params, 'batch_stats': batch_stats}, latents, labels, train=False
   )
   return samples if gan.is_of_points else images_lib.from_signed(samples)
 

@@ -18,6 +18,7 @@ import optax
 
 from common_flax import optimisers
 from common_flax import prng
+from common_flax.config import require
 from common_flax.data.worlds import WORLDS
 from gan_flax.augmentation import Augmentation
 from gan_flax.losses import Loss
@@ -43,6 +44,7 @@ class GAN:
   penalties: Penalties  # of the discriminator's slope
   max_weight: float | None  # of the discriminator's parameters
   example_shape: tuple[int, ...]  # (H, W, C) of images, (2,) of points
+  num_classes: int | None  # of the labels, if it is conditional
   latent_size: int
   latent_distribution: str  # 'normal' or 'uniform'
   discriminator_steps: int  # discriminator updates a generator update
@@ -56,6 +58,11 @@ class GAN:
   def is_of_points(self) -> bool:
     """Whether examples are points rather than images."""
     return len(self.example_shape) == 1
+
+  @property
+  def is_conditional(self) -> bool:
+    """Whether examples of an asked class can be drawn."""
+    return self.num_classes is not None
 
 
 class NetState(struct.PyTreeNode):
@@ -76,19 +83,38 @@ class GANState(struct.PyTreeNode):
   ema_params: Params  # moving average of generator.params
 
 
-def create_gan(config: ConfigDict, example_shape: tuple[int, ...]) -> GAN:
+def create_gan(
+  config: ConfigDict,
+  example_shape: tuple[int, ...],
+  num_classes: int | None = None,
+) -> GAN:
   """Builds the static part of a GAN from a checked config.
 
   Args:
     config: a config that `gan_flax.config.check` accepts.
     example_shape: (H, W, C) of the data's images, or (2,) of its points.
+    num_classes: of the data's labels, if there are any.
+
+  Raises:
+    UserError: if it is conditional and there are no labels.
   """
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
   model = MODELS[config.model.name]
   shape = tuple(example_shape)
+  conditioning = config.model.conditioning
+  require(
+    conditioning == 'none' or num_classes is not None,
+    config,
+    'model.conditioning',
+    f'needs labels, and the examples of {config.dataset.name} have none; '
+    "take 'none', or a folder with a sub-folder for each class",
+  )
+  num_classes = None if conditioning == 'none' else num_classes
   arguments = dict(
     base_features=config.model.base_features,
+    conditioning=conditioning,
+    num_classes=num_classes,
     dtype=dtype,
     param_dtype=param_dtype,
   )
@@ -118,6 +144,7 @@ def create_gan(config: ConfigDict, example_shape: tuple[int, ...]) -> GAN:
     ),
     max_weight=config.penalty.max_weight,
     example_shape=shape,
+    num_classes=num_classes,
     latent_size=config.model.latent_size,
     latent_distribution=config.model.latent_distribution,
     discriminator_steps=config.discriminator_steps,
@@ -134,8 +161,9 @@ def _init_net(
   tx: optax.GradientTransformation,
   key: jax.Array,
   inputs: jax.Array,
+  labels: jax.Array | None,
 ) -> NetState:
-  variables = module.init(key, inputs, train=True)
+  variables = module.init(key, inputs, labels, train=True)
   params = variables['params']
   return NetState(
     params=params,
@@ -151,9 +179,12 @@ def init_state(gan: GAN, root: jax.Array) -> GANState:
   latents = jnp.zeros((1, gan.latent_size), gan.dtype)
   *sides, channels = gan.example_shape
   packs = jnp.zeros((1, *sides, gan.packing * channels), gan.dtype)
-  generator = _init_net(gan.generator, gan.generator_tx, generator_key, latents)
+  labels = jnp.zeros(1, jnp.int32) if gan.is_conditional else None
+  generator = _init_net(
+    gan.generator, gan.generator_tx, generator_key, latents, labels
+  )
   discriminator = _init_net(
-    gan.discriminator, gan.discriminator_tx, discriminator_key, packs
+    gan.discriminator, gan.discriminator_tx, discriminator_key, packs, labels
   )
   return GANState(
     step=jnp.zeros((), jnp.int32),

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from common_flax import prng
+from common_flax.data.batches import Batch
 from common_flax.optimisers import moving_average
 from common_flax.sharding import mean_over
 from gan_flax import examples
@@ -49,6 +50,32 @@ class _Keys(NamedTuple):
   generator_view: jax.Array
 
 
+class _Drawn(NamedTuple):
+  """What one update is made of."""
+
+  real: jax.Array  # [B, H, W, C] or [B, 2], as the generator's
+  labels: jax.Array | None  # int32 [B], of both kinds, if it is conditional
+  fake: jax.Array  # [B, H, W, C] or [B, 2]
+  # From a gradient with respect to them to that of the generator's parameters.
+  pullback: Callable[[jax.Array], tuple[Any]]
+  batch_stats: BatchStats  # of the generator, updated
+
+
+def _draw(
+  gan: GAN,
+  generator: NetState,
+  batch: Batch,
+  keys: _Keys,
+  axis_name: str | None,
+) -> _Drawn:
+  originals, labels = examples.split(gan, batch)
+  real = examples.real(gan, originals, keys.flips, axis_name)
+  fake, pullback, batch_stats = examples.fakes(
+    gan, generator, keys.latents, len(real), labels, axis_name
+  )
+  return _Drawn(real, labels, fake, pullback, batch_stats)
+
+
 def _apply_gradients(
   tx: optax.GradientTransformation, net: NetState, gradients: Any
 ) -> NetState:
@@ -62,12 +89,14 @@ def _classify(
   params: Params,
   batch_stats: BatchStats,
   x: jax.Array,
+  labels: jax.Array | None,
   axis_name: str | None,
 ) -> tuple[jax.Array, BatchStats]:
   """The discriminator's logits in train mode, and its updated statistics."""
   logits, updates = gan.discriminator.apply(
     {'params': params, 'batch_stats': batch_stats},
     x,
+    labels,
     train=True,
     axis_name=axis_name,
     mutable=['batch_stats'],
@@ -79,12 +108,17 @@ def _opinions(
   gan: GAN, real_logits: jax.Array, fake_logits: jax.Array
 ) -> Metrics:
   """What the discriminator thinks of both kinds on average, by metric."""
+  is_right = jnp.sign(real_logits - fake_logits) / 2 + 0.5  # a half if the same
+  opinions = {
+    'd_accuracy': jnp.mean(is_right),
+    'logit_gap': jnp.mean(real_logits) - jnp.mean(fake_logits),
+  }
   if not gan.loss.is_classifier:
-    return {
+    return opinions | {
       'real_score': jnp.mean(real_logits),
       'fake_score': jnp.mean(fake_logits),
     }
-  return {
+  return opinions | {
     'real_probability': jnp.mean(jax.nn.sigmoid(real_logits)),
     'fake_probability': jnp.mean(jax.nn.sigmoid(fake_logits)),
   }
@@ -114,31 +148,32 @@ def _penalty(
 def _update_discriminator(
   gan: GAN,
   state: GANState,
-  real: jax.Array,
-  fake: jax.Array,
+  drawn: _Drawn,
   keys: _Keys,
   axis_name: str | None,
 ) -> tuple[GANState, Metrics]:
-  """One update on real and fake examples [B, ...]."""
-  net = state.discriminator
+  """One update on real and fake examples."""
+  net, labels = state.discriminator, drawn.labels
   real, fake = examples.shown(
-    gan, keys.discriminator_view, real, fake, axis_name
+    gan, keys.discriminator_view, drawn.real, drawn.fake, axis_name
   )
 
   def loss(params):
     # Separately: one batch's statistics must not mix real and fake.
     real_logits, batch_stats = _classify(
-      gan, params, net.batch_stats, real, axis_name
+      gan, params, net.batch_stats, real, labels, axis_name
     )
     fake_logits, batch_stats = _classify(
-      gan, params, batch_stats, fake, axis_name
+      gan, params, batch_stats, fake, labels, axis_name
     )
     loss = jnp.mean(gan.loss.discriminator(real_logits, fake_logits))
     metrics = {'d_loss': loss, **_opinions(gan, real_logits, fake_logits)}
     if not gan.penalties.are_free:
       penalty = _penalty(
         gan,
-        lambda x: _classify(gan, params, net.batch_stats, x, axis_name)[0],
+        lambda x: _classify(gan, params, net.batch_stats, x, labels, axis_name)[
+          0
+        ],
         real,
         fake,
         keys.penalty,
@@ -165,29 +200,28 @@ def _update_discriminator(
 def _update_generator(
   gan: GAN,
   state: GANState,
-  real: jax.Array,
-  fake: jax.Array,
-  pullback: Callable[[jax.Array], tuple[Any]],
-  batch_stats: BatchStats,
+  drawn: _Drawn,
   keys: _Keys,
   axis_name: str | None,
 ) -> tuple[GANState, Metrics]:
-  """One update against the newest discriminator; see `examples.fakes`."""
+  """One update against the newest discriminator."""
   judge = state.discriminator
 
   def classify(x):
-    return _classify(gan, judge.params, judge.batch_stats, x, axis_name)[0]
+    return _classify(
+      gan, judge.params, judge.batch_stats, x, drawn.labels, axis_name
+    )[0]
 
   def loss(fake):
-    seen = examples.shown(gan, keys.generator_view, real, fake, axis_name)
+    seen = examples.shown(gan, keys.generator_view, drawn.real, fake, axis_name)
     # Most losses have no use for the real ones, which then cost nothing.
     return jnp.mean(gan.loss.generator(*map(classify, seen)))
 
-  g_loss, fake_gradients = jax.value_and_grad(loss)(fake)
-  (gradients,) = pullback(fake_gradients)
+  g_loss, fake_gradients = jax.value_and_grad(loss)(drawn.fake)
+  (gradients,) = drawn.pullback(fake_gradients)
   gradients = mean_over(axis_name, gradients)
   net = _apply_gradients(gan.generator_tx, state.generator, gradients)
-  net = net.replace(batch_stats=batch_stats)
+  net = net.replace(batch_stats=drawn.batch_stats)
   metrics = {
     'g_loss': mean_over(axis_name, g_loss),
     'g_grad_norm': optax.tree.norm(gradients),
@@ -201,7 +235,7 @@ def _update_generator(
 def discriminator_step(
   gan: GAN,
   state: GANState,
-  batch: jax.Array,
+  batch: Batch,
   key: jax.Array,
   *,
   axis_name: str | None = None,
@@ -211,22 +245,20 @@ def discriminator_step(
   Args:
     gan: the static part.
     state: the state.
-    batch: real images, uint8 [B, H, W, C], or points [B, 2].
+    batch: real images, uint8 [B, H, W, C], or points [B, 2]; of a conditional
+      GAN with their labels, `Labelled`.
     key: consumed.
     axis_name: mapped axis, if any.
   """
   keys = _Keys(*jax.random.split(key, len(_Keys._fields)))
-  fake, _, _ = examples.fakes(
-    gan, state.generator, keys.latents, len(batch), axis_name
-  )
-  real = examples.real(gan, batch, keys.flips, axis_name)
-  return _update_discriminator(gan, state, real, fake, keys, axis_name)
+  drawn = _draw(gan, state.generator, batch, keys, axis_name)
+  return _update_discriminator(gan, state, drawn, keys, axis_name)
 
 
 def generator_step(
   gan: GAN,
   state: GANState,
-  batch: jax.Array,
+  batch: Batch,
   key: jax.Array,
   *,
   axis_name: str | None = None,
@@ -241,19 +273,14 @@ def generator_step(
     axis_name: mapped axis, if any.
   """
   keys = _Keys(*jax.random.split(key, len(_Keys._fields)))
-  fake, pullback, batch_stats = examples.fakes(
-    gan, state.generator, keys.latents, len(batch), axis_name
-  )
-  real = examples.real(gan, batch, keys.flips, axis_name)
-  return _update_generator(
-    gan, state, real, fake, pullback, batch_stats, keys, axis_name
-  )
+  drawn = _draw(gan, state.generator, batch, keys, axis_name)
+  return _update_generator(gan, state, drawn, keys, axis_name)
 
 
 def train_step(
   gan: GAN,
   state: GANState,
-  batch: jax.Array,
+  batch: Batch,
   root: jax.Array,
   *,
   axis_name: str | None = None,
@@ -267,30 +294,29 @@ def train_step(
     gan: the static part.
     state: the state, at step t.
     batch: real images, uint8 [discriminator_steps, B, H, W, C], or points
-      [discriminator_steps, B, 2].
+      [discriminator_steps, B, 2]; of a conditional GAN `Labelled`.
     root: the run's root key, not consumed.
     axis_name: mapped axis, if any.
 
   Returns:
     The state at step t + 1, and the metrics of the last updates: `d_loss` and
     `g_loss`; `d_penalty`, where there is one; gradient norms; and what the
-    discriminator thinks, the mean probabilities `real_probability` and
+    discriminator thinks: `d_accuracy`, the share of pairs of a real and a
+    generated example whose real one has the higher logit; `logit_gap`, how much
+    higher the real ones' are; and the mean probabilities `real_probability` and
     `fake_probability`, or of losses that know none `real_score` and
     `fake_score`.
   """
   key = prng.stream(root, 'train', state.step, state.attempt)
   *early, last = jax.random.split(key, gan.discriminator_steps)
-  for part, key in zip(batch[:-1], early, strict=True):
+  *early_parts, last_part = [
+    jax.tree.map(lambda x, i=i: x[i], batch)
+    for i in range(gan.discriminator_steps)
+  ]
+  for part, key in zip(early_parts, early, strict=True):
     state, _ = discriminator_step(gan, state, part, key, axis_name=axis_name)
   keys = _Keys(*jax.random.split(last, len(_Keys._fields)))
-  fake, pullback, batch_stats = examples.fakes(
-    gan, state.generator, keys.latents, batch.shape[1], axis_name
-  )
-  real = examples.real(gan, batch[-1], keys.flips, axis_name)
-  state, d_metrics = _update_discriminator(
-    gan, state, real, fake, keys, axis_name
-  )
-  state, g_metrics = _update_generator(
-    gan, state, real, fake, pullback, batch_stats, keys, axis_name
-  )
+  drawn = _draw(gan, state.generator, last_part, keys, axis_name)
+  state, d_metrics = _update_discriminator(gan, state, drawn, keys, axis_name)
+  state, g_metrics = _update_generator(gan, state, drawn, keys, axis_name)
   return state.replace(step=state.step + 1), d_metrics | g_metrics

@@ -10,6 +10,7 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import runs
+from common_flax.alarms import Response
 from common_flax.config import require
 from common_flax.data.source import Source
 from common_flax.data.worlds import World
@@ -19,6 +20,7 @@ from gan_flax import config as gan_config
 from gan_flax import examples
 from gan_flax import generation
 from gan_flax import steps
+from gan_flax import watch
 from gan_flax import world_pictures
 from gan_flax.state import create_gan
 from gan_flax.state import exported_generator
@@ -27,8 +29,12 @@ from gan_flax.state import GANState
 from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
 
-_NUM_PREVIEWS = 64  # images
+# The grid of images; of a conditional GAN each row is of one class.
+_COLUMNS = 8
+_NUM_ROWS = 8
+_MAX_CLASSES = 10
 _NUM_POINTS = 1000
+_NUM_REAL = 500  # of the examples that the watch compares samples with
 
 
 def _curves(gan: GAN) -> dict[str, tuple[str, ...]]:
@@ -38,11 +44,19 @@ def _curves(gan: GAN) -> dict[str, tuple[str, ...]]:
   else:
     opinion = "discriminator's score"
     names = ('real_score', 'fake_score')
-  return {'loss': ('d_loss', 'g_loss'), opinion: names}
+  return {
+    'loss': ('d_loss', 'g_loss'),
+    opinion: names,
+    'watch': ('diversity', 'latent_response', 'd_accuracy'),
+  }
 
 
 def _samples(
-  gan: GAN, num: int, root: jax.Array, state: GANState
+  gan: GAN,
+  num: int,
+  labels: np.ndarray | None,
+  root: jax.Array,
+  state: GANState,
 ) -> np.ndarray:
   """Samples of the averaged generator at latents that never change."""
   statistics = generation.fixed_statistics(
@@ -50,23 +64,28 @@ def _samples(
   )
   latents = examples.draw_latents(gan, prng.stream(root, 'preview'), num)
   return np.asarray(
-    generation.generate(gan, state.ema_params, statistics, latents)
+    generation.generate(gan, state.ema_params, statistics, latents, labels)
   )
 
 
 def _draw_images(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
-  return images_lib.grid(_samples(gan, _NUM_PREVIEWS, root, state))
+  num_rows, labels = _NUM_ROWS, None
+  if gan.is_conditional:
+    num_rows = min(gan.num_classes, _MAX_CLASSES)
+    labels = np.repeat(np.arange(num_rows), _COLUMNS)
+  samples = _samples(gan, num_rows * _COLUMNS, labels, root, state)
+  return images_lib.grid(samples, _COLUMNS)
 
 
 def _draw_points(
   gan: GAN, world: World, root: jax.Array, state: GANState
 ) -> np.ndarray:
-  return world_pictures.picture(
-    world,
-    _samples(gan, _NUM_POINTS, root, state),
-    functools.partial(generation.opinion, gan, state.discriminator),
-    gan.loss.is_classifier,
-  )
+  labels = generation.class_by_number(gan, np.arange(_NUM_POINTS))
+  samples = _samples(gan, _NUM_POINTS, labels, root, state)
+  if gan.is_conditional:  # an opinion for each class, and one picture
+    return world_pictures.picture(world, samples)
+  opinion = functools.partial(generation.opinion, gan, state.discriminator)
+  return world_pictures.picture(world, samples, opinion, gan.loss.is_classifier)
 
 
 def _weights(state: GANState) -> dict[str, Any]:
@@ -103,8 +122,9 @@ def _check_groups(config: ConfigDict) -> None:
   )
 
 
-def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
+def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
   _check_groups(config)
+  spread = watch.spread_of(gan, runs.first_examples(source, _NUM_REAL))
   if gan.is_of_points:
     world = WORLDS[config.dataset.name]
     draw = functools.partial(_draw_points, gan, world)
@@ -120,8 +140,12 @@ def _parts(config: ConfigDict, gan: GAN, unused_source: Source) -> runs.Parts:
     },
     export=lambda state: {GENERATOR: exported_generator(state)},
     curves=_curves(gan),
-    headline=('d_loss', 'g_loss'),
+    headline=('d_loss', 'g_loss', 'd_accuracy', 'diversity'),
+    measure=functools.partial(watch.measure, gan, spread),
+    judge=functools.partial(watch.judge, is_classifier=gan.loss.is_classifier),
+    response=Response(config.on_collapse, config.on_collapse_max_rollbacks),
     is_convolutional=not gan.is_of_points,
+    with_labels=gan.is_conditional,
   )
 
 

@@ -72,13 +72,19 @@ def _create_observe(binarise: str, likelihood: Likelihood) -> Observe:
   return observations.binarise if is_fresh else observations.threshold
 
 
-def create_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> VAE:
+def create_vae(
+  config: ConfigDict,
+  image_shape: tuple[int, int, int],
+  num_classes: int | None = None,
+) -> VAE:
   """Builds the static part of a VAE from a checked config.
 
   Args:
     config: a config that `vae_flax.config.check` accepts.
     image_shape: (H, W, C) of the data.
+    num_classes: of its labels, for which a VAE has no use.
   """
+  del num_classes
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
   model = MODELS[config.model.name]

@@ -1,9 +1,8 @@
 """Trains a VAE in a workdir."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -12,6 +11,8 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import runs
+from common_flax.alarms import Row
+from common_flax.alarms import Verdict
 from common_flax.config import UserError
 from common_flax.data.source import ArraySource
 from common_flax.data.source import Source
@@ -41,11 +42,6 @@ _CURVES = {
   'divergence (nats)': ('kl_nats',),
   'active latents': ('active_units',),
 }
-
-
-def first_images(source: Source, num: int) -> np.ndarray:
-  """The first images of a source, uint8 [at most num, H, W, C]."""
-  return np.stack([source[i]['image'] for i in range(min(num, len(source)))])
 
 
 def prepare_source(config: ConfigDict, source: Source) -> Source:
@@ -85,15 +81,16 @@ def _draw(
   return images_lib.grid(np.concatenate([samples, *rows]))
 
 
-def _warn(measured: Mapping[str, Any]) -> str | None:
-  return _NO_ACTIVE_UNITS if measured['active_units'] == 0 else None
+def _judge(rows: Sequence[Row]) -> Verdict:
+  has_collapsed = rows[-1]['active_units'] == 0
+  return Verdict(_NO_ACTIVE_UNITS if has_collapsed else None)
 
 
 def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
   root = prng.root_key(config.seed)
   z = generation.draw_latents(vae, prng.stream(root, 'preview'), _NUM_SAMPLES)
   watched = generation.observe(
-    vae, prng.stream(root, 'observe'), first_images(source, NUM_WATCHED)
+    vae, prng.stream(root, 'observe'), runs.first_examples(source, NUM_WATCHED)
   )
   is_elbo = config.objective == 'elbo'
   bounds = ('elbo_nats',) if is_elbo else ('iwae_nats', 'elbo_nats')
@@ -105,8 +102,10 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
     export=lambda state: {EXPORT: exported(state)},
     curves=_CURVES,
     headline=(*bounds, 'kl_nats', 'active_units'),
-    measure=lambda state: generation.latent_use(vae, state.params, watched),
-    warn=_warn,
+    measure=lambda unused_root, state: generation.latent_use(
+      vae, state.params, watched
+    ),
+    judge=_judge,
     is_convolutional=config.model.name == 'conv',
   )
 

@@ -1,6 +1,7 @@
 """Sources of images and points, by name."""
 
 from common_flax.data import digits
+from common_flax.data import stacked
 from common_flax.data import worlds
 from common_flax.data.decoded import load_encoded
 from common_flax.data.decoded import Progress
@@ -20,18 +21,20 @@ def load_source(
   *,
   data_dir: str | None = None,
   path: str | None = None,
+  stack_of: str = 'digits',
   skip_corrupt: bool = False,
   progress: Progress = lambda items, total, description: items,
 ) -> Source:
   """Opens a source; every one of its images was decoded by then.
 
   Args:
-    name: 'digits', 'folder', a world of points such as 'ring', or the name of
-      a TFDS data set.
+    name: 'digits', 'folder', a world of points such as 'ring', 'stacked', or
+      the name of a TFDS data set.
     split: 'train', 'test', or for TFDS any of its splits.
     image_size: height and width in pixels; nothing to a world.
     data_dir: of TFDS; None for TFDS_DATA_DIR.
     path: of 'folder'.
+    stack_of: the source that 'stacked' stacks.
     skip_corrupt: leave out images that cannot be decoded instead of raising.
     progress: shows how far an iteration is, see `load_encoded`.
 
@@ -42,6 +45,17 @@ def load_source(
     return digits.load(split, image_size)
   if name in WORLDS:
     return worlds.load(name, split)
+  if name == 'stacked':
+    base = load_source(
+      stack_of,
+      split,
+      image_size,
+      data_dir=data_dir,
+      path=path,
+      skip_corrupt=skip_corrupt,
+      progress=progress,
+    )
+    return stacked.stack(base, stack_of, split)
   if name == 'folder':
     encoded = FolderImages(path, split)
   else:

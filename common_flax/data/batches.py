@@ -5,25 +5,40 @@ examples of all epochs stand in one endless line, each epoch in a permutation of
 its own, and batch t takes the places from t * B to (t + 1) * B; so no example
 comes twice in an epoch, and a batch may cross from one epoch into the next.
 
+A batch is an array of examples, or with labels a `Labelled`.
+
 Dimensions: B batch, S image side, C channels, U discriminator updates (or other
 batches that one train step takes).
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import functools
+import itertools
 import queue
 import threading
+from typing import Any
+from typing import NamedTuple
 from typing import TypeVar
 
 import grain
+import jax
 import numpy as np
 
 from common_flax.data.source import ArraySource
 from common_flax.data.source import Source
 
 T = TypeVar('T')
+Batch = Any  # an array, or a Labelled
+
+
+class Labelled(NamedTuple):
+  """Examples with their labels; leading axes are the same."""
+
+  examples: np.ndarray  # uint8 [..., B, S, S, C], or of points float32 [..., 2]
+  labels: np.ndarray  # int32 [..., B]
 
 
 def permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
@@ -67,15 +82,17 @@ class Line:
 
 def _streamed(
   source: Source, line: Line, batch_size: int, start: int, stop: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[Labelled]:
   """Batches start to stop of a source too large for memory, through Grain."""
 
-  def image_at(place: int) -> np.ndarray:
+  def example_at(place: int) -> tuple[np.ndarray, np.int32]:
     (index,) = line.examples_at(np.array([place]))
-    return source[int(index)]['image']
+    example = source[int(index)]
+    return example['image'], np.int32(example['label'])
 
   places = grain.MapDataset.range(start * batch_size, stop * batch_size)
-  return iter(places.map(image_at).batch(batch_size).to_iter_dataset())
+  batches = places.map(example_at).batch(batch_size).to_iter_dataset()
+  return itertools.starmap(Labelled, batches)
 
 
 def example_batches(
@@ -86,40 +103,46 @@ def example_batches(
   batches_per_step: int,
   start_step: int,
   num_steps: int,
-) -> Iterator[np.ndarray]:
+  with_labels: bool = False,
+) -> Iterator[Batch]:
   """Yields the batches of the steps from start_step to num_steps.
 
   Step t takes the batches from t * U to (t + 1) * U.
 
   Yields:
-    uint8 [U, B, S, S, C], or of points float32 [U, B, 2].
+    uint8 [U, B, S, S, C], or of points float32 [U, B, 2]; with labels a
+    `Labelled` of these.
   """
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
   line = Line(len(source), seed)
   if isinstance(source, ArraySource) and source.is_in_memory:
-    batches = (
-      source.examples[line.batch(batch_size, t)] for t in range(start, stop)
-    )
+    numbers = (line.batch(batch_size, t) for t in range(start, stop))
+    batches = (Labelled(source.examples[n], source.labels[n]) for n in numbers)
   else:
     batches = _streamed(source, line, batch_size, start, stop)
-  for first in batches:
-    rest = [next(batches) for _ in range(batches_per_step - 1)]
-    yield np.stack([first, *rest])
+  if not with_labels:
+    batches = (batch.examples for batch in batches)
+  return stacked(batches, batches_per_step)
 
 
-def stacked(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-  """Joins each `count` of the batches in one array; a rest is left out.
+def join(batches: Sequence[Batch], axis: int = 0) -> Batch:
+  """Batches side by side along a new axis."""
+  return jax.tree.map(lambda *arrays: np.stack(arrays, axis), *batches)
+
+
+def stacked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+  """Joins each `count` of the batches in one; a rest is left out.
 
   Yields:
-    [count, *batch.shape].
+    Batches whose arrays have an axis more, [count, ...].
   """
   for group in zip(*[batches] * count, strict=False):
-    yield np.stack(group)
+    yield join(group)
 
 
 @contextlib.contextmanager
 def prefetched(
-  batches: Iterator[np.ndarray], put: Callable[[np.ndarray], T], depth: int = 2
+  batches: Iterator[Batch], put: Callable[[Batch], T], depth: int = 2
 ) -> Iterator[Iterator[T]]:
   """Keeps the next batches on the devices, from a background thread.
 

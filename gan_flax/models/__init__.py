@@ -15,9 +15,10 @@ from gan_flax.models import resnet
 class Model(NamedTuple):
   """The two players' modules, and what they are made for.
 
-  Both take the shape of an example, base_features, dtype, param_dtype and the
-  fields that `options` names; the discriminator also norm, has_spectral_norm
-  and has_minibatch_deviation. Both are called with `train` and `axis_name`.
+  Both take the shape of an example, base_features, conditioning, num_classes,
+  dtype, param_dtype and the fields that `options` names; the discriminator also
+  norm, has_spectral_norm and has_minibatch_deviation. Both are called with
+  labels, if they are conditional, `train` and `axis_name`.
   """
 
   generator: Callable[..., nn.Module]
@@ -25,6 +26,7 @@ class Model(NamedTuple):
   is_of_points: bool = False
   options: tuple[str, ...] = ()  # fields of `config.model`
   has_extent: bool = False  # whether it takes the `extent` of the points
+  has_batch_norm: bool = True  # in the generator
   check_image_size: Callable[[int], object] = doublings  # or a ValueError
 
 
@@ -58,5 +60,6 @@ MODELS = {
     ),
     is_of_points=True,
     has_extent=True,
+    has_batch_norm=False,
   ),
 }

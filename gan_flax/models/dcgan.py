@@ -20,10 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
+from common_flax.nn.labels import fit
+from common_flax.nn.labels import generating
+from common_flax.nn.labels import with_labels
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import create_norm
 from common_flax.nn.norms import discriminating
 
 _weight_init = nn.initializers.normal(0.02)
@@ -41,6 +43,8 @@ class Generator(nn.Module):
     base_features: features before the last layer; they double as the image
       halves. Radford et al. take 128, most later implementations 64.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -49,18 +53,26 @@ class Generator(nn.Module):
   image_shape: tuple[int, int, int]
   base_features: int = 64
   kernel_size: int = 4
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    latents: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Draws images from latents.
 
     Args:
       latents: [B, Z].
+      labels: int32 [B], the classes to draw, if it is conditional.
       train: normalise with the batch's statistics instead of the averages.
       axis_name: mapped axis over which the batch's statistics are taken.
     """
@@ -73,14 +85,11 @@ class Generator(nn.Module):
       kernel_init=_weight_init,
       **types,
     )
-    norm = create_norm(
-      'batch',
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      scale_init=_scale_init,
-      **types,
+    norm = generating(
+      self, labels, train=train, axis_name=axis_name, scale_init=_scale_init
     )
+    if self.conditioning == 'concatenation':
+      latents = with_labels(latents, labels, self.num_classes)
     features = self.base_features * 2 ** (count - 1)
     x = nn.Dense(
       start * start * features,
@@ -110,6 +119,8 @@ class Discriminator(nn.Module):
       'batch'. The first layer has none.
     has_spectral_norm: see `common_flax.nn.norms.discriminating`.
     has_minibatch_deviation: see `common_flax.nn.minibatch`; before the logit.
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -121,13 +132,20 @@ class Discriminator(nn.Module):
   norm: str = 'batch'
   has_spectral_norm: bool = False
   has_minibatch_deviation: bool = False
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, images: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Classifies images; the arguments are those of the generator."""
     _, count = doublings(self.image_shape[0])
@@ -143,7 +161,8 @@ class Discriminator(nn.Module):
     apply, norm = discriminating(
       self, train=train, axis_name=axis_name, scale_init=_scale_init
     )
-
+    if self.conditioning == 'concatenation':
+      images = with_labels(images, labels, self.num_classes)
     x = apply(conv(self.base_features, name='conv_0'), images)
     x = nn.leaky_relu(x, 0.2)
     for i in range(1, count):
@@ -155,5 +174,6 @@ class Discriminator(nn.Module):
     logit = nn.Dense(
       1, use_bias=False, kernel_init=_weight_init, name='logit', **types
     )
-    logits = apply(logit, x)
-    return logits[:, 0].astype(self.param_dtype)
+    logits = apply(logit, x)[:, 0]
+    logits += fit(self, apply, x, labels, kernel_init=_weight_init, **types)
+    return logits.astype(self.param_dtype)

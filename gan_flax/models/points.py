@@ -15,8 +15,10 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from common_flax.nn.labels import fit
+from common_flax.nn.labels import generating
+from common_flax.nn.labels import with_labels
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import create_norm
 from common_flax.nn.norms import discriminating
 
 
@@ -49,6 +51,8 @@ class Generator(nn.Module):
     norm: of the features, one of `common_flax.nn.norms`.
     kernel_init: of the weights.
     extent: what the output is multiplied by.
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -60,25 +64,30 @@ class Generator(nn.Module):
   norm: str
   kernel_init: Callable
   extent: float = 1.0
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    latents: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Draws points; the arguments are those of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, **types)
-    norm = create_norm(
-      self.norm,
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      **types,
+    norm = generating(
+      self, labels, kind=self.norm, train=train, axis_name=axis_name
     )
     x = latents
+    if self.conditioning == 'concatenation':
+      x = with_labels(x, labels, self.num_classes)
     for i in range(self.num_layers):
       # A norm takes away, and brings again, what a bias would add.
       layer = dense(
@@ -105,6 +114,8 @@ class Discriminator(nn.Module):
     norm: of the features, one of `common_flax.nn.norms`.
     has_spectral_norm: see `common_flax.nn.norms.discriminating`.
     has_minibatch_deviation: see `common_flax.nn.minibatch`.
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -120,19 +131,28 @@ class Discriminator(nn.Module):
   norm: str = 'none'
   has_spectral_norm: bool = False
   has_minibatch_deviation: bool = False
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, points: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    points: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Classifies points; the arguments are those of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, **types)
     apply, norm = discriminating(self, train=train, axis_name=axis_name)
     x = waves(points / self.extent, self.num_octaves)
+    if self.conditioning == 'concatenation':
+      x = with_labels(x, labels, self.num_classes)
     for i in range(self.num_layers):
       layer = dense(self.base_features * self.num_pieces, name=f'dense_{i}')
       x = norm(name=f'norm_{i}')(apply(layer, x))
@@ -143,5 +163,6 @@ class Discriminator(nn.Module):
         x = pieces.max(axis=-1)
     if self.has_minibatch_deviation:
       x = with_minibatch_deviation(x)
-    logits = apply(dense(1, name='logit'), x)
-    return logits[:, 0].astype(self.param_dtype)
+    logits = apply(dense(1, name='logit'), x)[:, 0]
+    logits += fit(self, apply, x, labels, kernel_init=self.kernel_init, **types)
+    return logits.astype(self.param_dtype)

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
+from common_flax.nn.labels import fit
+from common_flax.nn.labels import generating
+from common_flax.nn.labels import with_labels
 from common_flax.nn.layers import Conv
 from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import create_norm
 from common_flax.nn.norms import discriminating
 
 _in_block = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
@@ -43,6 +45,8 @@ class Generator(nn.Module):
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
     base_features: half the features of each layer; the paper's are 128.
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -50,13 +54,20 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 128
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    latents: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Draws images; the arguments are those of `dcgan.Generator`."""
     size, _, channels = self.image_shape
@@ -64,13 +75,9 @@ class Generator(nn.Module):
     features = 2 * self.base_features
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(Conv, stride=1, **types)
-    norm = create_norm(
-      'batch',
-      train=train,
-      momentum=self.norm_momentum,
-      axis_name=axis_name,
-      **types,
-    )
+    norm = generating(self, labels, train=train, axis_name=axis_name)
+    if self.conditioning == 'concatenation':
+      latents = with_labels(latents, labels, self.num_classes)
     project = nn.Dense(
       start * start * features, kernel_init=_elsewhere, name='project', **types
     )
@@ -111,6 +118,8 @@ class Discriminator(nn.Module):
     norm: of the features, one of `common_flax.nn.norms`; the paper has 'none'.
     has_spectral_norm: see `common_flax.nn.norms.discriminating`; as the paper.
     has_minibatch_deviation: see `common_flax.nn.minibatch`; before the sum.
+    conditioning: what is done with labels, see `common_flax.nn.labels`.
+    num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
     dtype: type of the computation.
     param_dtype: type of the parameters.
@@ -121,13 +130,20 @@ class Discriminator(nn.Module):
   norm: str = 'none'
   has_spectral_norm: bool = True
   has_minibatch_deviation: bool = False
+  conditioning: str = 'none'
+  num_classes: int | None = None
   norm_momentum: float = 0.9
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, images: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
     """Classifies images; the arguments are those of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -154,6 +170,8 @@ class Discriminator(nn.Module):
     start, count = doublings(self.image_shape[0])
     num_halvings = max(1, count if start == 7 else count - 1)
     x = images
+    if self.conditioning == 'concatenation':
+      x = with_labels(x, labels, self.num_classes)
     for i in range(num_halvings):
       x = residual(x, i, is_first=i == 0, is_halving=True)
     for i in range(num_halvings, num_halvings + 2):
@@ -163,4 +181,6 @@ class Discriminator(nn.Module):
       x = with_minibatch_deviation(x)
     x = x.sum(axis=(1, 2))  # [B, features]
     logit = nn.Dense(1, kernel_init=_elsewhere, name='logit', **types)
-    return apply(logit, x)[:, 0].astype(self.param_dtype)
+    logits = apply(logit, x)[:, 0]
+    logits += fit(self, apply, x, labels, kernel_init=_elsewhere, **types)
+    return logits.astype(self.param_dtype)
