@@ -144,6 +144,14 @@ def load_source(dataset: ConfigDict, split: str) -> Source:
   )
 
 
+def base_of(dataset: ConfigDict) -> ConfigDict:
+  """The data set whose images the data set 'stacked' stacks."""
+  base = dataset.copy_and_resolve_references()
+  with base.unlocked():
+    base.name = dataset.stack_of
+  return base
+
+
 def first_examples(source: Source, num: int) -> np.ndarray:
   """The first examples of a source, at most `num` of them.
 

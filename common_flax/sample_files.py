@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import io
+import itertools
 import pathlib
 import zipfile
 
@@ -50,6 +51,7 @@ def write(
   chunks: Iterable[np.ndarray],
   shape: tuple[int, ...],
   columns: int | None = None,
+  labels: np.ndarray | None = None,
 ) -> None:
   """Writes images the way the path's ending says.
 
@@ -59,6 +61,8 @@ def write(
     chunks: uint8 [n, H, W, C] each, all images together.
     shape: of the array, [N, H, W, C] or with more axes before these.
     columns: images a row of a grid; None for a square.
+    labels: int32 [N], if the images have some: the array `labels` of an .npz,
+      the sub-folders of a folder.
 
   Raises:
     UserError: if the path cannot be written to.
@@ -67,7 +71,7 @@ def write(
     ending = target.suffix.lower()
     if ending == '.npz':
       target.parent.mkdir(parents=True, exist_ok=True)
-      _write_npz(target, chunks, shape)
+      _write_npz(target, chunks, shape, labels)
     elif ending == '.png':
       target.parent.mkdir(parents=True, exist_ok=True)
       images_lib.write_png(
@@ -75,7 +79,7 @@ def write(
       )
     else:
       target.mkdir(parents=True, exist_ok=True)
-      _write_folder(target, chunks)
+      _write_folder(target, chunks, labels)
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:
@@ -109,8 +113,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w') as archive:
     for name, array in arrays.items():
-      with archive.open(_dateless(name), 'w', force_zip64=True) as file:
-        np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+      _write_array(archive, name, array)
   write_bytes(path, buffer.getvalue())
 
 
@@ -132,8 +135,18 @@ def _dateless(name: str) -> zipfile.ZipInfo:
   return zipfile.ZipInfo(f'{name}.npy')
 
 
+def _write_array(
+  archive: zipfile.ZipFile, name: str, array: np.ndarray
+) -> None:
+  with archive.open(_dateless(name), 'w', force_zip64=True) as file:
+    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+
+
 def _write_npz(
-  target: pathlib.Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
+  target: pathlib.Path,
+  chunks: Iterable[np.ndarray],
+  shape: tuple[int, ...],
+  labels: np.ndarray | None,
 ) -> None:
   """What np.savez(target, images=...) writes, without holding it all."""
   partial = target.with_name(f'.{target.name}.partial')
@@ -148,14 +161,20 @@ def _write_npz(
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
           file.write(np.ascontiguousarray(chunk).data)
+      if labels is not None:
+        _write_array(archive, 'labels', labels)
     partial.replace(target)
   finally:
     partial.unlink(missing_ok=True)
 
 
-def _write_folder(folder: pathlib.Path, chunks: Iterable[np.ndarray]) -> None:
-  number = 0
-  for chunk in chunks:
-    for image in chunk:
-      images_lib.write_png(folder / f'{number:06d}.png', image)
-      number += 1
+def _write_folder(
+  folder: pathlib.Path,
+  chunks: Iterable[np.ndarray],
+  labels: np.ndarray | None,
+) -> None:
+  images = itertools.chain.from_iterable(chunks)
+  for number, image in enumerate(images):
+    place = folder if labels is None else folder / str(labels[number])
+    place.mkdir(exist_ok=True)
+    images_lib.write_png(place / f'{number:06d}.png', image)

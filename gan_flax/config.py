@@ -40,7 +40,9 @@ def default() -> ConfigDict:
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
   model.kernel_size = 4  # the paper's is 5
-  model.discriminator_norm = 'batch'  # or 'layer', 'group', 'none'
+  # 'batch', 'layer', 'group' or 'none'; None: the model's own
+  model.generator_norm = config_dict.placeholder(str)
+  model.discriminator_norm = 'batch'  # or as above
   model.spectral_norm = False  # of the discriminator's weights
   model.minibatch_deviation = False  # of neighbours, as a feature
   model.packing = 1  # examples that the discriminator sees at once
@@ -91,6 +93,8 @@ def check(config: ConfigDict) -> None:
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
   )
   require_one_of(config, 'model.discriminator_norm', NORMS)
+  if config.model.generator_norm is not None:
+    require_one_of(config, 'model.generator_norm', NORMS)
   _check_conditioning(config)
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
@@ -171,12 +175,14 @@ def _check_points(config: ConfigDict) -> None:
 def _check_conditioning(config: ConfigDict) -> None:
   require_one_of(config, 'model.conditioning', CONDITIONINGS)
   conditioning = config.model.conditioning
+  norm = config.model.generator_norm
+  norm = norm or MODELS[config.model.name].generator_norm
   require(
-    conditioning != 'projection' or MODELS[config.model.name].has_batch_norm,
+    conditioning != 'projection' or norm == 'batch',
     config,
     'model.conditioning',
-    f'is of a generator with batch norm, and model.name={config.model.name} '
-    "has none; take 'concatenation'",
+    f'is of a generator with batch norm, and its norm is {norm!r}; take '
+    "'concatenation', or model.generator_norm='batch'",
   )
   require(
     conditioning == 'none' or config.model.packing == 1,

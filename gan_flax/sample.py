@@ -2,19 +2,23 @@
 
   python -m gan_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--num_samples=64] [--seed=0] [--kind=samples|interpolation] [--noema]
-      [--truncation=LIMIT] [--seed_index=INDEX]
+      [--truncation=LIMIT] [--label=CLASS] [--seed_index=INDEX]
 
 The discriminator is thrown away: the checkpoint's generator is all that is
 read. An .npz holds `images` uint8 [N, H, W, C], or `points` float32 [N, 2]; of
 a run of several seeds both have one more axis before these, unless one of them
-is chosen. From Python:
+is chosen. Of a conditional generator each row of 8 is of one class, unless one
+is asked for; an .npz then has `labels` int32 [N], and a folder a sub-folder for
+each class. From Python:
 
   sampler = gan_flax.sample.load('runs/dcgan')
   images = sampler.generate(jax.random.key(0), 16)  # uint8 [16, H, W, C]
+  threes = sampler.generate(jax.random.key(0), 16, label=3)  # if conditional
 
 Dimensions: S seeds, N samples, H height, W width, C channels.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import itertools
 import math
@@ -37,6 +41,7 @@ from common_flax.data.worlds import WORLDS
 from gan_flax import config as gan_config
 from gan_flax import trained
 from gan_flax import world_pictures
+from gan_flax.state import GAN
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
 
@@ -53,8 +58,14 @@ def _define_flags(values: flags.FlagValues) -> None:
     'truncation',
     None,
     'Draw latents (of interpolations, their ends) that have no coordinate '
-    'beyond this: better samples that '
-    'differ less.',
+    'beyond this: better samples that differ less.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'label',
+    None,
+    'The class to draw, of a conditional generator; by default all in turn.',
+    0,
     flag_values=values,
   )
   flags.DEFINE_integer(
@@ -87,40 +98,70 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
       f'--output={values.output}: a folder is for one of the '
       f'{config.num_seeds} seeds; add --seed_index, or take a .png or .npz'
     )
-  columns = trained.INTERPOLATION_COLUMNS
-  if (
-    ending == '.png'
-    and values.kind == 'interpolation'
-    and values.num_samples % columns
-  ):
+  columns = _columns(values, config)
+  if ending == '.png' and columns and values.num_samples % columns:
     raise UserError(
       f'--num_samples={values.num_samples}: a row would hold images of two '
       f'seeds; take a multiple of {columns}, or add --seed_index'
     )
 
 
+def _columns(values: flags.FlagValues, config: ConfigDict) -> int | None:
+  """How many images a row has that belong together, None if they do not."""
+  of_classes = config.model.conditioning != 'none' and values.label is None
+  has_rows = of_classes or values.kind == 'interpolation'
+  return trained.COLUMNS if has_rows else None
+
+
+def _check_label(label: int | None, gan: GAN) -> None:
+  """Refuses a class that a generator does not know.
+
+  Raises:
+    UserError: if it knows none, or fewer.
+  """
+  if label is None:
+    return
+  if not gan.is_conditional:
+    raise UserError(
+      f'--label={label}: the run knows no classes; train one with '
+      "config.model.conditioning='projection'"
+    )
+  if label >= gan.num_classes:
+    raise UserError(
+      f'--label={label}: the run knows the classes 0 to {gan.num_classes - 1}'
+    )
+
+
 def _write_images(
-  values: flags.FlagValues, samplers: list[Sampler], all_chunks
+  values: flags.FlagValues,
+  samplers: list[Sampler],
+  all_chunks: Iterator[np.ndarray],
+  labels: np.ndarray | None,
 ) -> None:
   num, output = values.num_samples, values.output
   several = (len(samplers),) if len(samplers) > 1 else ()
-  if values.kind == 'interpolation':
-    columns = trained.INTERPOLATION_COLUMNS
-  else:
-    columns = num if several else None  # a row a seed
+  columns = _columns(values, samplers[0].config)
+  if several and columns is None:
+    columns = num  # a row a seed
   shape = (*several, num, *samplers[0].gan.example_shape)
-  sample_files.write(output, all_chunks, shape, columns)
+  sample_files.write(output, all_chunks, shape, columns, labels)
 
 
 def _write_points(
-  values: flags.FlagValues, samplers: list[Sampler], all_chunks
+  values: flags.FlagValues,
+  samplers: list[Sampler],
+  all_chunks: Iterator[np.ndarray],
+  labels: np.ndarray | None,
 ) -> None:
   """Writes [S, N, 2] as an .npz or as a picture a seed."""
   points = np.concatenate(list(all_chunks))
   points = points.reshape(len(samplers), values.num_samples, -1)
   if pathlib.Path(values.output).suffix.lower() == '.npz':
     points = points if len(samplers) > 1 else points[0]
-    sample_files.write_arrays(values.output, {'points': points})
+    arrays = {'points': points}
+    if labels is not None:
+      arrays['labels'] = labels
+    sample_files.write_arrays(values.output, arrays)
   else:
     world = WORLDS[samplers[0].config.dataset.name]
     pictures = [world_pictures.picture(world, each) for each in points]
@@ -141,19 +182,21 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   samplers = trained.load_all(
     workdir, use_ema=values.ema, seed_index=values.seed_index
   )
+  gan, step = samplers[0].gan, samplers[0].step
+  _check_label(values.label, gan)
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples
   chunks = itertools.chain.from_iterable(
-    sampler.chunks(key, num, values.kind, truncation) for sampler in samplers
+    sampler.chunks(key, num, values.kind, truncation, values.label)
+    for sampler in samplers
   )
   total = len(samplers) * -(-num // trained.CHUNK)
   chunks = terminal.track(map(jax.device_get, chunks), total, 'Drawing')
-  is_of_points = samplers[0].gan.is_of_points
-  write = _write_points if is_of_points else _write_images
-  write(values, samplers, chunks)
-  kind = 'points' if is_of_points else 'images'
+  labels = samplers[0].labels(num, values.label)
+  write = _write_points if gan.is_of_points else _write_images
+  write(values, samplers, chunks, labels)
+  kind = 'points' if gan.is_of_points else 'images'
   each = f' of each of {len(samplers)} seeds' if len(samplers) > 1 else ''
-  step = samplers[0].step
   print(f'{num:,} {kind}{each} of step {step:,} in {values.output}')
 
 

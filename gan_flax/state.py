@@ -123,7 +123,11 @@ def create_gan(
     arguments['extent'] = WORLDS[config.dataset.name].extent
   augmentation = Augmentation(**config.augmentation)
   return GAN(
-    generator=model.generator(shape, **arguments),
+    generator=model.generator(
+      shape,
+      norm=config.model.generator_norm or model.generator_norm,
+      **arguments,
+    ),
     discriminator=model.discriminator(
       shape,
       norm=config.model.discriminator_norm,

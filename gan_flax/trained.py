@@ -14,6 +14,7 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import prng
 from common_flax import seeds as seeds_lib
@@ -33,7 +34,9 @@ from gan_flax.state import Params
 # Samples are drawn in chunks of one size, whatever their number, so that a
 # sample's bits do not depend on how many are drawn with it.
 CHUNK = 64
-INTERPOLATION_COLUMNS = 8
+COLUMNS = 8  # of a picture whose rows belong together
+
+Label = int | np.ndarray | None
 
 # (gan, key, numbers [N], truncation) -> latents [N, Z]
 LatentsByNumber = Callable[[GAN, jax.Array, jax.Array, float], jax.Array]
@@ -43,11 +46,11 @@ def _interpolated_latents(
   gan: GAN, key: jax.Array, numbers: jax.Array, truncation: float
 ) -> jax.Array:
   """Rows of latents on the arc between two, a row of its own two each."""
-  rows, columns = jnp.divmod(numbers, INTERPOLATION_COLUMNS)
+  rows, columns = jnp.divmod(numbers, COLUMNS)
   draw = functools.partial(
     generation.latents_by_number, gan, key, truncation=truncation
   )
-  shares = columns / (INTERPOLATION_COLUMNS - 1)
+  shares = columns / (COLUMNS - 1)
   return jax.vmap(slerp)(
     draw(2 * rows), draw(2 * rows + 1), shares.astype(gan.dtype)
   )
@@ -70,12 +73,30 @@ class Sampler:
   seed: int  # that it was trained with
   step: int  # of the checkpoint
 
+  def labels(self, num: int, label: Label = None) -> np.ndarray | None:
+    """The classes that samples are drawn of.
+
+    Args:
+      num: how many samples.
+      label: the class of all of them, or of each, int32 [num]; None for each
+        row of 8 of one class, the classes in turn.
+
+    Returns:
+      int32 [num], or None if the GAN is not conditional.
+    """
+    if not self.gan.is_conditional:
+      return None
+    if label is None:
+      label = np.arange(num) // COLUMNS % self.gan.num_classes
+    return np.broadcast_to(np.asarray(label, np.int32), num)
+
   def chunks(
     self,
     key: jax.Array,
     num: int,
     kind: str = 'samples',
     truncation: float = math.inf,
+    label: Label = None,
   ) -> Iterator[jax.Array]:
     """Yields `num` samples, at most 64 at a time.
 
@@ -84,27 +105,40 @@ class Sampler:
       num: how many.
       kind: one of KINDS.
       truncation: see `examples.draw_latents`.
+      label: see `labels`.
 
     Yields:
       uint8 images [n, H, W, C], or points [n, 2].
     """
+    labels = self.labels(num, label)
+    if labels is not None:
+      labels = np.pad(labels, (0, -num % CHUNK))
     for start in range(0, num, CHUNK):
       numbers = jnp.arange(start, start + CHUNK)
       latents = KINDS[kind](self.gan, key, numbers, truncation)
       samples = generation.generate(
-        self.gan, self.params, self.batch_stats, latents
+        self.gan,
+        self.params,
+        self.batch_stats,
+        latents,
+        None if labels is None else labels[start : start + CHUNK],
       )
       yield samples[: num - start]
 
   def generate(
-    self, key: jax.Array, num: int, truncation: float = math.inf
+    self,
+    key: jax.Array,
+    num: int,
+    truncation: float = math.inf,
+    label: Label = None,
   ) -> jax.Array:
     """Draws samples; a pure function of its arguments, which `chunks` has.
 
     Returns:
       uint8 images [num, H, W, C], or points [num, 2].
     """
-    return jnp.concatenate(list(self.chunks(key, num, truncation=truncation)))
+    chunks = self.chunks(key, num, truncation=truncation, label=label)
+    return jnp.concatenate(list(chunks))
 
 
 def load_all(

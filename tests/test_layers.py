@@ -79,6 +79,7 @@ FLOORS = {
   'FAMILY.watch': 14,
   'FAMILY.trained': 14,
   'FAMILY.train': 15,
+  'FAMILY.measurements': 15,
   'FAMILY.sample': 16,
   'FAMILY.evaluate': 16,
   'common_flax.prepare': 16,

@@ -57,6 +57,24 @@ def _divergence_from_uniform(counts: np.ndarray) -> float:
   return float(np.sum(shares * np.log(shares * len(counts))))
 
 
+def class_coverage(labels: np.ndarray, num_classes: int) -> dict[str, float]:
+  """Which classes samples are of, and how evenly.
+
+  Args:
+    labels: int32 [N], the classes that a classifier gives them.
+    num_classes: K.
+
+  Returns:
+    `modes_covered` and `mode_kl_nats`, as of `coverage`: PacGAN's measures of
+    stacked images (Lin et al. 2018, section 4.2).
+  """
+  counts = np.bincount(labels, minlength=num_classes)
+  return {
+    'modes_covered': float(np.count_nonzero(counts)),
+    'mode_kl_nats': _divergence_from_uniform(counts),
+  }
+
+
 def perfect_coverage(world: World, num_samples: int) -> Coverage:
   """What samples of the world itself are expected to score.
 

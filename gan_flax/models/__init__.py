@@ -15,10 +15,10 @@ from gan_flax.models import resnet
 class Model(NamedTuple):
   """The two players' modules, and what they are made for.
 
-  Both take the shape of an example, base_features, conditioning, num_classes,
-  dtype, param_dtype and the fields that `options` names; the discriminator also
-  norm, has_spectral_norm and has_minibatch_deviation. Both are called with
-  labels, if they are conditional, `train` and `axis_name`.
+  Both take the shape of an example, base_features, norm, conditioning,
+  num_classes, dtype, param_dtype and the fields that `options` names; the
+  discriminator also has_spectral_norm and has_minibatch_deviation. Both are
+  called with labels, if they are conditional, `train` and `axis_name`.
   """
 
   generator: Callable[..., nn.Module]
@@ -26,7 +26,7 @@ class Model(NamedTuple):
   is_of_points: bool = False
   options: tuple[str, ...] = ()  # fields of `config.model`
   has_extent: bool = False  # whether it takes the `extent` of the points
-  has_batch_norm: bool = True  # in the generator
+  generator_norm: str = 'batch'  # unless another is asked for
   check_image_size: Callable[[int], object] = doublings  # or a ValueError
 
 
@@ -39,18 +39,14 @@ MODELS = {
   ),
   'resnet': Model(resnet.Generator, resnet.Discriminator),
   'pacgan': Model(
-    functools.partial(
-      points.Generator, num_layers=4, norm='batch', kernel_init=_pacgan_init
-    ),
+    functools.partial(points.Generator, num_layers=4, kernel_init=_pacgan_init),
     functools.partial(
       points.Discriminator, num_layers=3, num_pieces=5, kernel_init=_pacgan_init
     ),
     is_of_points=True,
   ),
   'mlp': Model(
-    functools.partial(
-      points.Generator, num_layers=3, norm='none', kernel_init=_he_init
-    ),
+    functools.partial(points.Generator, num_layers=3, kernel_init=_he_init),
     functools.partial(
       points.Discriminator,
       num_layers=3,
@@ -60,6 +56,6 @@ MODELS = {
     ),
     is_of_points=True,
     has_extent=True,
-    has_batch_norm=False,
+    generator_norm='none',
   ),
 }

@@ -43,6 +43,8 @@ class Generator(nn.Module):
     base_features: features before the last layer; they double as the image
       halves. Radford et al. take 128, most later implementations 64.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
+    norm: of the features, one of `common_flax.nn.norms`; the paper's is
+      'batch'.
     conditioning: what is done with labels, see `common_flax.nn.labels`.
     num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
@@ -53,6 +55,7 @@ class Generator(nn.Module):
   image_shape: tuple[int, int, int]
   base_features: int = 64
   kernel_size: int = 4
+  norm: str = 'batch'
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
@@ -83,17 +86,23 @@ class Generator(nn.Module):
       TransposedConv,
       kernel_size=self.kernel_size,
       kernel_init=_weight_init,
+      use_bias=self.norm == 'none',
       **types,
     )
     norm = generating(
-      self, labels, train=train, axis_name=axis_name, scale_init=_scale_init
+      self,
+      labels,
+      kind=self.norm,
+      train=train,
+      axis_name=axis_name,
+      scale_init=_scale_init,
     )
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
     features = self.base_features * 2 ** (count - 1)
     x = nn.Dense(
       start * start * features,
-      use_bias=False,
+      use_bias=self.norm == 'none',
       kernel_init=_weight_init,
       name='project',
       **types,

@@ -45,6 +45,8 @@ class Generator(nn.Module):
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
     base_features: half the features of each layer; the paper's are 128.
+    norm: of the features, one of `common_flax.nn.norms`; the paper's is
+      'batch'.
     conditioning: what is done with labels, see `common_flax.nn.labels`.
     num_classes: of the labels, if they are used.
     norm_momentum: share of the old running averages kept at each update.
@@ -54,6 +56,7 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 128
+  norm: str = 'batch'
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
@@ -75,7 +78,9 @@ class Generator(nn.Module):
     features = 2 * self.base_features
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(Conv, stride=1, **types)
-    norm = generating(self, labels, train=train, axis_name=axis_name)
+    norm = generating(
+      self, labels, kind=self.norm, train=train, axis_name=axis_name
+    )
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
     project = nn.Dense(
@@ -86,7 +91,9 @@ class Generator(nn.Module):
       block = functools.partial(conv, features, kernel_init=_in_block)
       # A norm after a layer takes away what a bias would add.
       y = doubled(nn.relu(norm(name=f'norm_{i}_a')(x)))
-      y = block(kernel_size=3, use_bias=False, name=f'conv_{i}_a')(y)
+      y = block(
+        kernel_size=3, use_bias=self.norm == 'none', name=f'conv_{i}_a'
+      )(y)
       y = nn.relu(norm(name=f'norm_{i}_b')(y))
       y = block(kernel_size=3, use_bias=True, name=f'conv_{i}_b')(y)
       shortcut = conv(
