@@ -47,6 +47,7 @@ FLOORS = {
   'common_flax.meter': 4,
   'common_flax.signals': 4,
   'common_flax.metrics': 4,
+  'common_flax.metrics.classifier': 5,
   'common_flax.workdir': 5,
   'common_flax.training_command': 5,
   'common_flax.figures': 4,

@@ -1,0 +1,369 @@
+"""A classifier of a data set's own classes, by which samples can be judged.
+
+A small convolutional network is trained on the real images and their labels,
+once: it is kept in the user's cache under a digest of all that it was made of.
+The classes it gives to samples say which come out and how often; its features,
+the layer before the last, are a space in which sets of images can be compared,
+as Heusel et al. (2017, arXiv:1706.08500) do in another classifier's.
+
+Dimensions: N images, B batch, H height, W width, C channels, K classes,
+F features.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+from flax import linen as nn
+from flax import serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from common_flax import caches
+from common_flax import compiler
+from common_flax import images as images_lib
+from common_flax import prng
+from common_flax.config import UserError
+from common_flax.data.batches import Line
+from common_flax.data.decoded import Progress
+from common_flax.data.source import ArraySource
+
+Params = Any
+
+# Raised whenever training gives another network.
+_VERSION = 1
+
+NUM_FEATURES = 128  # F
+_FIRST_WIDTH, _LAST_WIDTH = 32, 128  # features of the convolutions
+_LARGEST_MAP = 7  # pixels; what is larger is halved once more
+_DROPOUT_RATE = 0.3
+
+_SEED = 0
+_BATCH_SIZE = 64
+# Steps: two epochs, but no fewer and no more than these.
+_NUM_EPOCHS = 2
+_MIN_STEPS = 1000
+_MAX_STEPS = 10_000
+_LEARNING_RATE = 3e-3
+_WARMUP_SHARE = 0.1  # of the steps
+_WEIGHT_DECAY = 0.01
+_LABEL_SMOOTHING = 0.1
+_MAX_SHIFT = 1 / 12  # of the image's side
+_MAX_DISTORTION = 0.15  # of each coefficient of a linear map
+
+_CHUNK = 250  # images classified at a time
+_CHECKSUM_BYTES = 16
+
+
+class _Network(nn.Module):
+  """Strided convolutions down to a small map, and two dense layers."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, *, is_training: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """Features [B, F] and logits [B, K] of images in [-1, 1], [B, H, W, C]."""
+    dropout = functools.partial(
+      nn.Dropout, _DROPOUT_RATE, deterministic=not is_training
+    )
+    x, width = images, _FIRST_WIDTH
+    while max(x.shape[1:3]) > _LARGEST_MAP:
+      x = nn.relu(nn.Conv(width, (3, 3), strides=2)(x))
+      width = min(2 * width, _LAST_WIDTH)
+    x = dropout()(x.reshape(len(x), -1))
+    features = nn.relu(nn.Dense(NUM_FEATURES)(x))
+    return features, nn.Dense(self.num_classes)(dropout()(features))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+  """A trained network; `labels` and `features` apply it."""
+
+  params: Params
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  num_classes: int  # K
+  test_accuracy: float  # share of the test images whose class it finds
+  digest: str  # names what it was made of, and so itself
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(
+  num_classes: int, params: Params, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Features [B, F] and classes int32 [B] of bytes [B, H, W, C]."""
+  features, logits = _Network(num_classes).apply(
+    {'params': params}, images_lib.to_signed(images), is_training=False
+  )
+  return features, jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def _applied(
+  classifier: Classifier, images: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields the features and classes of the images, some at a time.
+
+  The chunks are of one size, the last one filled up: one program serves any
+  number of images, in the same memory and with the same bits.
+  """
+  if images.dtype != np.uint8 or images.shape[1:] != classifier.image_shape:
+    raise ValueError(
+      f'images are {images.dtype} {list(images.shape)}; the classifier takes '
+      f'uint8 [N, {", ".join(map(str, classifier.image_shape))}]'
+    )
+  for start in range(0, len(images), _CHUNK):
+    chunk = images[start : start + _CHUNK]
+    missing = _CHUNK - len(chunk)
+    chunk = np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    results = _forward(classifier.num_classes, classifier.params, chunk)
+    yield tuple(np.asarray(x)[: _CHUNK - missing] for x in results)
+
+
+def labels(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+  """The classes of images.
+
+  Args:
+    classifier: of `trained_on`.
+    images: uint8 [N, H, W, C].
+
+  Returns:
+    int32 [N], from 0 to K - 1.
+
+  Raises:
+    ValueError: if the images are not of the classifier's shape.
+  """
+  parts = [part for _, part in _applied(classifier, images)]
+  return np.concatenate([np.empty(0, np.int32), *parts])
+
+
+def features(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+  """What the network's last layer sees of images.
+
+  Args:
+    classifier: of `trained_on`.
+    images: uint8 [N, H, W, C].
+
+  Returns:
+    float32 [N, F], at least 0.
+
+  Raises:
+    ValueError: if the images are not of the classifier's shape.
+  """
+  parts = [part for part, _ in _applied(classifier, images)]
+  return np.concatenate([np.empty((0, NUM_FEATURES), np.float32), *parts])
+
+
+def trained_on(
+  train: ArraySource,
+  test: ArraySource,
+  *,
+  progress: Progress = lambda items, total, description: items,
+) -> Classifier:
+  """The classifier of a data set, from the user's cache or newly trained.
+
+  On one machine the same images and labels give the same bits. A network that
+  cannot be kept in the cache is trained each time.
+
+  Args:
+    train: labelled images to train on, of 8 pixels a side or more.
+    test: others, that the accuracy is measured on.
+    progress: shows how far training is, see `load_encoded`.
+
+  Raises:
+    UserError: if the images have no labels.
+  """
+  _check_labelled(train, test)
+  digest = _digest(train, test)
+  entry = caches.folder('classifiers') / digest
+  kept = _read(entry)
+  if kept is None:
+    classifier = _trained(train, digest, progress)
+    is_right = labels(classifier, test.examples) == test.labels
+    classifier = dataclasses.replace(
+      classifier, test_accuracy=float(np.mean(is_right))
+    )
+    _keep(entry, classifier)
+    return classifier
+  return Classifier(
+    image_shape=train.example_shape,
+    num_classes=train.num_classes,
+    digest=digest,
+    **kept,
+  )
+
+
+def _check_labelled(train: ArraySource, test: ArraySource) -> None:
+  for source in (train, test):
+    if source.num_classes is None or source.dtype != np.uint8:
+      raise UserError(
+        'config.dataset: a classifier can only be trained on images with '
+        'labels; take a labelled data set, or a folder with a sub-folder for '
+        'each class'
+      )
+
+
+def _digest(train: ArraySource, test: ArraySource) -> str:
+  """Names what training on these sources gives."""
+  digest = hashlib.blake2b(repr(_VERSION).encode(), digest_size=16)
+  for source in (train, test):
+    kind = (source.examples.shape, source.num_classes)
+    digest.update(repr(kind).encode())
+    digest.update(np.ascontiguousarray(source.labels, '<i4'))
+    for start in range(0, len(source), _CHUNK):
+      chunk = source.examples[start : start + _CHUNK]
+      digest.update(np.ascontiguousarray(chunk))
+  return digest.hexdigest()
+
+
+def _read(entry: pathlib.Path) -> dict[str, Any] | None:
+  """What `_keep` kept, or None if it is not there or not whole."""
+  try:
+    data = entry.read_bytes()
+  except OSError:
+    return None
+  checksum, content = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+  if checksum != _checksum(content):
+    return None
+  return serialization.msgpack_restore(content)
+
+
+def _keep(entry: pathlib.Path, classifier: Classifier) -> None:
+  content = serialization.msgpack_serialize(
+    {
+      'params': jax.tree.map(np.asarray, classifier.params),
+      'test_accuracy': classifier.test_accuracy,
+    }
+  )
+  try:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    images_lib.write_bytes(entry, _checksum(content) + content)
+  except OSError:  # the next call trains again
+    pass
+
+
+def _checksum(content: bytes) -> bytes:
+  return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _num_steps(num_examples: int) -> int:
+  """Steps for a data set: few images are seen more often, many less."""
+  wanted = _NUM_EPOCHS * num_examples // _BATCH_SIZE
+  return min(max(wanted, _MIN_STEPS), _MAX_STEPS)
+
+
+def _optimiser(num_steps: int) -> optax.GradientTransformation:
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0, _LEARNING_RATE, round(_WARMUP_SHARE * num_steps), num_steps
+  )
+  return optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
+
+
+def _trained(train: ArraySource, digest: str, progress: Progress) -> Classifier:
+  """A network trained on a source, its accuracy not measured yet."""
+  network = _Network(train.num_classes)
+  num_steps = _num_steps(len(train))
+  tx = _optimiser(num_steps)
+  root = prng.root_key(_SEED)
+  params, opt_state = _initial(network, tx, train.example_shape, root)
+  # Steps are calls of a program: within a compiled loop, convolutions on a CPU
+  # would have one thread.
+  step = jax.jit(
+    functools.partial(_step, network, tx, root), donate_argnums=(0, 1)
+  )
+  line = Line(len(train), _SEED)
+  description = 'Training a classifier'
+  for t in progress(range(num_steps), num_steps, description):
+    batch = line.batch(_BATCH_SIZE, t)
+    params, opt_state = step(
+      params, opt_state, train.examples[batch], train.labels[batch], np.int32(t)
+    )
+  return Classifier(
+    params=params,
+    image_shape=train.example_shape,
+    num_classes=train.num_classes,
+    test_accuracy=np.nan,
+    digest=digest,
+  )
+
+
+def _initial(
+  network: _Network,
+  tx: optax.GradientTransformation,
+  image_shape: tuple[int, ...],
+  root: jax.Array,
+) -> tuple[Params, optax.OptState]:
+  @functools.partial(jax.jit, compiler_options=compiler.hastily())
+  def initial(key: jax.Array) -> tuple[Params, optax.OptState]:
+    images = jnp.zeros((1, *image_shape))
+    params = network.init(key, images, is_training=False)['params']
+    return params, tx.init(params)
+
+  return initial(prng.stream(root, 'init'))
+
+
+def _step(
+  network: _Network,
+  tx: optax.GradientTransformation,
+  root: jax.Array,
+  params: Params,
+  opt_state: optax.OptState,
+  images: jax.Array,
+  classes: jax.Array,
+  step: jax.Array,
+) -> tuple[Params, optax.OptState]:
+  """One update, with a batch of bytes [B, H, W, C] and classes int32 [B]."""
+  key_augment, key_dropout = jax.random.split(prng.stream(root, 'train', step))
+  images = _distorted(key_augment, images_lib.to_signed(images))
+
+  def loss(params: Params) -> jax.Array:
+    _, logits = network.apply(
+      {'params': params},
+      images,
+      is_training=True,
+      rngs={'dropout': key_dropout},
+    )
+    targets = jax.nn.one_hot(classes, network.num_classes)
+    targets = optax.smooth_labels(targets, _LABEL_SMOOTHING)
+    return jnp.mean(optax.softmax_cross_entropy(logits, targets))
+
+  updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+def _distorted(key: jax.Array, images: jax.Array) -> jax.Array:
+  """Each image under a linear map of its own, near to the identity, and moved.
+
+  So it is turned, scaled and sheared a little, as by another hand; beyond its
+  edges it goes on with what it has there.
+
+  Args:
+    key: consumed.
+    images: [B, H, W, C] floats.
+
+  Returns:
+    [B, H, W, C].
+  """
+  sizes = jnp.asarray(images.shape[1:3])[:, None, None]
+  centre = (sizes - 1) / 2
+  grid = jnp.indices(images.shape[1:3]) - centre  # [2, H, W]
+
+  def distorted(draws: jax.Array, image: jax.Array) -> jax.Array:
+    linear = jnp.eye(2) + _MAX_DISTORTION * draws[:, :2]
+    shift = _MAX_SHIFT * sizes * draws[:, 2:, None]
+    places = jnp.einsum('ij,jhw->ihw', linear, grid) + centre + shift
+
+    def channel(values: jax.Array) -> jax.Array:
+      return jax.scipy.ndimage.map_coordinates(
+        values, places, order=1, mode='nearest'
+      )
+
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+  draws = jax.random.uniform(key, (len(images), 2, 3), minval=-1.0)
+  return jax.vmap(distorted)(draws, images)
