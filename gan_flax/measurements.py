@@ -23,6 +23,7 @@ from common_flax.data.source import Source
 from common_flax.data.worlds import WORLDS
 from common_flax.metrics import classifier as classifier_lib
 from common_flax.metrics import modes
+from gan_flax.trained import CHUNK
 from gan_flax.trained import Sampler
 
 # Of each seed: PacGAN's for worlds and stacks, a thousand a class of ten.
@@ -134,10 +135,10 @@ def _of_classes(
 
   def measure(sampler: Sampler, key: jax.Array, num: int) -> dict[str, Any]:
     asked = np.arange(num) % num_classes if sampler.gan.is_conditional else None
-    predicted, chunks = [], sampler.chunks(key, num, label=asked)
-    for images in terminal.track(chunks, num // 64, 'Drawing'):
-      predicted.append(predict(np.asarray(images)))
-    predicted = np.concatenate(predicted)
+    chunks = terminal.track(
+      sampler.chunks(key, num, label=asked), -(-num // CHUNK), 'Drawing'
+    )
+    predicted = predict(np.concatenate([np.asarray(x) for x in chunks]))
     metrics = modes.class_coverage(predicted, num_classes)
     if asked is not None:
       metrics |= _agreement(predicted, asked, num_classes)
