@@ -31,11 +31,11 @@ _SHARE = 0.25  # of the way to another latent
 
 # What of the diversity of real examples is enough to call a run healthy, and
 # what is so little that it has collapsed.
-_HEALTHY = 0.7
-_COLLAPSED = 0.35
-# A generator that never got anywhere is given so long.
-_PATIENCE = 10  # reports
-_MIN_STEPS = 1000
+_HEALTHY = 0.5
+_COLLAPSED = 0.25
+# A generator that was never healthy is given so many reports and steps to come
+# up to a diversity.
+_DEADLINES = ((5, 500, 0.1), (10, 1000, _COLLAPSED))
 # A discriminator is dead that, in so many reports, is never wrong, or takes no
 # more than such a share of the pairs of a real and a generated example rightly.
 _NUM_REPORTS = 3
@@ -151,9 +151,14 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   lowest = 'diversity_lowest' if 'diversity_lowest' in rows[-1] else 'diversity'
   diversities = [_known(row, lowest) for row in rows]
   now = diversities[-1]
-  was_healthy = any(value >= _HEALTHY for value in diversities)
-  is_late = len(rows) >= _PATIENCE and rows[-1]['step'] >= _MIN_STEPS
-  if now < _COLLAPSED and (was_healthy or is_late):
+  floors = [
+    floor
+    for num_reports, num_steps, floor in _DEADLINES
+    if len(rows) >= num_reports and rows[-1]['step'] >= num_steps
+  ]
+  if any(value >= _HEALTHY for value in diversities):
+    floors.append(_COLLAPSED)
+  if any(now < floor for floor in floors):
     return Verdict(_COLLAPSE.format(diversity=now), is_healthy=False)
   latest = rows[-_NUM_REPORTS:] if len(rows) >= _NUM_REPORTS else []
   loss = max((_known(row, 'd_loss') for row in latest), default=math.nan)
