@@ -32,7 +32,6 @@ from common_flax.workdir import CONFIG
 _WIDTH = 3.6  # inches, of a picture of samples
 _HEIGHT = 2.4  # of a panel of metrics
 _MAX_METRICS = 3  # drawn where none are named
-_ABSENT = 'none'
 
 
 class Run:
@@ -82,19 +81,17 @@ def _read_fields(path: epath.Path) -> dict[str, Any]:
 
 
 def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Of each run the fields in which the runs differ, and its values."""
+  """Of each run the fields in which the runs differ, and its values.
+
+  A field that a config lacks is None there, as a field that is not set.
+  """
   names = {name for run in runs for name in run.fields}
   different = [
     name
     for name in sorted(names)
-    if any(
-      run.fields.get(name, _ABSENT) != runs[0].fields.get(name, _ABSENT)
-      for run in runs
-    )
+    if any(run.fields.get(name) != runs[0].fields.get(name) for run in runs)
   ]
-  return [
-    {name: run.fields.get(name, _ABSENT) for name in different} for run in runs
-  ]
+  return [{name: run.fields.get(name) for name in different} for run in runs]
 
 
 def _choose_metrics(
@@ -124,7 +121,9 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
   top, bottom = figure.subfigures(2, height_ratios=heights)
   panels = top.subplots(1, len(runs), squeeze=False)[0]
   for panel, run, fields in zip(panels, runs, differences(runs), strict=True):
-    panel.imshow(run.samples, cmap='gray', interpolation='nearest')
+    panel.imshow(
+      run.samples, cmap='gray', vmin=0, vmax=255, interpolation='nearest'
+    )
     panel.set_axis_off()
     lines = [f'{run.name}, step {run.step:,}']
     lines += [f'{name} = {value}' for name, value in fields.items()]
