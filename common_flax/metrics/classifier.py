@@ -41,12 +41,12 @@ _VERSION = 1
 NUM_FEATURES = 128  # F
 _FIRST_WIDTH, _LAST_WIDTH = 32, 128  # features of the convolutions
 _LARGEST_MAP = 7  # pixels; what is larger is halved once more
-_DROPOUT_RATE = 0.3
+_DROPOUT_RATE = 0.2
 
 _SEED = 0
 _BATCH_SIZE = 64
-# Steps: two epochs, but no fewer and no more than these.
-_NUM_EPOCHS = 2
+# Steps: three epochs, but no fewer and no more than these.
+_NUM_EPOCHS = 3
 _MIN_STEPS = 1000
 _MAX_STEPS = 10_000
 _LEARNING_RATE = 3e-3

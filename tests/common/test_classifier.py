@@ -48,10 +48,13 @@ def hurried(monkeypatch, tmp_path):
 
 @pytest.fixture(scope='session')
 def of_digits():
-  """The classifier of the digits, 16 pixels a side."""
-  return classifier_lib.trained_on(
-    *(data.load_source('digits', split, 16) for split in ('train', 'test'))
+  """The classifier of the digits, 16 pixels a side, after half its steps."""
+  train, test = (
+    data.load_source('digits', split, 16) for split in ('train', 'test')
   )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(classifier_lib, '_MIN_STEPS', 500)
+    return classifier_lib.trained_on(train, test)
 
 
 def cached_files():
@@ -59,7 +62,7 @@ def cached_files():
 
 
 def test_it_reads_digits_of_other_writers(of_digits):
-  assert of_digits.test_accuracy >= 0.96
+  assert of_digits.test_accuracy >= 0.95
   test = data.load_source('digits', 'test', 16)
   labels = classifier_lib.labels(of_digits, test.examples)
   assert labels.dtype == np.int32
@@ -161,26 +164,23 @@ def test_without_a_cache_it_goes_on(hurried, monkeypatch, tmp_path):
   assert calls == [25, 25]
 
 
-def test_other_data_make_another_classifier(hurried):
+def test_other_data_make_another_classifier():
   relabelled = TRAIN.labels.copy()
   relabelled[0] = 2
-  others = [
+  pairs = [
+    (TRAIN, TEST),
     (dataclasses.replace(TRAIN, labels=relabelled), TEST),
     (dataclasses.replace(TRAIN, examples=TRAIN.examples ^ 1), TEST),
     (TRAIN, noise(30, 8, 8, 1, seed=2)),
     (dataclasses.replace(TRAIN, num_classes=4), TEST),
   ]
-  digests = {classifier_lib.trained_on(*pair).digest for pair in others}
-  digests.add(classifier_lib.trained_on(TRAIN, TEST).digest)
-  assert len(digests) == 5
+  assert len({classifier_lib._digest(*pair) for pair in pairs}) == 5
 
 
-@pytest.mark.parametrize('shape', [(9, 9, 3), (28, 28, 1)])
-def test_it_takes_images_of_any_size_and_colour(hurried, shape):
-  classifier = classifier_lib.trained_on(
-    noise(90, *shape), noise(30, *shape, seed=1)
-  )
-  assert classifier.image_shape == shape
+def test_it_takes_images_of_an_odd_size_in_colour(hurried):
+  train, test = noise(90, 9, 9, 3), noise(30, 9, 9, 3, seed=1)
+  classifier = classifier_lib.trained_on(train, test)
+  assert classifier.image_shape == (9, 9, 3)
   assert classifier.test_accuracy >= 0.6  # by chance: 0.33
 
 
@@ -200,7 +200,7 @@ def test_points_are_refused():
 
 @pytest.mark.parametrize(
   ('num_examples', 'num_steps'),
-  [(1, 1000), (1500, 1000), (60_000, 1875), (1_000_000, 10_000)],
+  [(1, 1000), (1500, 1000), (60_000, 2812), (1_000_000, 10_000)],
 )
 def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
   assert classifier_lib._num_steps(num_examples) == num_steps
