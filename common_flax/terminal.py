@@ -68,7 +68,9 @@ def print_table(
   """Prints a row of numbers for each name; `columns` begins with the names'."""
   table = rich.table.Table(title=title, title_justify='left')
   for i, column in enumerate(columns):
-    table.add_column(column, justify='right' if i else 'left')
+    # Words apart, so that a long one takes two lines.
+    header = column.replace('_', ' ')
+    table.add_column(header, justify='right' if i else 'left')
   for name, values in rows.items():
     table.add_row(name, *map(number, values))
   console().print(table)
