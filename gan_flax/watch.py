@@ -32,10 +32,10 @@ _SHARE = 0.25  # of the way to another latent
 # What of the diversity of real examples is enough to call a run healthy, and
 # what is so little that it has collapsed.
 _HEALTHY = 0.5
-_COLLAPSED = 0.25
+_COLLAPSED = 0.35
 # A generator that was never healthy is given so many reports and steps to come
 # up to a diversity.
-_DEADLINES = ((5, 500, 0.1), (10, 1000, _COLLAPSED))
+_DEADLINES = ((5, 500, 0.1), (10, 1000, 0.25))
 # A discriminator is dead that, in so many reports, is never wrong, or takes no
 # more than such a share of the pairs of a real and a generated example rightly.
 _NUM_REPORTS = 3
