@@ -67,10 +67,11 @@ def mean_distance(x: jax.Array) -> jax.Array:
     x: [N, ...], N at least 2.
   """
   x = x.reshape(len(x), -1)
-  x = x - x.mean(axis=0)  # a smaller rounding error of the products below
+  # A smaller rounding error of the products below.
+  x = x - x.mean(axis=0, keepdims=True)
   products = jnp.matmul(x, x.T, precision='highest')
   squares = jnp.diagonal(products)
-  squared = squares[:, None] + squares - 2 * products
+  squared = squares[:, None] + squares[None] - 2 * products
   # Rounding leaves examples at a distance from themselves.
   apart = 1 - jnp.eye(len(x), dtype=x.dtype)
   distances = jnp.sqrt(jnp.maximum(squared, 0)) * apart

@@ -68,6 +68,8 @@ def test_discriminator_step_changes_the_discriminator_alone(gan, state, key):
     assert not equal(getattr(new.discriminator, part), old)
   assert set(metrics) == {
     'd_loss',
+    'd_accuracy',
+    'logit_gap',
     'real_probability',
     'fake_probability',
     'd_grad_norm',
