@@ -260,7 +260,7 @@ class _Run:
       raise TrainingFailedError(
         f'step {self._step:,}: {failure} Stopped, as config.on_collapse asks.'
       )
-    if attempt == response.max_rollbacks:
+    if attempt >= response.max_rollbacks:  # which may have been lowered
       raise TrainingFailedError(
         f'step {self._step:,}: {failure} Stopped after {attempt} rollbacks.'
       )
