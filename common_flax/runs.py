@@ -221,15 +221,18 @@ def _create_task(
     adopt=adopt,
     step=step,
     batches=batches,
-    speed=functools.partial(
-      _measure_speed,
-      config,
-      step,
-      parts.batches_per_step,
-      init,
-      source,
-      parts.with_labels,
-      seeds,
+    # Once, though a run that goes back asks for it again.
+    speed=functools.cache(
+      functools.partial(
+        _measure_speed,
+        config,
+        step,
+        parts.batches_per_step,
+        init,
+        source,
+        parts.with_labels,
+        seeds,
+      )
     ),
     draw=functools.partial(seeds.draw, parts.draw),
     measure=functools.partial(seeds.measure, parts.measure),
