@@ -28,6 +28,7 @@ from common_flax.alarms import GoBack
 from common_flax.alarms import Judge
 from common_flax.alarms import last_healthy
 from common_flax.alarms import Response
+from common_flax.alarms import Row
 from common_flax.alarms import TrainingFailedError
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import Batch
@@ -173,8 +174,10 @@ class _Run:
     schedule = self._schedule
     finished = self._is_finished()
     last = finished or is_stopped
-    if self._step % schedule.log_every == 0 or last:
+    is_due = self._step % schedule.log_every == 0
+    if is_due or last:
       self._report()
+    if is_due:
       self._judge()
     if self._failure:
       return False
@@ -241,9 +244,14 @@ class _Run:
     self._writer.histograms(self._step, arrays)
     return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
 
+  def _due_rows(self) -> list[Row]:
+    """The metrics but for those of an interruption, which are of chance."""
+    log_every = self._schedule.log_every
+    return [row for row in self._writer.rows if row['step'] % log_every == 0]
+
   def _judge(self) -> None:
     """Says it, once, when the numbers say that training fails."""
-    warning = self._task.judge(self._writer.rows).warning
+    warning = self._task.judge(self._due_rows()).warning
     if warning and not self._is_warned:
       self._progress.say(f'Step {self._step:,}: {warning}')
     self._is_warned = warning is not None
@@ -264,9 +272,13 @@ class _Run:
       raise TrainingFailedError(
         f'step {self._step:,}: {failure} Stopped after {attempt} rollbacks.'
       )
-    step = last_healthy(
-      self._checkpoints.steps(), self._writer.rows, self._task.judge
-    )
+    # An interruption's checkpoint is no reason to go back to elsewhere.
+    due = [
+      step
+      for step in self._checkpoints.steps()
+      if step % self._schedule.checkpoint_every == 0
+    ]
+    step = last_healthy(due, self._due_rows(), self._task.judge)
     self._progress.say(
       f'Going back to step {step or 0:,} to draw everything anew: attempt '
       f'{attempt + 1} of {response.max_rollbacks}.'
