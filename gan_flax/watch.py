@@ -140,6 +140,11 @@ def _known(row: Row, name: str) -> float:
   return math.nan if value is None else value
 
 
+def _largest(rows: Sequence[Row], name: str) -> float:
+  """The largest of a metric, nan where one of them is not known."""
+  return float(np.max([_known(row, name) for row in rows]))
+
+
 def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   """What the metrics of a run say, a pure function of them.
 
@@ -161,11 +166,12 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
     floors.append(_COLLAPSED)
   if any(now < floor for floor in floors):
     return Verdict(_COLLAPSE.format(diversity=now), is_healthy=False)
-  latest = rows[-_NUM_REPORTS:] if len(rows) >= _NUM_REPORTS else []
-  loss = max((_known(row, 'd_loss') for row in latest), default=math.nan)
-  if is_classifier and loss < _WON:
+  latest = rows[-_NUM_REPORTS:]
+  is_known = len(latest) == _NUM_REPORTS
+  loss = _largest(latest, 'd_loss')
+  if is_known and is_classifier and loss < _WON:
     return Verdict(_WINNING.format(loss=loss), is_healthy=False)
-  share = max((_known(row, 'd_accuracy') for row in latest), default=math.nan)
-  if share < _LOST:
+  share = _largest(latest, 'd_accuracy')
+  if is_known and share < _LOST:
     return Verdict(_LOSING.format(share=1 - share), is_healthy=False)
   return Verdict(is_healthy=now >= _HEALTHY)

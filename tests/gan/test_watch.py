@@ -1,0 +1,281 @@
+"""The watch: its measures against NumPy's, and what it says of metrics."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common_flax import data
+from common_flax import prng
+from common_flax import seeds as seeds_lib
+from gan_flax import config as gan_config
+from gan_flax import examples
+from gan_flax import watch
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+
+
+def expected_distance(x):
+  """The definition, over all pairs, in float64."""
+  x = np.asarray(x, np.float64).reshape(len(x), -1)
+  distances = np.linalg.norm(x[:, None] - x[None], axis=-1)
+  return distances[~np.eye(len(x), dtype=bool)].mean()
+
+
+@pytest.mark.parametrize('offset', [0.0, 1000.0])
+def test_the_mean_distance_is_that_of_all_pairs(offset):
+  random = np.random.default_rng(0)
+  x = np.float32(random.normal(offset, 1.0, (40, 3, 5)))
+  distance = watch.mean_distance(jnp.asarray(x))
+  assert distance == pytest.approx(expected_distance(x), rel=1e-5)
+
+
+def test_equal_examples_are_at_no_distance():
+  x = np.random.default_rng(0).normal(10.0, 1.0, (1, 20))
+  x = jnp.asarray(np.repeat(x, 30, axis=0), jnp.float32)
+  assert watch.mean_distance(x) < 1e-4
+
+
+def create(name='dcgan', shape=(16, 16, 1), **changes):
+  config = gan_config.default().unlock()
+  config.update_from_flattened_dict(
+    {
+      'model.name': name,
+      'model.base_features': 4,
+      'model.latent_size': 8,
+      **changes,
+    }
+  )
+  return create_gan(config, shape)
+
+
+@pytest.fixture(scope='module')
+def of_points():
+  return create('mlp', (2,), **{'dataset.name': 'ring'})
+
+
+@pytest.fixture(scope='module')
+def points():
+  source = data.load_source('ring', 'train', 0)
+  return np.stack([source[i]['point'] for i in range(400)])
+
+
+def test_the_spread_of_images_is_in_the_units_of_samples():
+  images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
+  spread = watch.spread_of(create(), images)
+  assert spread == pytest.approx(expected_distance(images) / 127.5, rel=1e-5)
+
+
+def test_the_spread_of_points_is_in_their_own_units(of_points, points):
+  spread = watch.spread_of(of_points, points)
+  assert spread == pytest.approx(expected_distance(points), rel=1e-5)
+
+
+def test_equal_examples_divide_nothing_by_zero():
+  gan = create()
+  spread = watch.spread_of(gan, np.full((5, 16, 16, 1), 200, np.uint8))
+  assert 0 < spread < 1e-3
+
+
+@pytest.fixture(scope='module')
+def state(of_points):
+  return jax.jit(lambda: init_state(of_points, prng.root_key(0)))()
+
+
+def of_constants(state):
+  """A state whose generator draws the same point of every latent."""
+  params = dict(state.generator.params)
+  params['point'] = jax.tree.map(jnp.zeros_like, params['point'])
+  return state.replace(generator=state.generator.replace(params=params))
+
+
+def test_a_constant_generator_has_no_diversity(of_points, state):
+  root = prng.root_key(0)
+  constant = watch.measure(of_points, 2.0, root, of_constants(state))
+  assert constant == {'diversity': 0.0, 'latent_response': 0.0}
+  usual = watch.measure(of_points, 2.0, root, state)
+  assert min(usual.values()) > 1e-3
+
+
+def test_the_measure_looks_at_the_same_latents_every_time(of_points, state):
+  root = prng.root_key(0)
+  first = watch.measure(of_points, 2.0, root, state)
+  later = state.replace(step=state.step + 7, attempt=state.attempt + 1)
+  assert watch.measure(of_points, 2.0, root, later) == first
+  assert watch.measure(of_points, 4.0, root, state)['diversity'] == (
+    pytest.approx(first['diversity'] / 2)
+  )
+  assert watch.measure(of_points, 2.0, prng.root_key(1), state) != first
+
+
+def drawing(draw):
+  """A GAN whose generator is a function of its latents, [N, 2]."""
+
+  def apply(unused_variables, latents, unused_labels, **unused_options):
+    return draw(latents), {}
+
+  return types.SimpleNamespace(
+    generator=types.SimpleNamespace(apply=apply),
+    latent_size=2,
+    latent_distribution='normal',
+    is_conditional=False,
+    dtype=jnp.float32,
+  )
+
+
+def test_real_examples_are_as_diverse_as_real_examples(
+  of_points, points, state
+):
+  gan = drawing(lambda latents: jnp.asarray(points[: len(latents)]))
+  spread = watch.spread_of(of_points, points)
+  measured = watch.measure.__wrapped__(gan, spread, prng.root_key(0), state)
+  assert measured['diversity'] == pytest.approx(1.0, abs=0.15)
+  assert measured['latent_response'] == 0
+
+
+def test_the_response_is_to_a_quarter_of_the_way_to_another_latent(state):
+  gan = drawing(lambda latents: latents)
+  measured = watch.measure.__wrapped__(gan, 2.0, prng.root_key(0), state)
+  # Of N(0, I) in the plane the mean distance is sqrt(pi).
+  assert measured['diversity'] == pytest.approx(np.sqrt(np.pi) / 2, rel=0.15)
+  keys = jax.random.split(prng.stream(prng.root_key(0), 'watch'))
+  start, end = (examples.draw_latents(gan, key, 64) for key in keys)
+  start, end = (np.asarray(x, np.float64) for x in (start, end))
+  lengths = [np.linalg.norm(x, axis=-1) for x in (start, end)]
+  angle = np.arccos((start * end).sum(-1) / np.prod(lengths, axis=0))[:, None]
+  moved = np.sin(0.75 * angle) * start + np.sin(0.25 * angle) * end
+  steps = np.linalg.norm(moved / np.sin(angle) - start, axis=-1)
+  assert measured['latent_response'] == pytest.approx(
+    steps.mean() / 2, rel=1e-4
+  )
+
+
+def test_of_several_seeds_the_mean_and_the_lowest_are_known(of_points, state):
+  seeds = seeds_lib.create(0, 2)
+  states = jax.tree.map(
+    lambda x, y: jnp.stack([x, y]), state, of_constants(state)
+  )
+  measure = functools.partial(watch.measure, of_points, 2.0)
+  measured = seeds.measure(measure, states)
+  alone = watch.measure(of_points, 2.0, prng.root_key(0), state)
+  assert measured['diversity_lowest'] == 0
+  assert measured['diversity'] == pytest.approx(alone['diversity'] / 2)
+  assert measured.keys() == {*alone, *(f'{name}_lowest' for name in alone)}
+
+
+# What is judged: all thresholds are the module's own.
+GOOD = watch._HEALTHY + 0.01
+SO_SO = (watch._HEALTHY + watch._COLLAPSED) / 2
+BAD = watch._COLLAPSED - 0.01
+PATIENCE = max(num_reports for num_reports, _, _ in watch._DEADLINES)
+LATE = max(num_steps for _, num_steps, _ in watch._DEADLINES)
+MANY = watch._NUM_REPORTS
+WON = watch._WON / 2
+LOST = watch._LOST / 2
+NAN = None  # as metrics.jsonl has it
+
+
+def rows_of(*diversities, last_step=None, **others):
+  """Rows of these diversities; of the others the last ones are given."""
+  num = len(diversities)
+  last_step = last_step or num
+  rows = [
+    {
+      'step': last_step - num + i + 1,
+      'd_loss': 1.0,
+      'd_accuracy': 0.8,
+      'diversity': diversity,
+    }
+    for i, diversity in enumerate(diversities)
+  ]
+  for name, values in others.items():
+    for row, value in zip(rows[num - len(values) :], values, strict=True):
+      row[name] = value
+  return rows
+
+
+@pytest.mark.parametrize(
+  ('rows', 'is_healthy'),
+  [
+    (rows_of(GOOD), True),
+    (rows_of(SO_SO), False),
+    (rows_of(0.0), False),
+    (rows_of(*[0.0] * (PATIENCE - 1)), False),
+    (rows_of(*[BAD] * (PATIENCE - 1), last_step=LATE), False),
+    (rows_of(*[BAD] * PATIENCE, last_step=LATE - 1), False),
+    (rows_of(*[SO_SO] * PATIENCE, last_step=LATE), False),
+    (rows_of(GOOD, SO_SO), False),
+    (rows_of(GOOD, BAD, GOOD), True),
+    (rows_of(GOOD, NAN), False),
+    (rows_of(NAN, GOOD), True),
+    (rows_of(*[GOOD] * MANY, d_loss=[WON] * (MANY - 1)), True),
+    (rows_of(*[GOOD] * MANY, d_loss=[WON] * (MANY - 1) + [1.0]), True),
+    (rows_of(*[GOOD] * MANY, d_loss=[NAN] * MANY), True),
+    (rows_of(*[GOOD] * MANY, d_accuracy=[LOST] * (MANY - 1)), True),
+    (rows_of(*[GOOD] * MANY, d_accuracy=[NAN] * MANY), True),
+    (rows_of(*[GOOD] * MANY, d_accuracy=[0.5] + [LOST] * (MANY - 1)), True),
+    ([{'step': i} for i in range(1, LATE, 100)], False),
+    ([{'step': 1}, {'step': 2, 'diversity': GOOD}], True),
+  ],
+)
+def test_nothing_is_said(rows, is_healthy):
+  verdict = watch.judge(rows, is_classifier=True)
+  assert verdict == (None, is_healthy)
+
+
+@pytest.mark.parametrize(
+  ('rows', 'words'),
+  [
+    (rows_of(*[BAD] * PATIENCE, last_step=LATE), 'mode collapse'),
+    (rows_of(GOOD, BAD), f'mode collapse: samples differ {BAD:.2f} times'),
+    (rows_of(GOOD, SO_SO, BAD), 'mode collapse'),
+    (rows_of(GOOD, NAN, BAD), 'mode collapse'),
+    (rows_of(GOOD, BAD, BAD), 'mode collapse'),
+    (
+      rows_of(GOOD, GOOD, diversity_lowest=[GOOD, BAD]),
+      f'mode collapse: samples differ {BAD:.2f} times',
+    ),
+    (rows_of(*[GOOD] * MANY, d_loss=[WON] * MANY), 'is never wrong'),
+    (rows_of(*[GOOD] * MANY, d_accuracy=[LOST] * MANY), 'is dead'),
+    (rows_of(*[SO_SO] * (MANY + 1), d_accuracy=[0.0] * MANY), 'dead: it takes'),
+  ],
+)
+def test_what_has_failed_is_said(rows, words):
+  verdict = watch.judge(rows, is_classifier=True)
+  assert words in verdict.warning
+  assert '\n' not in verdict.warning
+  assert not verdict.is_healthy
+
+
+@pytest.mark.parametrize(
+  ('num_reports', 'num_steps', 'floor'), watch._DEADLINES
+)
+def test_a_generator_that_never_got_anywhere_has_deadlines(
+  num_reports, num_steps, floor
+):
+  def verdict(diversity, num, last_step):
+    rows = rows_of(*[diversity] * num, last_step=last_step)
+    return watch.judge(rows, is_classifier=True).warning
+
+  below, above = floor - 0.001, floor + 0.001
+  assert 'mode collapse' in verdict(below, num_reports, num_steps)
+  assert verdict(above, num_reports, num_steps) is None
+
+
+def test_a_score_may_be_never_wrong():
+  rows = rows_of(*[GOOD] * MANY, d_loss=[WON] * MANY)
+  assert watch.judge(rows, is_classifier=False) == (None, True)
+  rows = rows_of(*[GOOD] * MANY, d_accuracy=[LOST] * MANY)
+  assert 'is dead' in watch.judge(rows, is_classifier=False).warning
+
+
+@pytest.mark.parametrize('name', ['d_loss', 'd_accuracy'])
+@pytest.mark.parametrize('index', range(MANY))
+def test_a_report_that_is_not_finite_is_no_evidence(name, index):
+  values = [0.0] * MANY
+  values[index] = NAN
+  rows = rows_of(*[GOOD] * MANY, **{name: values})
+  assert watch.judge(rows, is_classifier=True) == (None, True)
