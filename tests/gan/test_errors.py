@@ -100,6 +100,15 @@ def finished(trained, tmp_path):
       ],
       ['batch_size=12', '8: 2 (model.packing) x 4 (', 'x 1 (devices)'],
     ),
+    ([SMOKE, '--config.on_collapse=x'], ['on_collapse', 'rollback, stop']),
+    (
+      [SMOKE, '--config.on_collapse=stop', '--config.num_seeds=2'],
+      ["on_collapse='stop'", 'several runs', "'warn'"],
+    ),
+    (
+      [SMOKE, '--config.on_collapse_max_rollbacks=0'],
+      ['on_collapse_max_rollbacks=0', 'at least 1'],
+    ),
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),

@@ -1,0 +1,360 @@
+"""What runs do when the watch says that they fail: warn, stop, go back.
+
+The watch is told what to say, by the diversity that a first run had at a step;
+a second attempt draws anew and has another.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import pathlib
+import signal
+
+from conftest import assert_same_arrays
+from conftest import assert_same_pictures
+from conftest import read_metrics
+from conftest import recipe
+import jax
+import numpy as np
+import pytest
+
+from common_flax import prng
+from common_flax import runs
+from common_flax import workdir as workdir_lib
+from common_flax.alarms import TrainingFailedError
+from common_flax.alarms import Verdict
+from common_flax.checkpoints import Checkpoints
+from common_flax.checkpoints import STATE
+from common_flax.speed import Speed
+from gan_flax import config as gan_config
+from gan_flax import main
+from gan_flax import watch
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
+from gan_flax.train import train
+
+# A run fails at step 6; at step 4 it is no longer healthy, but nothing is said.
+FAILS, UNHEALTHY, HEALTHY = 6, 4, 2
+NUM_STEPS = 8
+
+
+@pytest.fixture(scope='module', autouse=True)
+def unmeasured():
+  """How fast the machine is takes long to measure and is nothing to us."""
+  calls = []
+
+  def measure(*arguments):
+    calls.append(arguments)
+    return Speed(16, 1.0, 1.0)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runs, '_measure_speed', measure)
+    yield calls
+
+
+# One GAN of points with little to compile, that saves at every report.
+CHANGES = {
+  'num_seeds': 1,
+  'steps_per_call': 1,
+  'checkpoint_every_steps': 2,
+  'sample_every_steps': 8,
+  'loss.name': 'non_saturating',
+  'penalty.r1': 0.0,
+  'penalty.r2': 0.0,
+  'generator.schedule': 'constant',  # so that num_steps may change
+  'discriminator.schedule': 'constant',
+}
+
+
+def small(**changes):
+  config = recipe('ring.py', 'smoke')
+  config.update_from_flattened_dict(CHANGES | changes)
+  return config
+
+
+def final_state(workdir):
+  """The newest checkpoint's state, in NumPy."""
+  _, _, state = workdir_lib.restore(
+    workdir,
+    STATE,
+    workdir_lib.read_config(workdir, gan_config.default()),
+    create_gan,
+    lambda gan: init_state(gan, prng.root_key(0)),
+  )
+  return jax.device_get(state)
+
+
+def assert_same_end(workdir, other):
+  """The same states and the same sample files, bit by bit."""
+  assert_same_arrays(final_state(workdir), final_state(other))
+  assert_same_pictures(workdir, other)
+
+
+def saved(workdir):
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    return checkpoints.steps()
+
+
+def numbers(rows):
+  """The rows but for the times that they took."""
+  timed = {
+    'images_per_second',
+    'step_milliseconds',
+    'model_gflops_per_second',
+    'matmul_rate_share',
+  }
+  return [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+def but_for_step_6(rows, *, is_classifier):
+  """Says at all reports but one that a run fails."""
+  del is_classifier
+  return Verdict(None if rows[-1]['step'] == 6 else 'it fails.')
+
+
+def always(rows, *, is_classifier, step=FAILS):
+  """Says that every attempt fails at a step."""
+  del is_classifier
+  fails = rows[-1]['step'] == step
+  return Verdict('it fails.' if fails else None, is_healthy=not fails)
+
+
+@pytest.fixture(scope='module')
+def warned(tmp_path_factory):
+  """The workdir of a first attempt to its end; not to be changed."""
+  workdir = tmp_path_factory.mktemp('warned') / 'run'
+  output = io.StringIO()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(watch, 'judge', but_for_step_6)
+    with contextlib.redirect_stdout(output):
+      train(small(), workdir)
+  (workdir / 'output.txt').write_text(output.getvalue())
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def first_fails(warned):
+  """A judge to whom the first attempt fails, and a second one does not."""
+  known = {row['step']: row['diversity'] for row in read_metrics(warned)}
+
+  def judge(rows, *, is_classifier, healthy=HEALTHY):
+    del is_classifier
+    step, diversity = rows[-1]['step'], rows[-1]['diversity']
+    if diversity != known.get(step):
+      return Verdict()
+    return Verdict('it fails.' if step == FAILS else None, step <= healthy)
+
+  return judge
+
+
+def rolled_by(judge, workdir, **changes):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(watch, 'judge', judge)
+    train(small(on_collapse='rollback', **changes), workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def rolled(tmp_path_factory, first_fails):
+  """The workdir of a run that went back once; not to be changed."""
+  return rolled_by(first_fails, tmp_path_factory.mktemp('rolled') / 'run')
+
+
+def test_a_warning_is_said_when_it_is_new(warned):
+  lines = (warned / 'output.txt').read_text().splitlines()
+  assert [line for line in lines if line.endswith('it fails.')] == [
+    'Step 2: it fails.',
+    'Step 8: it fails.',
+  ]
+  assert saved(warned) == [4, 6, 8]
+
+
+def test_a_run_goes_back_to_where_it_was_healthy(rolled, warned):
+  state = final_state(rolled)
+  assert (state.step, state.attempt) == (NUM_STEPS, 1)
+  rows, first = (numbers(read_metrics(path)) for path in (rolled, warned))
+  assert [row['step'] for row in rows] == [2, 4, 6, 8]
+  assert rows[0] == first[0]
+  for row, other in zip(rows[1:], first[1:], strict=True):
+    for name in ('d_loss', 'g_loss', 'diversity'):
+      assert row[name] != other[name]
+
+
+def test_what_it_goes_back_beyond_is_put_aside(rolled):
+  assert saved(rolled) == [4, 6, 8]  # the newest three
+  discarded = rolled / 'checkpoints_discarded'
+  assert [path.name for path in discarded.iterdir()] == ['4']
+  pictures = sorted(path.name for path in (rolled / 'samples').iterdir())
+  assert pictures == ['step_00000000.png', 'step_00000008.png']
+
+
+@pytest.mark.slow
+def test_the_same_run_goes_back_to_the_same_bits(tmp_path, rolled, first_fails):
+  again = rolled_by(first_fails, tmp_path / 'run')
+  assert_same_end(again, rolled)
+  assert numbers(read_metrics(again)) == numbers(read_metrics(rolled))
+
+
+def interrupted(judge, attempt, how):
+  """A judge in whose report at step 4 of an attempt something happens."""
+  seen = []  # the diversities at step 4, which may be judged several times
+
+  def judge_once(rows, *, is_classifier):
+    step, diversity = rows[-1]['step'], rows[-1]['diversity']
+    if step == UNHEALTHY and diversity not in seen:
+      seen.append(diversity)
+      if len(seen) == attempt + 1:
+        how()
+    return judge(rows, is_classifier=is_classifier)
+
+  return judge_once
+
+
+def kill():
+  raise InterruptedError
+
+
+@pytest.mark.parametrize(
+  'attempt',
+  [
+    pytest.param(0, id='before'),
+    pytest.param(1, id='after', marks=pytest.mark.slow),
+  ],
+)
+def test_an_interrupted_run_goes_back_to_the_same_bits(
+  tmp_path, rolled, first_fails, attempt
+):
+  send = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+  workdir = rolled_by(interrupted(first_fails, attempt, send), tmp_path)
+  assert saved(workdir)[-1] == 5  # on no schedule
+  rolled_by(first_fails, workdir)
+  assert_same_end(workdir, rolled)
+
+
+def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
+  tmp_path, rolled, first_fails
+):
+  with pytest.raises(InterruptedError):
+    rolled_by(interrupted(first_fails, 1, kill), tmp_path)
+  assert saved(tmp_path) == [HEALTHY]
+  rolled_by(first_fails, tmp_path)
+  assert_same_end(tmp_path, rolled)
+
+
+@pytest.mark.slow
+def test_a_longer_run_goes_on_from_the_second_attempt(
+  tmp_path, rolled, first_fails
+):
+  rolled_by(first_fails, tmp_path, num_steps=FAILS)
+  assert final_state(tmp_path).attempt == 1
+  rolled_by(first_fails, tmp_path)
+  (tmp_path / 'samples' / 'step_00000006.png').unlink()
+  assert_same_end(tmp_path, rolled)
+
+
+def test_without_a_healthy_checkpoint_a_run_starts_again(
+  tmp_path, warned, first_fails, unmeasured, monkeypatch, capsys
+):
+  begun = []
+  example_batches = runs.example_batches
+
+  def note(*arguments, **options):
+    batches = list(example_batches(*arguments, **options))
+    begun.append((options['start_step'], np.stack(batches)))
+    return iter(batches)
+
+  monkeypatch.setattr(runs, 'example_batches', note)
+  unmeasured.clear()
+  never = functools.partial(first_fails, healthy=0)
+  rolled_by(never, tmp_path)
+  assert final_state(tmp_path).attempt == 1
+  (start, batches), (restart, same_batches) = begun
+  assert start == restart == 0
+  np.testing.assert_array_equal(batches, same_batches)
+  rows, first = read_metrics(tmp_path), read_metrics(warned)
+  assert [row['step'] for row in rows] == [2, 4, 6, 8]
+  assert all(
+    row['diversity'] != other['diversity']
+    for row, other in zip(rows, first, strict=True)
+  )
+  discarded = sorted((tmp_path / 'checkpoints_discarded').iterdir())
+  assert [path.name for path in discarded] == ['2', '4']
+  output = capsys.readouterr().out
+  assert output.count('Going back to step 0') == 1
+  assert len(unmeasured) == 1  # though asked for twice
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+  """The exit status of training by the command, and what it says of errors."""
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+
+  def run(*arguments):
+    monkeypatch.setattr(watch, 'judge', always)
+    status = main.main(
+      [
+        'main',
+        '--config=configs/ring.py:smoke',
+        f'--workdir={tmp_path}/run',
+        *(f'--config.{name}={value}' for name, value in CHANGES.items()),
+        *arguments,
+      ]
+    )
+    return status, capfd.readouterr()
+
+  return run
+
+
+def assert_fails(result, *words):
+  status, captured = result
+  assert status == 1
+  assert captured.err.startswith('error: step 6: it fails.')
+  assert captured.err.count('\n') == 1
+  assert all(word in captured.err for word in words)
+
+
+def test_rollbacks_come_to_an_end(command, tmp_path):
+  result = command(
+    '--config.on_collapse=rollback', '--config.on_collapse_max_rollbacks=2'
+  )
+  assert_fails(result, '2 rollbacks')
+  assert result[1].out.count('Going back to step 4') == 2
+  assert saved(tmp_path / 'run') == [2, 4]
+  assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
+
+
+def test_a_run_stops_before_it_saves_what_failed(command, tmp_path):
+  assert_fails(command('--config.on_collapse=stop'), 'on_collapse')
+  assert saved(tmp_path / 'run') == [2, 4]
+  assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
+  assert read_metrics(tmp_path / 'run')[-1]['step'] == FAILS
+
+
+@pytest.mark.slow
+def test_a_limit_of_rollbacks_may_be_lowered(tmp_path):
+  attempts = []
+
+  def twice(rows, *, is_classifier):
+    del is_classifier
+    attempts.append(rows[-1])  # nothing is saved, so each is judged once
+    fails = len(attempts) <= 2
+    return Verdict('it fails.' if fails else None, is_healthy=not fails)
+
+  rolled_by(twice, tmp_path, num_steps=2)
+  assert final_state(tmp_path).attempt == 2
+  limit = {'on_collapse_max_rollbacks': 1}
+  with pytest.raises(TrainingFailedError, match='after 2 rollbacks'):
+    rolled_by(functools.partial(always, step=4), tmp_path, num_steps=4, **limit)
+
+
+@pytest.mark.slow
+def test_copies_on_their_own_devices_go_back_too(tmp_path):
+  limit = {'on_collapse_max_rollbacks': 1}
+  with pytest.raises(TrainingFailedError, match=r'step 6: .*after 1 rollback'):
+    rolled_by(always, tmp_path, parallelism='pmap', **limit)
+  assert saved(tmp_path) == [2, 4]
+  rolled_by(
+    lambda rows, *, is_classifier: Verdict(), tmp_path, parallelism='jit'
+  )
+  assert final_state(tmp_path).step == NUM_STEPS
