@@ -10,6 +10,8 @@ import io
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 from conftest import assert_same_arrays
 from conftest import assert_same_pictures
@@ -358,3 +360,51 @@ def test_copies_on_their_own_devices_go_back_too(tmp_path):
     lambda rows, *, is_classifier: Verdict(), tmp_path, parallelism='jit'
   )
   assert final_state(tmp_path).step == NUM_STEPS
+
+
+def watched(workdir, *arguments):
+  """The lines that a run of the digits prints, on one device."""
+  process = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'gan_flax.main',
+      '--config=configs/dcgan.py:smoke',
+      f'--workdir={workdir}',
+      '--config.sample_every_steps=10000',
+      '--config.checkpoint_every_steps=10000',
+      *arguments,
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, 'XLA_FLAGS': ''},
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  return process.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_a_generator_without_norms_collapses(tmp_path):
+  lines = watched(
+    tmp_path,
+    '--config.num_steps=1000',
+    '--config.log_every_steps=100',
+    '--config.model.base_features=8',
+    '--config.model.generator_norm=none',
+  )
+  assert sum('mode collapse' in line for line in lines) == 1
+  assert read_metrics(tmp_path)[-1]['diversity'] < 0.1
+
+
+@pytest.mark.slow
+def test_a_discriminator_that_hardly_learns_is_dead(tmp_path):
+  lines = watched(
+    tmp_path,
+    '--config.num_steps=300',
+    '--config.log_every_steps=50',
+    '--config.batch_size=64',
+    '--config.model.base_features=16',
+    '--config.discriminator.learning_rate=1e-5',
+  )
+  assert any('the discriminator is dead' in line for line in lines)

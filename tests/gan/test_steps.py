@@ -1,5 +1,6 @@
 """Each player's step, their composition, and their copies on many devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -86,6 +87,54 @@ def test_generator_step_changes_the_generator_alone(gan, state, key):
     assert not equal(getattr(new.generator, part), old)
   assert not equal(new.ema_params, state.ema_params)
   assert set(metrics) == {'g_loss', 'g_grad_norm'}
+
+
+class FirstCoordinate:
+  """A discriminator whose logit of a point is its first coordinate."""
+
+  def apply(self, unused_variables, x, unused_labels, **unused_options):
+    return x[:, 0], {}
+
+
+class Constant:
+  """A generator that draws the same points of every batch of latents."""
+
+  def __init__(self, *points):
+    self._points = jnp.asarray(points)
+
+  def apply(self, *unused_arguments, **unused_options):
+    return self._points, {}
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize('loss', ['non_saturating', 'hinge'])
+def test_the_discriminators_opinions_are_those_of_its_logits(loss):
+  changes = {'model.name': 'mlp', 'dataset.name': 'ring', 'loss.name': loss}
+  gan = create(shape=(2,), **changes)
+  state = jax.jit(functools.partial(init_state, gan))(prng.root_key(0))
+  gan = dataclasses.replace(
+    gan,
+    discriminator=FirstCoordinate(),
+    generator=Constant([1.0, 9.0], [1.0, 9.0], [1.0, 9.0], [-1.0, 9.0]),
+  )
+  # Right, the same, wrong, right.
+  real = jnp.asarray([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
+  step = jax.jit(functools.partial(steps.train_step, gan))
+  _, metrics = step(state, real[None], prng.root_key(0))
+  assert metrics['d_accuracy'] == (1 + 0.5 + 0 + 1) / 4
+  assert metrics['logit_gap'] == (2 + 1 + 0 + 4) / 4 - (1 + 1 + 1 - 1) / 4
+  if loss == 'hinge':
+    assert metrics['real_score'] == 1.75
+    assert metrics['fake_score'] == 0.5
+    assert 'real_probability' not in metrics
+  else:
+    probability = sigmoid(np.array([2.0, 1.0, 0.0, 4.0])).mean()
+    assert metrics['real_probability'] == pytest.approx(probability)
+    probability = (3 * sigmoid(1.0) + sigmoid(-1.0)) / 4
+    assert metrics['fake_probability'] == pytest.approx(probability)
 
 
 def test_train_step_is_its_players_steps_in_turn():
