@@ -86,6 +86,62 @@ def test_a_streamed_source_gives_the_same_batches(source, start):
   assert collect(Unheld(source), start) == collect(source, start)
 
 
+def mapped(source, folder):
+  """The same examples in a file that is mapped to memory."""
+  np.save(folder / 'x.npy', source.examples)
+  examples = np.load(folder / 'x.npy', mmap_mode='r')
+  return ArraySource(examples, source.labels, source.num_classes)
+
+
+@pytest.mark.parametrize('place', ['memory', 'file', 'elsewhere'])
+@pytest.mark.parametrize('start_step', [0, 2])
+def test_labels_are_those_of_these_very_examples(tmp_path, place, start_step):
+  images = np.arange(11, dtype=np.uint8)[:, None, None, None]
+  labels = np.random.default_rng(0).permutation(11).astype(np.int32)
+  source = ArraySource(images, labels, 11)
+  source = {
+    'memory': lambda: source,
+    'file': lambda: mapped(source, tmp_path),
+    'elsewhere': lambda: Unheld(source),
+  }[place]()
+  options = dict(
+    seed=5, batch_size=4, batches_per_step=2, start_step=start_step, num_steps=4
+  )
+  plain = list(batches.example_batches(source, **options))
+  found = list(batches.example_batches(source, with_labels=True, **options))
+  assert len(found) == 4 - start_step
+  for examples, batch in zip(plain, found, strict=True):
+    assert isinstance(batch, batches.Labelled)
+    np.testing.assert_array_equal(batch.examples, examples)
+    assert batch.labels.shape == (2, 4)
+    assert batch.labels.dtype == np.int32
+    np.testing.assert_array_equal(batch.labels, labels[examples[..., 0, 0, 0]])
+
+
+def labelled(num):
+  random = np.random.default_rng(0)
+  return [
+    batches.Labelled(random.normal(size=(4, 2)), random.integers(9, size=4))
+    for _ in range(num)
+  ]
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_joining_keeps_labels_beside_their_examples(axis):
+  joined = batches.join(parts := labelled(3), axis)
+  assert isinstance(joined, batches.Labelled)
+  for i, part in enumerate(parts):
+    np.testing.assert_array_equal(joined.examples.take(i, axis), part.examples)
+    np.testing.assert_array_equal(joined.labels.take(i, axis), part.labels)
+
+
+def test_stacking_leaves_a_rest_of_labelled_batches_out():
+  parts = labelled(5)
+  first, second = batches.stacked(iter(parts), 2)
+  assert first.examples.shape == (2, 4, 2)
+  np.testing.assert_array_equal(second.labels[1], parts[3].labels)
+
+
 def test_prefetching_keeps_order_and_ends():
   items = [np.array([i]) for i in range(10)]
   with batches.prefetched(iter(items), lambda x: 2 * x) as ready:

@@ -98,3 +98,32 @@ def test_what_perfect_samples_score(name):
   share = np.mean([f.high_quality_share for f in found])
   assert share == pytest.approx(0.98889, abs=0.001)
   assert expected.high_quality_share == pytest.approx(0.98889, abs=1e-5)
+
+
+def test_coverage_of_classes_by_hand():
+  """Of four classes one is seen three times and one once."""
+  found = modes.class_coverage(np.array([2, 0, 2, 2], np.int32), 4)
+  assert found['modes_covered'] == 2
+  entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+  assert found['mode_kl_nats'] == pytest.approx(math.log(4) - entropy)
+
+
+@pytest.mark.parametrize(
+  ('labels', 'covered', 'divergence'),
+  [
+    (np.arange(1000), 1000, 0),
+    (np.zeros(10, np.int32), 1, math.log(1000)),
+    (np.full(10, 999), 1, math.log(1000)),
+  ],
+  ids=['all alike', 'the first alone', 'the last alone'],
+)
+def test_the_extremes_of_a_coverage_of_classes(labels, covered, divergence):
+  found = modes.class_coverage(labels, 1000)
+  assert found['modes_covered'] == covered
+  assert found['mode_kl_nats'] == pytest.approx(divergence, abs=1e-12)
+
+
+def test_of_no_samples_no_class_is_covered():
+  found = modes.class_coverage(np.empty(0, np.int32), 10)
+  assert found['modes_covered'] == 0
+  assert math.isnan(found['mode_kl_nats'])
