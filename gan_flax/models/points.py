@@ -160,7 +160,9 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(x, 0.2)
       else:
         pieces = x.reshape(-1, self.base_features, self.num_pieces)
-        x = pieces.max(axis=-1)
+        # Not `pieces.max`: its gradient is 0/0 where a compiler computes the
+        # pieces twice, and rounds them differently.
+        x = functools.reduce(jnp.maximum, jnp.moveaxis(pieces, -1, 0))
     if self.has_minibatch_deviation:
       x = with_minibatch_deviation(x)
     logits = apply(dense(1, name='logit'), x)[:, 0]
