@@ -27,6 +27,8 @@ def init(module, inputs):
 
 def create(name, player, **options):
   types = dict(dtype=np.float64, param_dtype=np.float64)
+  if player == 'generator':
+    options |= {'norm': MODELS[name].generator_norm}
   return getattr(MODELS[name], player)(
     (2,), base_features=3, **types, **options
   )

@@ -23,6 +23,7 @@ from common_flax.checkpoints import abstract_like
 from common_flax.checkpoints import Checkpoints
 from common_flax.checkpoints import STATE
 from common_flax.data.batches import example_batches
+from common_flax.data.batches import join
 from gan_flax import config as gan_config
 from gan_flax import evaluate
 from gan_flax import generation
@@ -69,8 +70,8 @@ def several(tmp_path_factory):
 def trained_by(seeds, num_steps=20, **changes):
   """The state after some steps of one seed or several, in float64."""
   config = points_config(compute_dtype='float64', **changes)
-  gan = create_gan(config, (2,))
   source = data.load_source('ring', 'train', 0)
+  gan = create_gan(config, (2,), source.num_classes)
   parallel = seeds.parallel('jit')
   init = jax.jit(lambda: seeds.init(functools.partial(init_state, gan)))
   state = parallel.spread(init())
@@ -87,9 +88,10 @@ def trained_by(seeds, num_steps=20, **changes):
       batches_per_step=1,
       start_step=0,
       num_steps=num_steps,
+      with_labels=gan.is_conditional,
     )
   ):
-    here = parallel.put_batches(batch[None])
+    here = parallel.put_batches(join([batch]))
     state, _ = step(state, here, seeds.roots())
   return jax.device_get(state)
 
@@ -100,8 +102,9 @@ def trained_by(seeds, num_steps=20, **changes):
     {},
     {'penalty.every_steps': 2},
     {'model.name': 'pacgan', 'model.packing': 2},
+    {'model.name': 'pacgan', 'model.conditioning': 'projection'},
   ],
-  ids=['plain', 'lazy penalty', 'batch norm of packs'],
+  ids=['plain', 'lazy penalty', 'batch norm of packs', 'labels'],
 )
 def test_each_computes_what_it_computes_alone(changes):
   """Three runs on three devices, and one by itself."""

@@ -10,6 +10,7 @@ import pytest
 
 from common_flax import prng
 from common_flax import sharding
+from common_flax.data.batches import Labelled
 from common_flax.data.batches import stacked
 from gan_flax import config as gan_config
 from gan_flax import steps
@@ -18,6 +19,7 @@ from gan_flax.state import init_state
 
 SHAPE = (16, 16, 1)
 BATCH = 16
+NUM_CLASSES = 3
 
 
 def create(dtype='float32', shape=SHAPE, **changes):
@@ -30,12 +32,23 @@ def create(dtype='float32', shape=SHAPE, **changes):
       **changes,
     }
   )
-  return create_gan(config, shape)
+  return create_gan(config, shape, NUM_CLASSES)
 
 
 def batches(num, updates=1, shape=SHAPE):
   random = np.random.default_rng(0)
   return random.integers(0, 256, (num, updates, BATCH, *shape), np.uint8)
+
+
+def batches_for(gan, num):
+  """Batches of steps, with labels if the GAN is conditional."""
+  all_images = batches(num, gan.discriminator_steps, gan.example_shape)
+  if not gan.is_conditional:
+    return all_images
+  random = np.random.default_rng(1)
+  shape = (num, gan.discriminator_steps, BATCH)
+  all_labels = random.integers(0, NUM_CLASSES, shape, np.int32)
+  return list(map(Labelled, all_images, all_labels))
 
 
 @pytest.fixture(scope='module')
@@ -137,23 +150,28 @@ def test_the_discriminators_opinions_are_those_of_its_logits(loss):
     assert metrics['fake_probability'] == pytest.approx(probability)
 
 
-def test_train_step_is_its_players_steps_in_turn():
+@pytest.mark.parametrize('conditioning', ['none', 'projection'])
+def test_train_step_is_its_players_steps_in_turn(conditioning):
   updates = 2
   with jax.enable_x64(True):
-    gan = create('float64', **{'discriminator_steps': updates})
+    gan = create(
+      'float64',
+      **{'discriminator_steps': updates, 'model.conditioning': conditioning},
+    )
     root = prng.root_key(0)
     state = jax.jit(lambda: init_state(gan, root))()
-    batch = batches(1, updates)[0]
+    (batch,) = batches_for(gan, 1)
+    parts = [jax.tree.map(lambda x, i=i: x[i], batch) for i in range(updates)]
     composed, metrics = jax.jit(functools.partial(steps.train_step, gan))(
       state, batch, root
     )
     keys = jax.random.split(prng.stream(root, 'train', 0, 0), updates)
     d_step = jax.jit(functools.partial(steps.discriminator_step, gan))
     expected = state
-    for images, key in zip(batch, keys, strict=True):
-      expected, d_metrics = d_step(expected, images, key)
+    for part, key in zip(parts, keys, strict=True):
+      expected, d_metrics = d_step(expected, part, key)
     expected, g_metrics = jax.jit(functools.partial(steps.generator_step, gan))(
-      expected, batch[-1], keys[-1]
+      expected, parts[-1], keys[-1]
     )
     assert composed.step == 1
     close(composed.replace(step=state.step), expected, 1e-12)
@@ -267,9 +285,7 @@ def train_on(gan, parallelism, num_devices, num_steps, steps_per_call=1):
       functools.partial(steps.train_step, gan), steps_per_call
     )
   )
-  all_batches = iter(
-    batches(num_steps, gan.discriminator_steps, gan.example_shape)
-  )
+  all_batches = iter(batches_for(gan, num_steps))
   for group in stacked(all_batches, steps_per_call):
     state, metrics = step(state, parallel.put_batches(group), root)
   whole = parallel.gather(state)
@@ -329,6 +345,40 @@ def test_penalised_steps_are_the_same_on_many_devices(
   gan, expected = penalised
   with jax.enable_x64(True):
     close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
+
+
+@pytest.fixture(scope='module')
+def conditional():
+  """Norms of each class, a fit to the label, and a penalty on its slope."""
+  with jax.enable_x64(True):
+    gan = create(
+      'float64',
+      (2,),
+      **{
+        'dataset.name': 'ring',
+        'model.name': 'pacgan',
+        'model.conditioning': 'projection',
+        'model.discriminator_norm': 'none',
+        'model.spectral_norm': True,
+        'penalty.gradient': 1.0,
+      },
+    )
+    return gan, train_on(gan, 'jit', 1, 3)
+
+
+@pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
+def test_conditional_steps_are_the_same_on_many_devices(
+  conditional, parallelism, num_devices
+):
+  gan, expected = conditional
+  with jax.enable_x64(True):
+    close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
+
+
+def test_a_penalty_on_the_slope_to_each_label_is_paid(conditional):
+  _, (state, metrics) = conditional
+  assert 0 < metrics['d_penalty'] < np.inf
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_groups_may_lie_on_several_devices():
