@@ -85,6 +85,14 @@ def trained(tmp_path_factory):
   return workdir
 
 
+@pytest.fixture(scope='session')
+def trained_conditional(tmp_path_factory):
+  """The workdir of a finished smoke run; not to be changed."""
+  workdir = tmp_path_factory.mktemp('trained_conditional') / 'run'
+  assert train(recipe('conditional.py', 'smoke'), workdir) is None
+  return workdir
+
+
 @pytest.fixture
 def vae_config():
   """Of dense layers, which are compiled sooner than convolutions."""

@@ -33,7 +33,8 @@ def final_state(workdir):
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     step = checkpoints.steps()[-1]
-    gan = create_gan(config, tuple(checkpoints.info(step)['image_shape']))
+    info = checkpoints.info(step)
+    gan = create_gan(config, tuple(info['image_shape']), info['num_classes'])
     abstract = checkpoints_lib.abstract_like(
       lambda: init_state(gan, prng.root_key(0)), device
     )
