@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from common_flax import prng
+from common_flax.config import UserError
+from common_flax.data.batches import Labelled
 from common_flax.data.worlds import WORLDS
 from gan_flax import config as gan_config
 from gan_flax import steps
@@ -32,6 +34,14 @@ GAN_RECIPES = [
     (name, variant)
     for name in ('wgan_gp.py', 'sngan.py', 'r3gan.py')
     for variant in ('', 'cifar10', 'smoke')
+  ),
+  *(
+    ('conditional.py', variant)
+    for variant in ('', 'concatenation', 'mnist', 'cifar10', 'smoke')
+  ),
+  *(
+    ('stacked.py', variant)
+    for variant in ('', 'control', 'mnist', 'mnist_control', 'smoke')
   ),
 ]
 VAE_RECIPES = [
@@ -64,13 +74,18 @@ def test_gan_recipe_builds_a_step(name, variant):
   config = recipe(name, variant)
   gan_config.check(config)
   size = config.dataset.image_size
-  shape = (size, size, 3 if variant in COLOUR else 1)
+  has_colours = variant in COLOUR or config.dataset.name == 'stacked'
+  shape = (size, size, 3 if has_colours else 1)
   dtype = np.uint8
   if config.dataset.name in WORLDS:
     shape, dtype = (2,), np.float32
-  gan = create_gan(config, shape)
+  gan = create_gan(config, shape, 10)
+  assert gan.is_conditional == (name == 'conditional.py')
   root = prng.root_key(config.seed)
-  batch = np.zeros((config.discriminator_steps, 4, *shape), dtype)
+  axes = (config.discriminator_steps, 4)
+  batch = np.zeros((*axes, *shape), dtype)
+  if gan.is_conditional:
+    batch = Labelled(batch, np.zeros(axes, np.int32))
   # Traced, not run: whole runs have tests of their own.
   state = jax.eval_shape(lambda: init_state(gan, root))
   new, metrics = jax.eval_shape(
@@ -109,6 +124,11 @@ def test_celeba_has_the_widths_of_the_paper():
     (5, 5, 256, 128),
     (5, 5, 128, 3),
   ]
+
+
+def test_a_conditional_recipe_needs_labels():
+  with pytest.raises(UserError, match='labels'):
+    create_gan(recipe('conditional.py'), (32, 32, 1))
 
 
 def test_unknown_variant_names_the_known_ones():

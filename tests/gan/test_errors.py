@@ -14,6 +14,7 @@ from gan_flax import main as main_lib
 from gan_flax import sample
 
 SMOKE = '--config=configs/dcgan.py:smoke'
+CONDITIONAL = '--config=configs/conditional.py:smoke'
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +110,19 @@ def finished(trained, tmp_path):
       [SMOKE, '--config.on_collapse_max_rollbacks=0'],
       ['on_collapse_max_rollbacks=0', 'at least 1'],
     ),
+    (
+      [CONDITIONAL, '--config.model.packing=2'],
+      ['model.packing=2', 'model.conditioning'],
+    ),
+    (
+      [CONDITIONAL, '--config.model.generator_norm=layer'],
+      ['model.conditioning', "'layer'", "'concatenation'"],
+    ),
+    (
+      ['--config=configs/ring.py', '--config.model.conditioning=projection'],
+      ['model.conditioning', "'none'", "generator_norm='batch'"],
+    ),
+    ([SMOKE, '--config.model.conditioning=x'], ['conditioning', 'projection']),
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),
@@ -187,6 +201,20 @@ def test_a_corrupt_image_is_named(fails, tmp_path, photographs):
     ],
     'cut.jpg',
     'skip_corrupt',
+  )
+
+
+def test_a_conditional_gan_of_images_without_labels_is_refused(
+  fails, photographs
+):
+  fails(
+    [
+      CONDITIONAL,
+      '--config.dataset.name=folder',
+      f'--config.dataset.path={photographs}/china',
+    ],
+    "config.model.conditioning='projection'",
+    'sub-folder for each class',
   )
 
 
@@ -292,6 +320,15 @@ def test_weights_of_other_shapes_are_refused(fails, trained):
   )
 
 
+def test_weights_of_a_run_without_labels_do_not_fit_a_conditional_one(
+  fails, trained
+):
+  arguments = ['--config.model.base_features=4', '--config.model.latent_size=8']
+  fails(
+    [CONDITIONAL, f'--init_from={trained}', *arguments], 'init_from', 'shapes'
+  )
+
+
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
@@ -307,6 +344,11 @@ def test_weights_of_other_shapes_are_refused(fails, trained):
       ['--workdir=TRAINED', '--output=x.png', '--kind=video'],
       ['kind', 'video'],
     ),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--label=3'],
+      ['--label=3', 'no classes', 'model.conditioning'],
+    ),
+    (['--workdir=TRAINED', '--output=x.png', '--label=-1'], ['label']),
     (['--workdir=TRAINED', '--output=setup.cfg/x.png'], ['setup.cfg']),
     (['--workdir=TRAINED', '--output=setup.cfg/x.npz'], ['setup.cfg']),
     (['--workdir=TRAINED', '--output=setup.cfg'], ['setup.cfg']),

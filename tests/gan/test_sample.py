@@ -143,7 +143,7 @@ def test_batch_statistics_belong_to_the_weights(sampler):
     np.testing.assert_allclose(actual['var'], expected['var'], rtol=0.3)
 
 
-def test_modes_of_images_are_not_counted(trained, capsys, monkeypatch):
+def test_evaluating_another_split_is_refused(trained, capsys, monkeypatch):
   monkeypatch.setattr(generation, 'fixed_statistics', None)  # no work yet
-  assert evaluate.main(['', f'--workdir={trained}']) == 2
-  assert 'ring and grid' in capsys.readouterr().err
+  assert evaluate.main(['', f'--workdir={trained}', '--split=all']) == 2
+  assert 'train and test' in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""What is measured of samples of classes, with stubs for generators."""
+
+import json
+import math
+import types
+
+from conftest import recipe
+import numpy as np
+import pytest
+
+from common_flax import data
+from common_flax import workdir as workdir_lib
+from common_flax.config import UserError
+from common_flax.data import digits
+from common_flax.metrics import classifier as classifier_lib
+from gan_flax import config as gan_config
+from gan_flax import evaluate
+from gan_flax import measurements
+from gan_flax.trained import CHUNK
+
+SIZE = 8
+
+
+def dataset(**changes):
+  config = gan_config.default().dataset.unlock()
+  config.image_size = SIZE
+  config.update(changes)
+  return config
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+  """A classifier that knows the digits and gives 0 to all else."""
+  classes = {}
+  for split in ('train', 'test'):
+    source = digits.load(split, SIZE)
+    for image, label in zip(source.examples, source.labels, strict=True):
+      classes[image.tobytes()] = label
+
+  def labels(classifier, images):
+    assert images.shape[1:] == (SIZE, SIZE, 1)
+    return np.array([classes.get(x.tobytes(), 0) for x in images], np.int32)
+
+  known = types.SimpleNamespace(
+    num_classes=10, test_accuracy=1.0, digest='oracle'
+  )
+  monkeypatch.setattr(
+    classifier_lib, 'trained_on', lambda *sources, progress: known
+  )
+  monkeypatch.setattr(classifier_lib, 'labels', labels)
+
+
+class Stub:
+  """A generator that gives out real images.
+
+  `choose` says of which class sample i is, of the one that was asked for.
+  """
+
+  def __init__(self, source, choose, is_conditional=True):
+    self.gan = types.SimpleNamespace(is_conditional=is_conditional)
+    _, first = np.unique(source.labels, return_index=True)
+    self._images = source.examples[first]  # one of each class
+    self._choose = choose
+
+  def chunks(self, key, num, label=None):
+    asked = np.arange(num) if label is None else label
+    images = self._images[[self._choose(k) for k in asked]]
+    for start in range(0, num, CHUNK):
+      yield images[start : start + CHUNK]
+
+
+def measured(dataset, stub, num=100):
+  measurement = measurements.of(dataset, 'test', num)
+  return measurement, measurement.measure(stub, None, num)
+
+
+def test_images_of_the_classes_asked_for_agree(oracle):
+  stub = Stub(digits.load('test', SIZE), lambda k: k)
+  measurement, found = measured(dataset(), stub)
+  assert found['label_agreement'] == found['lowest_label_agreement'] == 1
+  assert found['label_agreement_by_class'] == [1] * 10
+  assert found['modes_covered'] == 10
+  assert found['mode_kl_nats'] == pytest.approx(0, abs=1e-12)
+  assert measurement.provenance['num_real'] == 100
+  assert measurement.provenance['classifier_test_accuracy'] == 1
+
+
+def test_a_generator_of_one_class_covers_one(oracle):
+  stub = Stub(digits.load('test', SIZE), lambda k: 3)
+  _, found = measured(dataset(), stub)
+  assert found['label_agreement'] == pytest.approx(0.1)
+  assert found['lowest_label_agreement'] == 0
+  assert found['label_agreement_by_class'] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+  assert found['modes_covered'] == 1
+  assert found['mode_kl_nats'] == pytest.approx(math.log(10))
+
+
+def test_one_bad_class_is_the_lowest(oracle):
+  stub = Stub(digits.load('test', SIZE), lambda k: 8 if k == 9 else k)
+  _, found = measured(dataset(), stub)
+  assert found['label_agreement'] == pytest.approx(0.9)
+  assert found['lowest_label_agreement'] == 0
+  assert found['modes_covered'] == 9
+
+
+def test_without_labels_classes_are_counted_alone(oracle):
+  source = digits.load('test', SIZE)
+  stub = Stub(source, lambda i: i % 4, is_conditional=False)
+  _, found = measured(dataset(), stub)
+  assert set(found) == {'modes_covered', 'mode_kl_nats'}
+  assert found['modes_covered'] == 4
+
+
+def test_real_and_perfect_samples_are_the_yardsticks(oracle):
+  measurement = measurements.of(dataset(), 'test', 1000)
+  real, perfect = (measurement.baselines[name] for name in ('real', 'perfect'))
+  assert measurement.provenance['num_real'] == 297  # all there are
+  assert real['label_agreement'] == real['lowest_label_agreement'] == 1
+  assert real['modes_covered'] == perfect['modes_covered'] == 10
+  assert perfect['mode_kl_nats'] == pytest.approx(9 / 2000)
+  assert 0 < real['mode_kl_nats'] < 0.05
+
+
+def test_what_perfect_samples_are_expected_to_score():
+  """Of equally frequent classes, by chance."""
+  random = np.random.default_rng(0)
+  found = [
+    measurements.modes.class_coverage(random.integers(0, 10, 500), 10)
+    for _ in range(300)
+  ]
+  mean = np.mean([row['mode_kl_nats'] for row in found])
+  assert mean == pytest.approx(9 / 1000, rel=0.15)
+
+
+def test_stacks_are_classified_a_channel_at_a_time(oracle):
+  stacked = dataset(name='stacked')
+  source = data.load_source('stacked', 'test', SIZE)
+  measurement, found = measured(stacked, Stub(source, lambda k: k), 1000)
+  assert found['label_agreement'] == 1
+  assert found['modes_covered'] == 1000
+  labels = source.labels[:1000]
+  assert measurement.baselines['real']['label_agreement'] == 1
+  covered = measurement.baselines['real']['modes_covered']
+  assert covered == len(np.unique(labels))
+
+
+def test_how_many_samples_are_measured():
+  numbers = [
+    measurements.default_num_samples(dataset(name=name))
+    for name in ('ring', 'stacked', 'digits', 'mnist')
+  ]
+  assert numbers == [2500, 26_000, 10_000, 10_000]
+
+
+def test_images_without_labels_are_refused(tmp_path, photographs, capsys):
+  config = recipe('dcgan.py', 'smoke')
+  config.dataset.name = 'folder'
+  config.dataset.path = str(photographs / 'china')
+  with pytest.raises(UserError, match='no labels'):
+    measurements.of(config.dataset, 'test', 10)
+  workdir_lib.create(tmp_path / 'run', config)  # without a checkpoint
+  assert evaluate.main(['', f'--workdir={tmp_path / "run"}']) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: config.dataset.name='folder'")
+  assert error.count('\n') == 1
+  assert not (tmp_path / 'run' / 'evaluation.json').exists()
+
+
+def test_the_evaluation_of_a_conditional_run(
+  trained_conditional, monkeypatch, tmp_path, capsys
+):
+  """With a classifier in a hurry, of which little can be asked."""
+  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', 0)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setenv('COLUMNS', '120')
+  arguments = [f'--workdir={trained_conditional}', '--num_samples=100']
+  assert evaluate.main(['', *arguments]) == 0
+  result = json.loads((trained_conditional / 'evaluation.json').read_text())
+  by_class = result['label_agreement_by_class']
+  assert len(by_class) == 10
+  assert result['label_agreement'] == pytest.approx(np.mean(by_class))
+  assert result['lowest_label_agreement'] == min(by_class)
+  assert result['real_label_agreement'] > 0.3  # by chance: 0.1
+  assert len(result['real_label_agreement_by_class']) == 10
+  assert result['perfect_label_agreement'] == 1
+  assert result['perfect_modes_covered'] == 10
+  assert 0.3 < result['provenance']['classifier_test_accuracy'] < 1
+  assert result['provenance']['num_real'] == 100
+  printed = capsys.readouterr().out
+  for words in ('label_agreement', 'real examples', 'perfect samples'):
+    assert words in printed
+  assert 'by_class' not in printed
