@@ -48,18 +48,23 @@ class GoBack(NamedTuple):
   attempt: int  # to go on with, so that everything is drawn anew
 
 
-def last_healthy(
-  steps: Iterable[int], rows: Sequence[Row], judge: Judge
+def healthy_step(
+  steps: Iterable[int], rows: Sequence[Row], judge: Judge, attempt: int
 ) -> int | None:
-  """The newest of the steps at which a run was healthy, None if there is none.
+  """The step to go back to, None if it is the start.
+
+  The newest at which the run was healthy; if it failed before, one further back
+  for each time, as what looked healthy may have been on its way to failure.
 
   Args:
     steps: that have a checkpoint.
     rows: of the metrics, steps rising.
     judge: of the family.
+    attempt: how often the run went back before.
   """
+  healthy = []
   for step in sorted(steps, reverse=True):
     known = [row for row in rows if row['step'] <= step]
     if known and judge(known).is_healthy:
-      return step
-  return None
+      healthy.append(step)
+  return healthy[attempt] if attempt < len(healthy) else None

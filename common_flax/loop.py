@@ -25,8 +25,8 @@ from common_flax import compiler
 from common_flax import sharding
 from common_flax import terminal
 from common_flax.alarms import GoBack
+from common_flax.alarms import healthy_step
 from common_flax.alarms import Judge
-from common_flax.alarms import last_healthy
 from common_flax.alarms import Response
 from common_flax.alarms import Row
 from common_flax.alarms import TrainingFailedError
@@ -278,7 +278,7 @@ class _Run:
       for step in self._checkpoints.steps()
       if step % self._schedule.checkpoint_every == 0
     ]
-    step = last_healthy(due, self._due_rows(), self._task.judge)
+    step = healthy_step(due, self._due_rows(), self._task.judge, attempt)
     self._progress.say(
       f'Going back to step {step or 0:,} to draw everything anew: attempt '
       f'{attempt + 1} of {response.max_rollbacks}.'
