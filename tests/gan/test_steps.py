@@ -375,6 +375,30 @@ def test_conditional_steps_are_the_same_on_many_devices(
     close(train_on(gan, parallelism, num_devices, 3), expected, 1e-9)
 
 
+def test_each_player_learns_of_the_labels_of_the_batch(key):
+  """Beside its input each has a row of weights for every class."""
+  gan = create(
+    shape=(2,),
+    **{
+      'dataset.name': 'ring',
+      'model.name': 'mlp',
+      'model.conditioning': 'concatenation',
+    },
+  )
+  state = jax.jit(lambda: init_state(gan, prng.root_key(0)))()
+  batch = Labelled(batches(1, shape=(2,))[0, 0], np.arange(BATCH) % 2 * 2)
+  for player in ('discriminator', 'generator'):
+    step = jax.jit(functools.partial(getattr(steps, f'{player}_step'), gan))
+    new, _ = step(state, batch, key)
+    old, new = (
+      getattr(s, player).params['dense_0']['kernel'][-NUM_CLASSES:]
+      for s in (state, new)
+    )
+    # Classes 0 and 2 are in the batch, and 1 is not.
+    moved = np.any(np.asarray(old != new), axis=1)
+    np.testing.assert_array_equal(moved, [True, False, True])
+
+
 def test_a_penalty_on_the_slope_to_each_label_is_paid(conditional):
   _, (state, metrics) = conditional
   assert 0 < metrics['d_penalty'] < np.inf
