@@ -187,6 +187,6 @@ def test_the_evaluation_of_a_conditional_run(
   assert 0.3 < result['provenance']['classifier_test_accuracy'] < 1
   assert result['provenance']['num_real'] == 100
   printed = capsys.readouterr().out
-  for words in ('label_agreement', 'real examples', 'perfect samples'):
+  for words in ('label agreement', 'real examples', 'perfect samples'):
     assert words in printed
-  assert 'by_class' not in printed
+  assert 'by class' not in printed
