@@ -142,6 +142,7 @@ def first_fails(warned):
 
   def judge(rows, *, is_classifier, healthy=HEALTHY):
     del is_classifier
+    assert all(row['step'] % 2 == 0 for row in rows)  # as scheduled
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
     if diversity != known.get(step):
       return Verdict()
@@ -198,13 +199,13 @@ def test_the_same_run_goes_back_to_the_same_bits(tmp_path, rolled, first_fails):
   assert numbers(read_metrics(again)) == numbers(read_metrics(rolled))
 
 
-def interrupted(judge, attempt, how):
-  """A judge in whose report at step 4 of an attempt something happens."""
-  seen = []  # the diversities at step 4, which may be judged several times
+def interrupted(judge, how, *, at, attempt):
+  """A judge in whose report at a step of an attempt something happens."""
+  seen = []  # the diversities at the step, which may be judged several times
 
   def judge_once(rows, *, is_classifier):
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
-    if step == UNHEALTHY and diversity not in seen:
+    if step == at and diversity not in seen:
       seen.append(diversity)
       if len(seen) == attempt + 1:
         how()
@@ -218,18 +219,19 @@ def kill():
 
 
 @pytest.mark.parametrize(
-  'attempt',
+  ('at', 'attempt'),
   [
-    pytest.param(0, id='before'),
-    pytest.param(1, id='after', marks=pytest.mark.slow),
+    pytest.param(HEALTHY, 0, id='before'),
+    pytest.param(UNHEALTHY, 1, id='after', marks=pytest.mark.slow),
   ],
 )
 def test_an_interrupted_run_goes_back_to_the_same_bits(
-  tmp_path, rolled, first_fails, attempt
+  tmp_path, rolled, first_fails, at, attempt
 ):
   send = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-  workdir = rolled_by(interrupted(first_fails, attempt, send), tmp_path)
-  assert saved(workdir)[-1] == 5  # on no schedule
+  judge = interrupted(first_fails, send, at=at, attempt=attempt)
+  workdir = rolled_by(judge, tmp_path)
+  assert saved(workdir)[-1] == at + 1  # on no schedule
   rolled_by(first_fails, workdir)
   assert_same_end(workdir, rolled)
 
@@ -238,7 +240,7 @@ def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
   tmp_path, rolled, first_fails
 ):
   with pytest.raises(InterruptedError):
-    rolled_by(interrupted(first_fails, 1, kill), tmp_path)
+    rolled_by(interrupted(first_fails, kill, at=UNHEALTHY, attempt=1), tmp_path)
   assert saved(tmp_path) == [HEALTHY]
   rolled_by(first_fails, tmp_path)
   assert_same_end(tmp_path, rolled)
