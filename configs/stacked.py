@@ -48,7 +48,7 @@ def _control(config: ConfigDict) -> None:
   config.sample_every_steps = 1000
   config.dataset.name = 'stacked'
   config.dataset.image_size = 16
-  config.model.base_features = 16
+  config.model.base_features = 8
 
 
 def _remedy(config: ConfigDict) -> None:
