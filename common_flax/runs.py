@@ -41,6 +41,8 @@ from common_flax.seeds import Seeds
 from common_flax.speed import count_flops
 from common_flax.speed import matmul_flops_per_second
 from common_flax.speed import Speed
+from common_flax.task import Schedule
+from common_flax.task import Task
 
 Model = Any  # a frozen dataclass of all that is static
 State = Any  # a pytree of all that changes, with the field `step`
@@ -54,7 +56,7 @@ class Parts:
   step: sharding.Step
   batches_per_step: int
   draw: Callable[[jax.Array, State], np.ndarray]  # (root, state) -> picture
-  # See loop.Task for all below.
+  # See task.Task for all below.
   networks: Callable[[State], Mapping[str, Any]]
   export: Callable[[State], Mapping[str, Any]]
   curves: Mapping[str, Sequence[str]]
@@ -193,7 +195,7 @@ def _create_task(
   info: Mapping[str, Any],
   weights: Any | None,
   seeds: Seeds,
-) -> loop.Task:
+) -> Task:
   parts = family.parts(config, model, source)
   step = seeds.step(parts.step)
 
@@ -216,7 +218,7 @@ def _create_task(
       )
     )
 
-  return loop.Task(
+  return Task(
     init=init,
     adopt=adopt,
     step=step,
@@ -248,8 +250,8 @@ def _create_task(
   )
 
 
-def _schedule(config: ConfigDict, profile: range | None) -> loop.Schedule:
-  return loop.Schedule(
+def _schedule(config: ConfigDict, profile: range | None) -> Schedule:
+  return Schedule(
     num_steps=config.num_steps,
     log_every=config.log_every_steps,
     sample_every=config.sample_every_steps,

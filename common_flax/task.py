@@ -1,0 +1,53 @@
+"""What the training loop is told: a task of pure functions, and a schedule."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from common_flax.alarms import Judge
+from common_flax.alarms import Response
+from common_flax.data.batches import Batch
+from common_flax.sharding import Step
+from common_flax.speed import Speed
+
+State = Any  # a pytree with the fields `step` and `attempt`
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What a family trains, as functions."""
+
+  init: Callable[[], State]  # the state before the first step, pure
+  adopt: Callable[[State], State]  # what a new run takes from elsewhere
+  step: Step
+  batches: Callable[[int], Iterator[Batch]]  # from a step on
+  speed: Callable[[int], Speed]  # of so many devices, which it may measure
+  draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
+  measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
+  judge: Judge
+  response: Response
+  networks: Callable[[State], Mapping[str, Any]]  # parameters by network
+  export: Callable[[State], Mapping[str, Any]]  # checkpoint items beside state
+  info: Mapping[str, Any]  # JSON that checkpoints carry
+  curves: Mapping[str, Sequence[str]]  # panels of curves.png
+  headline: Sequence[str]  # numbers that progress shows
+  examples: str  # what is trained on: 'images', 'points'
+  is_convolutional: bool  # a CPU runs dense networks in other ways
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """When to stop, and what to do every so many steps."""
+
+  num_steps: int
+  log_every: int
+  sample_every: int
+  checkpoint_every: int
+  keep_checkpoints: int
+  steps_per_call: int = 1  # of which the numbers above are multiples
+  profile: range | None = None  # steps to trace
