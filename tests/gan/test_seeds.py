@@ -145,6 +145,10 @@ def test_images_have_seeds_too(tmp_path, smoke_config):
   assert run(sample, tmp_path / 'run', tmp_path / 'x.png') == 0
   with PIL.Image.open(tmp_path / 'x.png') as picture:
     assert picture.size == (5 * 18 + 2, 2 * 18 + 2)  # a row a seed
+  arguments = ['--kind=interpolation', '--num_samples=16']
+  assert run(sample, tmp_path / 'run', tmp_path / 'y.png', *arguments) == 0
+  with PIL.Image.open(tmp_path / 'y.png') as picture:
+    assert picture.size == (8 * 18 + 2, 4 * 18 + 2)  # two rows a seed
 
 
 def run(command, workdir, output, *arguments):
