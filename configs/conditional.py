@@ -9,12 +9,15 @@ DCGAN (Radford et al. 2015, arXiv:1511.06434) with a scale and a shift of the
 generator's batch norms for each class and a projection discriminator (Miyato &
 Koyama 2018, arXiv:1802.05637).
 
-Measured MEASURED
+Measured on 2 cores of a shared x86 CPU (AVX-512), 23 November 2026, with
+`gan_flax.evaluate` on 1,000 samples a class:
 
-  (none)         The embedded digits at 32x32.
+  (none)         The embedded digits at 32x32. 99.8 % are classified as asked,
+                 of the worst class 99.1 %. 12 min, most of them while other
+                 work kept both cores busy.
   concatenation  The same with the label beside both networks' input, as in the
                  first conditional GANs (Mirza & Osindero 2014,
-                 arXiv:1411.1784).
+                 arXiv:1411.1784). Not measured.
   mnist          TFDS mnist at 32x32. Not measured.
   cifar10        TFDS cifar10: residual networks with spectral normalisation and
                  the hinge loss, Miyato & Koyama's, for a GPU. Not measured.

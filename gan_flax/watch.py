@@ -29,16 +29,17 @@ from gan_flax.state import GANState
 _NUM_WATCHED = 64  # samples; a hundredth of what a hundred train steps draw
 _SHARE = 0.25  # of the way to another latent
 
-# What of the diversity of real examples is enough to call a run healthy, and
-# what is so little that it has collapsed.
-_HEALTHY = 0.5
+# Between what diversities a run is healthy; below what it has collapsed, and
+# above what its samples, of points, have flown apart.
+_HEALTHY = (0.5, 2.0)
 _COLLAPSED = 0.35
-# A generator that was never healthy is given so many reports and steps to come
-# up to a diversity.
-_DEADLINES = ((5, 500, 0.1), (10, 1000, 0.25))
-# A discriminator is dead that, in so many reports, is never wrong, or takes no
+_SCATTERED = 4.0
+_NUM_REPORTS = 3  # before one thinks ill of a run that was never healthy
+# A generator that was never healthy is given so many steps, and a few reports,
+# to come up to a diversity.
+_DEADLINES = ((500, 0.1), (1000, 0.25))
+# A discriminator is dead that, in the last reports, is never wrong, or takes no
 # more than such a share of the pairs of a real and a generated example rightly.
-_NUM_REPORTS = 3
 _WON = 0.01  # nats, of its loss; 2 log 2 where it cannot tell
 _LOST = 0.02
 
@@ -47,6 +48,10 @@ _COLLAPSE = (
   'examples do. Try a lower generator.learning_rate, '
   'model.minibatch_deviation=True, model.packing=2, or '
   "loss.name='relativistic' with penalty.r1 and penalty.r2."
+)
+_SCATTER = (
+  'the generator has diverged: samples differ {diversity:.1f} times as much as '
+  'real examples do. Try lower learning rates, or a max_grad_norm.'
 )
 _WINNING = (
   'the discriminator is never wrong (its loss is {loss:.4f}) and teaches the '
@@ -157,12 +162,14 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   lowest = 'diversity_lowest' if 'diversity_lowest' in rows[-1] else 'diversity'
   diversities = [_known(row, lowest) for row in rows]
   now = diversities[-1]
+  if now > _SCATTERED:
+    return Verdict(_SCATTER.format(diversity=now), is_healthy=False)
   floors = [
     floor
-    for num_reports, num_steps, floor in _DEADLINES
-    if len(rows) >= num_reports and rows[-1]['step'] >= num_steps
+    for num_steps, floor in _DEADLINES
+    if len(rows) >= _NUM_REPORTS and rows[-1]['step'] >= num_steps
   ]
-  if any(value >= _HEALTHY for value in diversities):
+  if any(value >= _HEALTHY[0] for value in diversities):
     floors.append(_COLLAPSED)
   if any(now < floor for floor in floors):
     return Verdict(_COLLAPSE.format(diversity=now), is_healthy=False)
@@ -174,4 +181,4 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   share = _largest(latest, 'd_accuracy')
   if is_known and share < _LOST:
     return Verdict(_LOSING.format(share=1 - share), is_healthy=False)
-  return Verdict(is_healthy=now >= _HEALTHY)
+  return Verdict(is_healthy=_HEALTHY[0] <= now <= _HEALTHY[1])

@@ -167,11 +167,11 @@ def test_of_several_seeds_the_mean_and_the_lowest_are_known(of_points, state):
 
 
 # What is judged: all thresholds are the module's own.
-GOOD = watch._HEALTHY + 0.01
-SO_SO = (watch._HEALTHY + watch._COLLAPSED) / 2
+GOOD = watch._HEALTHY[0] + 0.01
+SO_SO = (watch._HEALTHY[0] + watch._COLLAPSED) / 2
 BAD = watch._COLLAPSED - 0.01
-PATIENCE = max(num_reports for num_reports, _, _ in watch._DEADLINES)
-LATE = max(num_steps for _, num_steps, _ in watch._DEADLINES)
+LATE, FLOOR = watch._DEADLINES[-1]
+NEVER_GOOD = FLOOR - 0.01
 MANY = watch._NUM_REPORTS
 WON = watch._WON / 2
 LOST = watch._LOST / 2
@@ -203,10 +203,11 @@ def rows_of(*diversities, last_step=None, **others):
     (rows_of(GOOD), True),
     (rows_of(SO_SO), False),
     (rows_of(0.0), False),
-    (rows_of(*[0.0] * (PATIENCE - 1)), False),
-    (rows_of(*[BAD] * (PATIENCE - 1), last_step=LATE), False),
-    (rows_of(*[BAD] * PATIENCE, last_step=LATE - 1), False),
-    (rows_of(*[SO_SO] * PATIENCE, last_step=LATE), False),
+    (rows_of(*[0.0] * MANY), False),
+    (rows_of(*[NEVER_GOOD] * (MANY - 1), last_step=LATE), False),
+    (rows_of(*[NEVER_GOOD] * MANY, last_step=LATE - 1), False),
+    (rows_of(*[SO_SO] * MANY, last_step=LATE), False),
+    (rows_of(watch._SCATTERED), False),
     (rows_of(GOOD, SO_SO), False),
     (rows_of(GOOD, BAD, GOOD), True),
     (rows_of(GOOD, NAN), False),
@@ -229,7 +230,8 @@ def test_nothing_is_said(rows, is_healthy):
 @pytest.mark.parametrize(
   ('rows', 'words'),
   [
-    (rows_of(*[BAD] * PATIENCE, last_step=LATE), 'mode collapse'),
+    (rows_of(*[NEVER_GOOD] * MANY, last_step=LATE), 'mode collapse'),
+    (rows_of(GOOD, watch._SCATTERED + 1), 'the generator has diverged'),
     (rows_of(GOOD, BAD), f'mode collapse: samples differ {BAD:.2f} times'),
     (rows_of(GOOD, SO_SO, BAD), 'mode collapse'),
     (rows_of(GOOD, NAN, BAD), 'mode collapse'),
@@ -250,19 +252,14 @@ def test_what_has_failed_is_said(rows, words):
   assert not verdict.is_healthy
 
 
-@pytest.mark.parametrize(
-  ('num_reports', 'num_steps', 'floor'), watch._DEADLINES
-)
-def test_a_generator_that_never_got_anywhere_has_deadlines(
-  num_reports, num_steps, floor
-):
-  def verdict(diversity, num, last_step):
-    rows = rows_of(*[diversity] * num, last_step=last_step)
+@pytest.mark.parametrize(('num_steps', 'floor'), watch._DEADLINES)
+def test_a_generator_that_never_got_anywhere_has_deadlines(num_steps, floor):
+  def verdict(diversity):
+    rows = rows_of(*[diversity] * MANY, last_step=num_steps)
     return watch.judge(rows, is_classifier=True).warning
 
-  below, above = floor - 0.001, floor + 0.001
-  assert 'mode collapse' in verdict(below, num_reports, num_steps)
-  assert verdict(above, num_reports, num_steps) is None
+  assert 'mode collapse' in verdict(floor - 0.001)
+  assert verdict(floor + 0.001) is None
 
 
 def test_a_score_may_be_never_wrong():
