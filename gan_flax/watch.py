@@ -34,6 +34,7 @@ _SHARE = 0.25  # of the way to another latent
 _HEALTHY = (0.5, 2.0)
 _COLLAPSED = 0.35
 _SCATTERED = 4.0
+_NUM_LOW = 2  # reports of a run that has collapsed
 _NUM_REPORTS = 3  # before one thinks ill of a run that was never healthy
 # A generator that was never healthy is given so many steps, and a few reports,
 # to come up to a diversity.
@@ -171,14 +172,16 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   ]
   if any(value >= _HEALTHY[0] for value in diversities):
     floors.append(_COLLAPSED)
-  if any(now < floor for floor in floors):
+  # One report may be of a moment.
+  latest = diversities[-_NUM_LOW:]
+  if any(np.max(latest) < floor for floor in floors):  # never so of a nan
     return Verdict(_COLLAPSE.format(diversity=now), is_healthy=False)
-  latest = rows[-_NUM_REPORTS:]
-  is_known = len(latest) == _NUM_REPORTS
-  loss = _largest(latest, 'd_loss')
+  rows = rows[-_NUM_REPORTS:]
+  is_known = len(rows) == _NUM_REPORTS
+  loss = _largest(rows, 'd_loss')
   if is_known and is_classifier and loss < _WON:
     return Verdict(_WINNING.format(loss=loss), is_healthy=False)
-  share = _largest(latest, 'd_accuracy')
+  share = _largest(rows, 'd_accuracy')
   if is_known and share < _LOST:
     return Verdict(_LOSING.format(share=1 - share), is_healthy=False)
   return Verdict(is_healthy=_HEALTHY[0] <= now <= _HEALTHY[1])
