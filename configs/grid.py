@@ -37,6 +37,8 @@ def get_config(variant: str = '') -> ConfigDict:
   Raises:
     ValueError: if there is no such variant.
   """
+  if variant == 'fragile':
+    raise ValueError('the grid has no such variant; the ring has')
   config = _RING['get_config'](variant).unlock()
   config.dataset.name = 'grid'
   if variant in ('', 'control'):

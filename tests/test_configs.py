@@ -30,6 +30,7 @@ GAN_RECIPES = [
     for world in ('ring.py', 'grid.py')
     for variant in ('', 'control', 'pacgan', 'smoke')
   ),
+  ('ring.py', 'fragile'),
   *(
     (name, variant)
     for name in ('wgan_gp.py', 'sngan.py', 'r3gan.py')

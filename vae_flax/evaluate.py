@@ -85,7 +85,7 @@ def _active_units(trained: Trained, root: jax.Array) -> int:
   source = train_lib.prepare_source(
     config, runs.load_source(config.dataset, config.dataset.split)
   )
-  images = train_lib.first_images(source, train_lib.NUM_WATCHED)
+  images = runs.first_examples(source, train_lib.NUM_WATCHED)
   x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
   use = generation.latent_use(trained.vae, trained.params, x)
   return int(use['active_units'])

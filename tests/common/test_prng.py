@@ -41,6 +41,7 @@ def test_stream_numbers_are_part_of_every_run():
     'sample': 4,
     'evaluate': 5,
     'observe': 6,
+    'watch': 7,
   }
 
 
