@@ -20,6 +20,10 @@ from common_flax.config import UserError
 STATE = 'state'
 INFO = 'info'
 
+# Devices that hold the same array write a part of it each. To cut smaller ones
+# up takes longer than to write them whole.
+_MIN_BYTES_PER_PART = 1 << 20
+
 
 class Checkpoints:
   """The checkpoints in one folder. Close it, or use it in `with`."""
@@ -45,7 +49,9 @@ class Checkpoints:
       create=self._keep is not None,
       cleanup_tmp_directories=self._keep is not None,
     )
-    return ocp.CheckpointManager(self._directory, options=options)
+    return ocp.CheckpointManager(
+      self._directory, options=options, handler_registry=_handlers()
+    )
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -63,7 +69,7 @@ class Checkpoints:
     Writing goes on in the background; an error it meets is raised by the next
     `save` or by `close`.
     """
-    arguments = {name: ocp.args.StandardSave(x) for name, x in items.items()}
+    arguments = {name: ocp.args.PyTreeSave(x) for name, x in items.items()}
     arguments[INFO] = ocp.args.JsonSave(info)
     self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
 
@@ -76,7 +82,8 @@ class Checkpoints:
       abstract: the item's pytree with `jax.ShapeDtypeStruct`s that carry the
         shardings to restore to.
     """
-    arguments = {item: ocp.args.StandardRestore(abstract)}
+    how = ocp.checkpoint_utils.construct_restore_args(abstract)
+    arguments = {item: ocp.args.PyTreeRestore(abstract, restore_args=how)}
     return self._manager.restore(step, args=ocp.args.Composite(**arguments))[
       item
     ]
@@ -168,6 +175,20 @@ class Checkpoints:
     if self._manager:
       self._manager.wait_until_finished()
       self._manager.close()
+
+
+def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
+  arrays = ocp.type_handlers.ArrayHandler(
+    min_slice_bytes_for_replica_parallel=_MIN_BYTES_PER_PART
+  )
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+  trees = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+  handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+    handlers.add(None, arguments, trees)
+  for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
+    handlers.add(None, arguments)
+  return handlers
 
 
 def abstract_like(

@@ -22,6 +22,8 @@ import PIL.Image
 import pytest
 from sklearn import datasets
 
+from common_flax import runs
+from common_flax import speed
 from gan_flax.train import train
 from vae_flax.train import train as train_vae
 
@@ -39,11 +41,21 @@ def caches():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def compilation_cache(tmp_path_factory):
-  """Compiles what several tests train once."""
-  folder = tmp_path_factory.mktemp('compiled')
-  jax.config.update('jax_compilation_cache_dir', str(folder))
+def compilation_cache(tmp_path_factory, worker_id):
+  """Compiles what several tests train once, in whatever process."""
+  folder = tmp_path_factory.getbasetemp()
+  if worker_id != 'master':
+    folder = folder.parent
+  jax.config.update('jax_compilation_cache_dir', str(folder / 'compiled'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def uncounted():
+  """Counting a step's operations takes longer than a smoke run's steps."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runs, 'count_flops', lambda *unused_arguments: 1e6)
+    yield
 
 
 def recipe(name: str, variant: str = ''):
@@ -81,7 +93,9 @@ def smoke_config():
 def trained(tmp_path_factory):
   """The workdir of a finished smoke run; not to be changed."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  assert train(recipe('dcgan.py', 'smoke'), workdir) is None
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runs, 'count_flops', speed.count_flops)
+    assert train(recipe('dcgan.py', 'smoke'), workdir) is None
   return workdir
 
 

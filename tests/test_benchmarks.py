@@ -27,6 +27,7 @@ def broken():
   raise ModuleNotFoundError('no such framework')
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_and_broken_ones_are_named():
   said = []
   builds = {

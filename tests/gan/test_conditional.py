@@ -92,6 +92,7 @@ def smoke(**changes):
   return config
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_bits(trained_conditional, tmp_path):
   for num_steps in (4, 8):
     train(smoke(num_steps=num_steps), tmp_path)

@@ -237,6 +237,7 @@ def test_an_interrupted_run_goes_back_to_the_same_bits(
   assert_same_end(workdir, rolled)
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
   tmp_path, rolled, first_fails
 ):

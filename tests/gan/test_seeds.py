@@ -99,12 +99,19 @@ def trained_by(seeds, num_steps=20, **changes):
 @pytest.mark.parametrize(
   'changes',
   [
-    {},
-    {'penalty.every_steps': 2},
-    {'model.name': 'pacgan', 'model.packing': 2},
-    {'model.name': 'pacgan', 'model.conditioning': 'projection'},
+    pytest.param({}, id='plain'),
+    pytest.param({'penalty.every_steps': 2}, id='lazy penalty'),
+    pytest.param(
+      {'model.name': 'pacgan', 'model.packing': 2},
+      id='batch norm of packs',
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      {'model.name': 'pacgan', 'model.conditioning': 'projection'},
+      id='labels',
+      marks=pytest.mark.slow,
+    ),
   ],
-  ids=['plain', 'lazy penalty', 'batch norm of packs', 'labels'],
 )
 def test_each_computes_what_it_computes_alone(changes):
   """Three runs on three devices, and one by itself."""

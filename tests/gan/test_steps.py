@@ -150,7 +150,9 @@ def test_the_discriminators_opinions_are_those_of_its_logits(loss):
     assert metrics['fake_probability'] == pytest.approx(probability)
 
 
-@pytest.mark.parametrize('conditioning', ['none', 'projection'])
+@pytest.mark.parametrize(
+  'conditioning', ['none', pytest.param('projection', marks=pytest.mark.slow)]
+)
 def test_train_step_is_its_players_steps_in_turn(conditioning):
   updates = 2
   with jax.enable_x64(True):
@@ -366,6 +368,7 @@ def conditional():
     return gan, train_on(gan, 'jit', 1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
 def test_conditional_steps_are_the_same_on_many_devices(
   conditional, parallelism, num_devices
@@ -405,6 +408,7 @@ def test_a_penalty_on_the_slope_to_each_label_is_paid(conditional):
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_groups_may_lie_on_several_devices():
   """Two of the four examples that are compared on each."""
   with jax.enable_x64(True):
@@ -422,9 +426,8 @@ def test_groups_may_lie_on_several_devices():
     close(train_on(gan, 'jit', 8, 3), train_on(gan, 'jit', 1, 3), 1e-9)
 
 
-@pytest.mark.parametrize(
-  'platform', [pytest.param('cpu', marks=pytest.mark.slow), 'gpu']
-)
+@pytest.mark.slow  # two more programs to compile
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 def test_steps_in_one_call_are_the_same_steps(
   on_one_device, monkeypatch, platform
 ):

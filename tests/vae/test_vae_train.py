@@ -77,14 +77,15 @@ def test_a_finished_run_takes_no_step(trained_vae, capsys):
 @pytest.mark.parametrize(
   ('parallelism', 'changes'),
   [
-    pytest.param('jit', {}, marks=pytest.mark.slow),
-    (
+    ('jit', {}),
+    pytest.param(
       'pmap',
       {
         'objective': 'iwae',
         'num_importance_samples': 3,
         'steps_per_call': 2,
       },
+      marks=pytest.mark.slow,
     ),
   ],
 )
