@@ -12,11 +12,11 @@ arXiv:2501.05441), which needs a discriminator without batch norm.
 Measured on 2 cores of a shared x86 CPU (AVX-512), 23 November 2026, while other
 work kept them busy, with the seeds 0, 1 and 2:
 
-  (none)         Stacks of the embedded digits at 16x16. 954, 955 and 912 modes,
-                 a KL of 0.66, 0.59 and 0.82 nats; real stacks have 1,000 and
-                 0.03. 4 min.
-  control        A plain DCGAN of the same widths and steps. 644, 334 and 501
-                 modes, 1.60, 2.63 and 2.22 nats. 3 min.
+  (none)         Stacks of the embedded digits at 16x16. 989, 965 and 942 modes,
+                 a KL of 0.42, 0.53 and 0.58 nats; real stacks have 1,000 and
+                 0.03. 2 min.
+  control        A plain DCGAN of the same widths and steps. 666, 734 and 721
+                 modes, 1.65, 1.43 and 1.63 nats. 2 min.
   mnist          Stacks of TFDS mnist at 28x28, PacGAN's sizes, steps and
                  batches, for a GPU. Not measured; the goal is 1,000 modes and a
                  KL of 0.06.

@@ -65,7 +65,7 @@ def test_a_run_leaves_what_it_promises(trained):
     'g_grad_norm',
   }
   operations = row['model_gflops_per_second'] * row['step_milliseconds'] * 1e6
-  assert operations > 1e7
+  assert operations > 2e6  # counted, not the 1e6 of other runs
   names = ('config.json', 'curves.png', 'samples.gif')
   assert all((trained / name).stat().st_size for name in names)
   assert any((trained / 'tensorboard').glob('events*'))
