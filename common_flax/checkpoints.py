@@ -8,6 +8,7 @@ makes them appear under their step only when they are whole.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 from typing import Any
 
@@ -39,13 +40,14 @@ class Checkpoints:
     # Orbax refuses relative paths, but only when it has written everything.
     self._directory = epath.Path(directory).resolve()
     self._keep = keep
+    self._preserved = None if keep is None else _Preserved(keep)
     self._manager = self._open()
 
   def _open(self) -> ocp.CheckpointManager | None:
     if self._keep is None and not self._directory.is_dir():
       return None
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=self._keep,
+      preservation_policy=self._preserved,
       create=self._keep is not None,
       cleanup_tmp_directories=self._keep is not None,
     )
@@ -63,12 +65,25 @@ class Checkpoints:
     """The steps that have a checkpoint, rising."""
     return sorted(self._manager.all_steps()) if self._manager else []
 
-  def save(self, step: int, items: dict[str, Any], info: dict) -> None:
+  def save(
+    self,
+    step: int,
+    items: dict[str, Any],
+    info: dict,
+    best: int | None = None,
+  ) -> None:
     """Saves pytrees of arrays by name; they may be donated once it returns.
 
     Writing goes on in the background; an error it meets is raised by the next
     `save` or by `close`.
+
+    Args:
+      step: of the checkpoint.
+      items: pytrees by name.
+      info: JSON.
+      best: the step of a checkpoint that is kept however old it is.
     """
+    self._preserved.best = best
     arguments = {name: ocp.args.PyTreeSave(x) for name, x in items.items()}
     arguments[INFO] = ocp.args.JsonSave(info)
     self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
@@ -95,11 +110,14 @@ class Checkpoints:
       INFO
     ]
 
-  def newest(self, read: Callable[[int], Any]) -> tuple[int, Any]:
+  def newest(
+    self, read: Callable[[int], Any], only: int | None = None
+  ) -> tuple[int, Any]:
     """Reads from the newest checkpoint that can be read.
 
     Args:
       read: reads what is wanted from the checkpoint of a step.
+      only: the step of the one to take; None for any.
 
     Returns:
       The step, and what `read` returned.
@@ -107,8 +125,17 @@ class Checkpoints:
     Raises:
       UserError: if there is no checkpoint, or none can be read.
     """
+    steps = self.steps()
+    if only is not None:
+      if only not in steps:
+        kept = ', '.join(map(str, steps)) or 'none'
+        raise UserError(
+          f'--step={only}: {self._directory} holds no such checkpoint; it has '
+          f'{kept}'
+        )
+      steps = [only]
     reasons = {}
-    for step in reversed(self.steps()):
+    for step in reversed(steps):
       try:
         result = read(step)
       except Exception as error:  # damage shows itself in many types
@@ -175,6 +202,28 @@ class Checkpoints:
     if self._manager:
       self._manager.wait_until_finished()
       self._manager.close()
+
+
+class _Preserved:
+  """The newest few checkpoints, and the best.
+
+  Orbax's own `best_fn` would leave the best few and delete the newest.
+  """
+
+  def __init__(self, num_newest: int):
+    self._num_newest = num_newest
+    self.best: int | None = None
+
+  def should_preserve(
+    self,
+    checkpoints: Sequence[Any],
+    *,
+    context: ocp.checkpoint_managers.PreservationContext,
+  ) -> Sequence[bool]:
+    del context
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    newest = set(sorted(steps)[-self._num_newest :])
+    return [step in newest or step == self.best for step in steps]
 
 
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:

@@ -65,6 +65,13 @@ def define_run_flags(values: flags.FlagValues) -> None:
     'Take the moving average of the weights; --noema takes the last ones.',
     flag_values=values,
   )
+  flags.DEFINE_integer(
+    'step',
+    None,
+    'Of the checkpoint to take; by default the newest.',
+    0,
+    flag_values=values,
+  )
 
 
 def run(
@@ -107,20 +114,37 @@ def run(
     return signal_status(signal.SIGINT)
 
 
-def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-  """Parses flags; a command takes no other arguments.
+def parse(
+  values: flags.FlagValues,
+  arguments: Sequence[str],
+  positional: Sequence[str] = (),
+) -> list[str]:
+  """Parses flags, and takes a command's other arguments.
+
+  Args:
+    values: gets the flags.
+    arguments: of the command.
+    positional: what to call the arguments that are no flags.
+
+  Returns:
+    The arguments that are no flags, as many as `positional`.
 
   Raises:
-    UserError: naming the flag that is unknown or wrong.
+    UserError: naming the flag that is unknown or wrong, or an argument that is
+      missing or too much.
   """
   try:
     rest = values(['', *arguments])[1:]
   except flags.Error as error:
     raise UserError(' '.join(str(error).split())) from error
-  if rest:
-    raise UserError(f'unexpected argument {rest[0]!r}; see --help')
+  if len(rest) > len(positional):
+    extra = rest[len(positional)]
+    raise UserError(f'unexpected argument {extra!r}; see --help')
+  if len(rest) < len(positional):
+    raise UserError(f'{positional[len(rest)]}: missing; see --help')
   # Grain reads absl's global flags, which nobody else parses here.
   flags.FLAGS.mark_as_parsed()
+  return rest
 
 
 def require_flags(values: flags.FlagValues, *names: str) -> None:

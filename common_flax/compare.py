@@ -1,174 +1,168 @@
-"""Draws runs side by side: their samples, and metrics over steps.
+"""Judges images of anyone's making against others.
 
-  python -m common_flax.compare --workdirs=DIR,DIR[,...] --output=FILE.png
-      [--metrics=NAME,NAME]
+  python -m common_flax.compare IMAGES_A IMAGES_B [--output=FILE.json]
+      [--metrics=NAME,NAME] [--features=inception|classifier|random]
+      [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
 
-Each run is named by its folder and by the fields of its config in which the
-runs differ.
+A are judged as samples of what B show: precision is the share of A among B,
+recall the share of B among A. Each is a folder of images, or an .npz with the
+array `images` uint8 [N, H, W, C], all of one size. The metrics are fid, kid,
+inception_score, precision, recall, density, coverage and sliced_wasserstein. A
+classifier can be asked for where B have labels: sub-folders, or the array
+`labels` int [N]. What the two halves of B score against each other stands
+beside it. Prints a table, and writes a JSON file if one is named.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
-import io
+import dataclasses
 import json
-import pathlib
 import sys
-from typing import Any
+import time
 
 from absl import flags
-from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import numpy as np
-import PIL.Image
 
 from common_flax import commands
-from common_flax import figures
+from common_flax import evaluation
+from common_flax import evaluations
+from common_flax import image_sets
+from common_flax import references
 from common_flax import sample_files
-from common_flax import writers
+from common_flax import terminal
 from common_flax.config import UserError
-from common_flax.workdir import CONFIG
+from common_flax.data.source import ArraySource
+from common_flax.evaluation import Protocol
+from common_flax.metrics import classifier as classifier_lib
+from common_flax.metrics import features as features_lib
+from common_flax.metrics.features import Extractor
 
-_WIDTH = 3.6  # inches, of a picture of samples
-_HEIGHT = 2.4  # of a panel of metrics
-_MAX_METRICS = 3  # drawn where none are named
-
-
-class Run:
-  """What a workdir shows of its run."""
-
-  def __init__(self, workdir: str):
-    """Reads a workdir.
-
-    Raises:
-      UserError: if it holds no run with samples and metrics.
-    """
-    path = epath.Path(workdir).expanduser()
-    self.name = path.name
-    self.fields = _read_fields(path / CONFIG)
-    self.rows = writers.read_metrics(path)
-    pictures = sorted((path / 'samples').glob('step_*.png'))
-    if not self.rows or not pictures:
-      raise UserError(f'--workdirs={workdir}: has no samples yet; train first')
-    with PIL.Image.open(io.BytesIO(pictures[-1].read_bytes())) as picture:
-      self.samples = np.asarray(picture)
-    self.step = int(pictures[-1].stem.removeprefix('step_'))
-
-  def series(self, metric: str) -> tuple[list[int], list[float]]:
-    """The steps at which a metric is known, and its values."""
-    rows = [row for row in self.rows if row.get(metric) is not None]
-    return [row['step'] for row in rows], [row[metric] for row in rows]
+_METRICS = tuple(name for name in evaluation.METRICS if name != 'nearest')
+_TEST_SHARE = 10  # one image in so many tests the classifier
+_SEED = 0  # of the halves
 
 
-def _read_fields(path: epath.Path) -> dict[str, Any]:
-  """{'dataset.name': 'digits', ...} of a config.json."""
-
-  def flatten(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-      if isinstance(value, Mapping):
-        flat |= flatten(value, f'{prefix}{name}.')
-      else:
-        flat[f'{prefix}{name}'] = value
-    return flat
-
-  if not path.exists():
-    raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
-  try:
-    return flatten(json.loads(path.read_text()), '')
-  except (ValueError, AttributeError) as error:
-    raise UserError(f'{path}: cannot be read: {error}') from error
-
-
-def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Of each run the fields in which the runs differ, and its values.
-
-  A field that a config lacks is None there, as a field that is not set.
-  """
-  names = {name for run in runs for name in run.fields}
-  different = [
-    name
-    for name in sorted(names)
-    if any(run.fields.get(name) != runs[0].fields.get(name) for run in runs)
-  ]
-  return [{name: run.fields.get(name) for name in different} for run in runs]
-
-
-def _choose_metrics(
-  runs: Sequence[Run], metrics: Sequence[str]
-) -> Sequence[str]:
-  """The metrics to draw, which all runs have.
+def _extractor(reference: ArraySource, eyes: references.Eyes) -> Extractor:
+  """The network to see with.
 
   Raises:
-    UserError: naming one that a run does not have.
+    UserError: if there are no weights or labels for it.
   """
-  known = [name for name in runs[0].rows[-1] if name != 'step']
-  shared = [n for n in known if all(run.series(n)[0] for run in runs)]
-  for name in metrics:
-    if name not in shared:
-      raise UserError(
-        f'--metrics={name}: is not measured in all runs; take some of '
-        f'{", ".join(shared)}'
-      )
-  return metrics or shared[:_MAX_METRICS]
-
-
-def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
-  """Samples of runs in a row, metrics over steps below."""
-  width = _WIDTH * len(runs)
-  heights = (_WIDTH * 1.1, _HEIGHT)
-  figure = figures.create_figure(width, sum(heights))
-  top, bottom = figure.subfigures(2, height_ratios=heights)
-  panels = top.subplots(1, len(runs), squeeze=False)[0]
-  for panel, run, fields in zip(panels, runs, differences(runs), strict=True):
-    panel.imshow(
-      run.samples, cmap='gray', vmin=0, vmax=255, interpolation='nearest'
+  name = references.choose(eyes, is_labelled=False)
+  if name != 'classifier':
+    return references.without_labels(name, eyes)
+  if reference.num_classes is None:
+    raise UserError(
+      '--features=classifier: IMAGES_B have no labels; take inception or random'
     )
-    panel.set_axis_off()
-    lines = [f'{run.name}, step {run.step:,}']
-    lines += [f'{name} = {value}' for name, value in fields.items()]
-    panel.set_title('\n'.join(lines), fontsize=9)
-  panels = bottom.subplots(1, len(metrics), squeeze=False)[0]
-  for panel, metric in zip(panels, metrics, strict=True):
-    for run, colour in zip(runs, _colours(len(runs)), strict=True):
-      panel.plot(*run.series(metric), label=run.name, color=colour)
-    figures.finish(panel, metric, 'step')
-  panels[0].legend(fontsize=8, frameon=False)
-  return figure
+  is_test = np.arange(len(reference)) % _TEST_SHARE == 0
+  parts = (
+    dataclasses.replace(
+      reference,
+      examples=reference.examples[chosen],
+      labels=reference.labels[chosen],
+    )
+    for chosen in (~is_test, is_test)
+  )
+  return features_lib.of_classifier(
+    classifier_lib.trained_on(*parts, progress=terminal.track)
+  )
 
 
-def _colours(num: int) -> list[str]:
-  return [figures.COLOURS[i % len(figures.COLOURS)] for i in range(num)]
+def _alike(a: ArraySource, b: ArraySource) -> tuple[np.ndarray, np.ndarray]:
+  """Both sets with as many channels, grey ones repeated.
+
+  Raises:
+    UserError: if their images are of different sizes.
+  """
+  sizes = [f'{x.shape[2]} x {x.shape[1]}' for x in (a.examples, b.examples)]
+  if sizes[0] != sizes[1]:
+    raise UserError(
+      f'IMAGES_A are of {sizes[0]} pixels and IMAGES_B of {sizes[1]}; make all '
+      'images the same size'
+    )
+  channels = max(a.example_shape[-1], b.example_shape[-1])
+  return tuple(
+    x.examples
+    if x.example_shape[-1] == channels
+    else np.repeat(x.examples, channels, axis=-1)
+    for x in (a, b)
+  )
+
+
+def compare(
+  a: ArraySource, b: ArraySource, protocol: Protocol, eyes: references.Eyes
+) -> tuple[dict[str, float], dict[str, object]]:
+  """Judges images against others.
+
+  Args:
+    a: to be judged.
+    b: to be judged against.
+    protocol: what to measure.
+    eyes: the network to see with.
+
+  Returns:
+    The metrics, those of `real_...` being of one half of b against the other;
+    and how they were made.
+
+  Raises:
+    UserError: if the images cannot be compared, or are too few.
+  """
+  samples, real = _alike(a, b)
+  evaluation.check_sizes(protocol, len(samples), len(real))
+  extractor = _extractor(dataclasses.replace(b, examples=real), eyes)
+  seen = [
+    evaluation.look(extractor, images, terminal.track, keep=True)
+    for images in (samples, real)
+  ]
+  metrics = evaluation.measure(*seen, protocol)
+  order = np.random.default_rng(_SEED).permutation(len(real))
+  halves = [
+    evaluation.chosen(seen[1], part) for part in np.array_split(order, 2)
+  ]
+  try:
+    evaluation.check_sizes(protocol, *map(len, halves))
+    found = evaluation.measure(*halves, protocol)
+  except UserError:  # halves are too few: then there is no such row
+    found = {}
+  metrics |= {f'real_{k}': v for k, v in found.items()}
+  provenance = {
+    'num_samples': len(samples),
+    'num_real': len(real),
+    'num_baseline': len(real) // 2 if found else 0,
+    **extractor.provenance,
+    **protocol.provenance(len(samples), len(real)),
+  }
+  return metrics, provenance
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_list(
-    'workdirs', [], 'Folders of two or more runs.', flag_values=values
+    'metrics', [], 'Names, see above; all by default.', flag_values=values
   )
-  flags.DEFINE_string('output', None, 'FILE.png', flag_values=values)
-  flags.DEFINE_list(
-    'metrics',
-    [],
-    'Names from metrics.jsonl; by default the first ones.',
-    flag_values=values,
+  flags.DEFINE_string(
+    'output', None, 'FILE.json for all numbers.', flag_values=values
   )
+  references.define_flags(values)
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
-  commands.parse(values, arguments)
-  commands.require_flags(values, 'workdirs', 'output')
-  if len(values.workdirs) < 2:
-    raise UserError(
-      f'--workdirs={",".join(values.workdirs)}: name two runs or more'
-    )
-  if pathlib.Path(values.output).suffix.lower() != '.png':
-    raise UserError(f'--output={values.output}: is a picture, FILE.png')
-  runs = [Run(workdir) for workdir in values.workdirs]
-  figure = draw(runs, _choose_metrics(runs, values.metrics))
-  buffer = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(buffer)
-  sample_files.write_bytes(values.output, buffer.getvalue())
-  print(f'{len(runs)} runs in {values.output}')
+  paths = commands.parse(values, arguments, ('IMAGES_A', 'IMAGES_B'))
+  metrics = references.metrics_of(values.metrics, _METRICS)
+  protocol = Protocol(metrics, values.num_neighbours)
+  start = time.monotonic()
+  sets = [image_sets.read(path, terminal.track) for path in paths]
+  found, provenance = compare(*sets, protocol, references.eyes_of(values))
+  seconds = time.monotonic() - start
+  numbers = ' and '.join(f'{len(images):,}' for images in sets)
+  evaluations.print_metrics(
+    found, f'{numbers} images, seen by {provenance["features"]}'
+  )
+  print(f'In {terminal.duration(seconds)}.')
+  if values.output:
+    provenance |= {'images': list(paths), 'seconds': seconds}
+    text = json.dumps({**found, 'provenance': provenance}, indent=2)
+    sample_files.write_bytes(values.output, f'{text}\n'.encode())
+    print(f'All numbers: {values.output}')
 
 
 def main(argv: Sequence[str]) -> int:

@@ -58,6 +58,13 @@ def base() -> ConfigDict:
   config.sample_every_steps = 500
   config.checkpoint_every_steps = 1000
   config.keep_checkpoints = 3
+  # 0 for never; the best checkpoint by the first metric is kept as well.
+  config.evaluate_every_steps = 0
+  config.evaluation_metrics = ('fid',)  # see `common_flax.evaluation`
+  config.evaluation_num_samples = 2048
+  config.evaluation_features = 'auto'  # 'inception', 'classifier', 'random'
+  config.evaluation_inception_weights = config_dict.placeholder(str)  # a file
+  config.evaluation_resize = 'clean'  # to 299 pixels for inception; 'legacy'
 
   config.dataset = dataset = ConfigDict()
   dataset.name = 'digits'  # 'folder', or an image data set of TFDS
@@ -209,8 +216,17 @@ def check_base(config: ConfigDict) -> None:
     'batch_size',
     'steps_per_call',
     'keep_checkpoints',
-    *every,
+    *(name for name in every if name != 'evaluate_every_steps'),
   )
+  require_at_least(config, 0, 'evaluate_every_steps')
+  require_at_least(config, 1, 'evaluation_num_samples')
+  for name in ('log_every_steps', 'checkpoint_every_steps'):
+    require(
+      config.evaluate_every_steps % config[name] == 0,
+      config,
+      'evaluate_every_steps',
+      f'must be a multiple of {name}={config[name]}',
+    )
   for name in ('num_steps', *every):
     require(
       config[name] % config.steps_per_call == 0,

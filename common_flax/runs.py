@@ -20,12 +20,13 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import config as config_lib
-from common_flax import data
+from common_flax import evaluation
 from common_flax import loop
 from common_flax import prng
+from common_flax import references
 from common_flax import seeds as seeds_lib
 from common_flax import sharding
-from common_flax import terminal
+from common_flax import sources
 from common_flax import workdir as workdir_lib
 from common_flax.alarms import Judge
 from common_flax.alarms import Response
@@ -37,6 +38,7 @@ from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
 from common_flax.data.batches import Labelled
 from common_flax.data.source import Source
+from common_flax.evaluation import Protocol
 from common_flax.seeds import Seeds
 from common_flax.speed import count_flops
 from common_flax.speed import matmul_flops_per_second
@@ -66,6 +68,9 @@ class Parts:
   response: Response = WARN
   is_convolutional: bool = True
   with_labels: bool = False  # batches are Labelled
+  # (root, state, N) -> uint8 [N, H, W, C], to be judged; None of points
+  samples: Callable[[jax.Array, State, int], np.ndarray] | None = None
+  as_seen: Callable[[Source], Source] = lambda source: source  # by the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,42 +133,6 @@ def _check_weights(
     )
 
 
-def load_source(dataset: ConfigDict, split: str) -> Source:
-  """The images that a config's `dataset` names, of one split.
-
-  Raises:
-    UserError: naming the field or file that is wrong.
-  """
-  return data.load_source(
-    dataset.name,
-    split,
-    dataset.image_size,
-    data_dir=dataset.data_dir,
-    path=dataset.path,
-    stack_of=dataset.stack_of,
-    skip_corrupt=dataset.skip_corrupt,
-    progress=terminal.track,
-  )
-
-
-def base_of(dataset: ConfigDict) -> ConfigDict:
-  """The data set whose images the data set 'stacked' stacks."""
-  base = dataset.copy_and_resolve_references()
-  with base.unlocked():
-    base.name = dataset.stack_of
-  return base
-
-
-def first_examples(source: Source, num: int) -> np.ndarray:
-  """The first examples of a source, at most `num` of them.
-
-  Returns:
-    uint8 [N, H, W, C], or of points float32 [N, 2].
-  """
-  kind = 'image' if source.dtype == np.uint8 else 'point'
-  return np.stack([source[i][kind] for i in range(min(num, len(source)))])
-
-
 def _measure_speed(
   config: ConfigDict,
   task_step: sharding.Step,
@@ -205,6 +174,10 @@ def _create_task(
   def adopt(state: State) -> State:
     return state if weights is None else family.with_weights(state, weights)
 
+  curves = dict(parts.curves)
+  if config.evaluate_every_steps:
+    curves['evaluation'] = config.evaluation_metrics
+
   def batches(start_step: int) -> Iterator[Batch]:
     return seeds.batches(
       lambda seed: example_batches(
@@ -243,11 +216,44 @@ def _create_task(
     networks=lambda state: parts.networks(seeds.member(state, 0)),
     export=parts.export,
     info=info,
-    curves=parts.curves,
+    curves=curves,
     headline=parts.headline,
     examples=_kind(source),
     is_convolutional=parts.is_convolutional,
+    evaluate=_evaluation(config, parts, source, seeds),
+    decisive_metric=config.evaluation_metrics[0],
   )
+
+
+def _evaluation(
+  config: ConfigDict, parts: Parts, source: Source, seeds: Seeds
+) -> Callable[[State], Mapping[str, float]] | None:
+  """What judges samples now and then, if that is asked for.
+
+  Raises:
+    UserError: if there is nothing to judge, or nothing to judge with.
+  """
+  if not config.evaluate_every_steps:
+    return None
+  require(
+    parts.samples is not None and seeds.num == 1,
+    config,
+    'evaluate_every_steps',
+    'is for images, of one seed; leave it at 0',
+  )
+  metrics = references.metrics_in_training(config.evaluation_metrics)
+  protocol = Protocol(metrics, evaluation.DEFAULT_NEIGHBOURS)
+  eyes = references.Eyes(
+    config.evaluation_features,
+    config.evaluation_inception_weights,
+    config.evaluation_resize,
+  )
+  reference = references.of_training(
+    config.dataset, parts.as_seen(source), eyes, protocol
+  )
+  root, num = seeds.roots(), config.evaluation_num_samples
+  evaluation.check_sizes(protocol, num, len(reference.real))
+  return lambda state: reference.judge(parts.samples(root, state, num)).metrics
 
 
 def _schedule(config: ConfigDict, profile: range | None) -> Schedule:
@@ -256,6 +262,7 @@ def _schedule(config: ConfigDict, profile: range | None) -> Schedule:
     log_every=config.log_every_steps,
     sample_every=config.sample_every_steps,
     checkpoint_every=config.checkpoint_every_steps,
+    evaluate_every=config.evaluate_every_steps,
     keep_checkpoints=config.keep_checkpoints,
     steps_per_call=config.steps_per_call,
     profile=profile,
@@ -282,7 +289,7 @@ def _open_source(
     UserError: if it cannot be read, or a started run had other data.
   """
   source = family.prepare_source(
-    config, load_source(config.dataset, config.dataset.split)
+    config, sources.load(config.dataset, config.dataset.split)
   )
   info = {
     'image_shape': source.example_shape,

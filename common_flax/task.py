@@ -38,6 +38,9 @@ class Task:
   headline: Sequence[str]  # numbers that progress shows
   examples: str  # what is trained on: 'images', 'points'
   is_convolutional: bool  # a CPU runs dense networks in other ways
+  # Judges samples, which takes a while; None if that is not asked for.
+  evaluate: Callable[[State], Mapping[str, float]] | None
+  decisive_metric: str  # of `evaluate`: by which the best checkpoint is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Schedule:
   log_every: int
   sample_every: int
   checkpoint_every: int
+  evaluate_every: int  # a multiple of log_every and checkpoint_every; 0: never
   keep_checkpoints: int
   steps_per_call: int = 1  # of which the numbers above are multiples
   profile: range | None = None  # steps to trace

@@ -63,16 +63,20 @@ def print_numbers(title: str, numbers: Mapping[str, float]) -> None:
 
 
 def print_table(
-  title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]]
+  title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]
 ) -> None:
-  """Prints a row of numbers for each name; `columns` begins with the names'."""
+  """Prints a row of numbers for each name; `columns` begins with the names'.
+
+  What is not known, None, has an empty cell.
+  """
   table = rich.table.Table(title=title, title_justify='left')
   for i, column in enumerate(columns):
     # Words apart, so that a long one takes two lines.
     header = column.replace('_', ' ')
     table.add_column(header, justify='right' if i else 'left')
   for name, values in rows.items():
-    table.add_row(name, *map(number, values))
+    cells = ('' if value is None else number(value) for value in values)
+    table.add_row(name.replace('_', ' '), *cells)
   console().print(table)
 
 

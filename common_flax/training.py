@@ -22,6 +22,7 @@ from common_flax.alarms import TrainingFailedError
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import Batch
 from common_flax.meter import Meter
+from common_flax.metrics import best
 from common_flax.sharding import Parallel
 from common_flax.signals import Signals
 from common_flax.speed import Speed
@@ -146,6 +147,7 @@ class Training:
     bad = [name for name, value in means.items() if not np.isfinite(value)]
     with self._meter.pause():
       means |= self._measure()
+      means |= self._evaluate()
     parts = [
       f'{name} {terminal.number(means[name])}' for name in self._task.headline
     ]
@@ -175,6 +177,21 @@ class Training:
     arrays = {k: v for k, v in measured.items() if np.ndim(v)}
     self._writer.histograms(self._step, arrays)
     return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
+
+  def _evaluate(self) -> dict[str, float]:
+    """What samples score, where it is time to ask."""
+    every = self._schedule.evaluate_every
+    if not every or self._step % every:
+      return {}
+    scores = self._task.evaluate(self._parallel.local(self._state))
+    numbers = (f'{k} {terminal.number(v)}' for k, v in scores.items())
+    self._progress.say(f'Step {self._step:,}: {", ".join(numbers)}')
+    return dict(scores)
+
+  def _best_step(self) -> int | None:
+    name = self._task.decisive_metric
+    values = {row['step']: row.get(name) for row in self._writer.rows}
+    return best.best_step(values, name)
 
   def _due_rows(self) -> list[Row]:
     """The metrics but for those of an interruption, which are of chance."""
@@ -222,7 +239,9 @@ class Training:
     with self._meter.pause():
       whole = self._parallel.gather(self._state)
       items = {checkpoints_lib.STATE: whole, **self._task.export(whole)}
-      self._checkpoints.save(self._step, items, dict(self._task.info))
+      self._checkpoints.save(
+        self._step, items, dict(self._task.info), self._best_step()
+      )
 
   def _profile(self, tracing: contextlib.ExitStack) -> None:
     """Begins or ends the trace that the schedule asks for."""

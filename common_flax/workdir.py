@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 import jax
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import config as config_lib
 from common_flax import images as images_lib
@@ -47,8 +48,9 @@ def restore(
   config: ConfigDict,
   create: Callable[[ConfigDict, tuple[int, ...], int | None], Any],
   init_item: Callable[[Any], Any],
+  step: int | None = None,
 ) -> tuple[int, Any, Any]:
-  """One item of the newest checkpoint of a workdir that can be read.
+  """One item of a checkpoint of a workdir.
 
   Args:
     workdir: folder of a run.
@@ -58,6 +60,7 @@ def restore(
       example and the number of classes.
     init_item: what the item was before the first step; only its shapes and
       types are used.
+    step: of the checkpoint; None for the newest that can be read.
 
   Returns:
     The checkpoint's step, the static part, and the item on the first device.
@@ -75,8 +78,21 @@ def restore(
       abstract = abstract_like(functools.partial(init_item, model), device)
       return model, checkpoints.restore(step, item, abstract)
 
-    step, (model, value) = checkpoints.newest(read)
+    step, (model, value) = checkpoints.newest(read, step)
   return step, model, value
+
+
+def check_finite(workdir: epath.PathLike, step: int, params: Any) -> None:
+  """Refuses parameters of which samples would be nothing but NaN.
+
+  Raises:
+    UserError: saying that the run has diverged.
+  """
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+    raise UserError(
+      f'--workdir={workdir}: the weights of step {step:,} are not finite; the '
+      'run has diverged. Take an earlier one with --step'
+    )
 
 
 def check(

@@ -1,17 +1,25 @@
-"""Measures what a trained generator's samples cover.
+"""Measures trained generators.
 
-  python -m gan_flax.evaluate --workdir=DIR [--num_samples=N] [--seed=0]
-      [--split=test] [--noema]
+  python -m gan_flax.evaluate --workdir=DIR [--metrics=NAME,NAME]
+      [--num_samples=N] [--seed=0] [--split=test] [--step=STEP]
+      [--all_checkpoints] [--features=inception|classifier|random]
+      [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
+      [--noema]
 
-Of a toy world it counts the modes that samples reach; of labelled images, and
-of their stacks, the classes that a classifier of the real images sees in them,
-and of a conditional generator how often that is the class that was asked for.
-The classifier is trained the first time, and kept in the user's cache.
+Of images it measures, in a network's features, fid, kid, inception_score,
+precision, recall, density, coverage, nearest and sliced_wasserstein, and of
+labelled ones `classes`: those that a classifier of the real images sees in the
+samples, and of a conditional generator how often that is the class that was
+asked for. Of stacked images `classes` alone is measured unless more is asked
+for; of a toy world, `modes`, those that samples reach. Networks are trained or
+loaded the first time, and kept in the user's cache.
 
-Of a run of several seeds every one is measured: the metrics are means, each
-with its standard error, and those of each seed stand beside them; so do what
-real examples of the split score, and what perfect samples are expected to.
-Prints a table and writes `evaluation.json` in the workdir.
+What real examples of another split score stands beside it: a perfect generator
+would score the same. Of a run of several seeds the metrics are means, each with
+its standard error, and those of each seed are written too. Prints a table and
+writes `evaluation.json` in the workdir, and `nearest.png`, samples to the left
+of their nearest training images. With --all_checkpoints each checkpoint is
+measured, the best by the first metric named, and `evaluation.png` drawn.
 """
 
 from collections.abc import Sequence
@@ -24,7 +32,9 @@ from absl import flags
 import numpy as np
 
 from common_flax import commands
+from common_flax import evaluations
 from common_flax import prng
+from common_flax import references
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
 from gan_flax import config as gan_config
@@ -39,7 +49,7 @@ def evaluate(
   measurement: Measurement,
   seed: int,
   num_samples: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray | None]:
   """Measures trained generators.
 
   Args:
@@ -52,13 +62,14 @@ def evaluate(
     The metrics, means over seeds; of several also `..._standard_error`, and
     under `seeds` the metrics of each. Those of `real_...` are the real
     examples', those of `perfect_...` what as many perfect samples are expected
-    to score.
+    to score. Then the first seed's picture, see `Measured`.
   """
   key = prng.stream(prng.root_key(seed), 'evaluate')
-  rows = [
+  found = [
     measurement.measure(sampler, key, num_samples)
-    for sampler in terminal.track(samplers, len(samplers), 'Drawing')
+    for sampler in terminal.track(samplers, len(samplers), 'Measuring')
   ]
+  rows = [measured.metrics for measured in found]
   metrics = {}
   for name in rows[0]:
     values = np.array([row[name] for row in rows])
@@ -66,42 +77,19 @@ def evaluate(
     if len(rows) > 1:
       error = values.std(axis=0, ddof=1) / math.sqrt(len(values))
       metrics[f'{name}_standard_error'] = error.tolist()
-    for baseline, found in measurement.baselines.items():
-      if name in found:
-        metrics[f'{baseline}_{name}'] = found[name]
+    for baseline, scores in measurement.baselines.items():
+      if name in scores:
+        metrics[f'{baseline}_{name}'] = scores[name]
   if len(rows) > 1:
     metrics['seeds'] = [
       {'seed': sampler.seed, **row}
       for sampler, row in zip(samplers, rows, strict=True)
     ]
-  return metrics
-
-
-def _print(metrics: dict[str, Any], title: str) -> None:
-  """A row a seed, their mean, and what real and perfect samples score."""
-  # Of what is measured a class at a time the file tells.
-  names = [
-    name.removeprefix('perfect_')
-    for name in metrics
-    if name.startswith('perfect_')
-  ]
-  rows = {
-    str(row['seed']): [row[name] for name in names]
-    for row in metrics.get('seeds', [])
-  }
-  rows['mean' if rows else 'this run'] = [metrics[name] for name in names]
-  if 'seeds' in metrics:
-    rows['standard error'] = [metrics[f'{n}_standard_error'] for n in names]
-  rows['real examples'] = [metrics[f'real_{name}'] for name in names]
-  rows['perfect samples'] = [metrics[f'perfect_{name}'] for name in names]
-  terminal.print_table(title, ('seed', *names), rows)
+  return metrics, found[0].picture
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  commands.define_run_flags(values)
-  flags.DEFINE_string(
-    'split', 'test', 'Of the real examples to compare with.', flag_values=values
-  )
+  evaluations.define_flags(values)
   flags.DEFINE_integer(
     'num_samples',
     None,
@@ -118,28 +106,34 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   workdir = commands.existing_workdir(values)
   dataset = workdir_lib.read_config(workdir, gan_config.default()).dataset
   num_samples = values.num_samples or measurements.default_num_samples(dataset)
-  start = time.monotonic()
-  measurement = measurements.of(dataset, values.split, num_samples)
-  samplers = trained.load_all(workdir, use_ema=values.ema)
-  metrics = evaluate(samplers, measurement, values.seed, num_samples)
-  seconds = time.monotonic() - start
-  provenance = {
-    'checkpoint_step': samplers[0].step,
-    'dataset': dataset.name,
-    'split': values.split,
-    'num_seeds': len(samplers),
-    'num_samples': num_samples,
-    'seed': values.seed,
-    'moving_average': values.ema,
-    'seconds': seconds,
-    **measurement.provenance,
-  }
-  _print(
-    metrics,
-    f'{num_samples:,} samples of {dataset.name}, step {samplers[0].step:,}',
+  measurement = measurements.of(
+    dataset,
+    values.split,
+    num_samples,
+    values.metrics,
+    references.eyes_of(values),
+    values.num_neighbours,
   )
-  path = workdir_lib.write_evaluation(workdir, metrics, provenance)
-  print(f'In {terminal.duration(seconds)}. All numbers: {path}')
+
+  def measure(step: int | None) -> evaluations.Measured:
+    start = time.monotonic()
+    samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
+    metrics, picture = evaluate(samplers, measurement, values.seed, num_samples)
+    provenance = {
+      'checkpoint_step': samplers[0].step,
+      'dataset': dataset.name,
+      'split': values.split,
+      'num_seeds': len(samplers),
+      'num_samples': num_samples,
+      'seed': values.seed,
+      'moving_average': values.ema,
+      'seconds': time.monotonic() - start,
+      **measurement.provenance,
+    }
+    return evaluations.Measured(metrics, provenance, picture)
+
+  title = f'{num_samples:,} samples of {dataset.name}'
+  evaluations.evaluate(values, measure, title)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
   python -m gan_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--num_samples=64] [--seed=0] [--kind=samples|interpolation] [--noema]
       [--truncation=LIMIT] [--label=CLASS] [--seed_index=INDEX]
+      [--step=STEP]
 
 The discriminator is thrown away: the checkpoint's generator is all that is
 read. An .npz holds `images` uint8 [N, H, W, C], or `points` float32 [N, 2]; of
@@ -180,7 +181,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   config = workdir_lib.read_config(workdir, gan_config.default())
   _check_output(values, config)
   samplers = trained.load_all(
-    workdir, use_ema=values.ema, seed_index=values.seed_index
+    workdir,
+    use_ema=values.ema,
+    seed_index=values.seed_index,
+    step=values.step,
   )
   gan, step = samplers[0].gan, samplers[0].step
   _check_label(values.label, gan)

@@ -10,6 +10,7 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import runs
+from common_flax import sources
 from common_flax.alarms import Response
 from common_flax.config import require
 from common_flax.data.source import Source
@@ -28,6 +29,7 @@ from gan_flax.state import GAN
 from gan_flax.state import GANState
 from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
+from gan_flax.trained import Sampler
 
 # The grid of images; of a conditional GAN each row is of one class.
 _COLUMNS = 8
@@ -77,6 +79,21 @@ def _draw_images(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
   return images_lib.grid(samples, _COLUMNS)
 
 
+def _draw_samples(
+  config: ConfigDict, gan: GAN, root: jax.Array, state: GANState, num: int
+) -> np.ndarray:
+  """Samples to be judged, uint8 [num, H, W, C]; each class as often."""
+  statistics = generation.fixed_statistics(
+    gan, state.ema_params, prng.stream(root, 'statistics')
+  )
+  sampler = Sampler(
+    gan, state.ema_params, statistics, config, config.seed, int(state.step)
+  )
+  labels = np.arange(num) % gan.num_classes if gan.is_conditional else None
+  key = prng.stream(root, 'evaluate')
+  return np.asarray(sampler.generate(key, num, label=labels))
+
+
 def _draw_points(
   gan: GAN, world: World, root: jax.Array, state: GANState
 ) -> np.ndarray:
@@ -124,7 +141,7 @@ def _check_groups(config: ConfigDict) -> None:
 
 def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
   _check_groups(config)
-  spread = watch.spread_of(gan, runs.first_examples(source, _NUM_REAL))
+  spread = watch.spread_of(gan, sources.first_examples(source, _NUM_REAL))
   if gan.is_of_points:
     world = WORLDS[config.dataset.name]
     draw = functools.partial(_draw_points, gan, world)
@@ -146,6 +163,9 @@ def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
     response=Response(config.on_collapse, config.on_collapse_max_rollbacks),
     is_convolutional=not gan.is_of_points,
     with_labels=gan.is_conditional,
+    samples=None
+    if gan.is_of_points
+    else functools.partial(_draw_samples, config, gan),
   )
 
 

@@ -146,16 +146,19 @@ def load_all(
   *,
   use_ema: bool = True,
   seed_index: int | None = None,
+  step: int | None = None,
 ) -> list[Sampler]:
-  """Loads the generators of a workdir's newest checkpoint.
+  """Loads the generators of a workdir's checkpoint.
 
   Args:
     workdir: folder of a run, or of several at once.
     use_ema: take the moving average of the weights rather than the last ones.
     seed_index: which of several, counted from 0; None for all of them.
+    step: of the checkpoint; None for the newest.
 
   Raises:
-    UserError: if the folder holds no run, no checkpoint, or no such seed.
+    UserError: if the folder holds no run, no such checkpoint or seed, or
+      weights that are not finite.
   """
   config = workdir_lib.read_config(workdir, gan_config.default())
   indices = _indices(config.num_seeds, seed_index)
@@ -168,10 +171,12 @@ def load_all(
     lambda gan: exported_generator(
       seeds.init(functools.partial(init_state, gan))
     ),
+    step,
   )
   samplers = []
   for index in indices:
     params = seeds.member(weights['ema_params' if use_ema else 'params'], index)
+    workdir_lib.check_finite(workdir, step, params)
     seed = config.seed + index
     batch_stats = generation.fixed_statistics(
       gan, params, prng.stream(prng.root_key(seed), 'statistics')
@@ -181,10 +186,16 @@ def load_all(
 
 
 def load(
-  workdir: epath.PathLike, *, use_ema: bool = True, seed_index: int = 0
+  workdir: epath.PathLike,
+  *,
+  use_ema: bool = True,
+  seed_index: int = 0,
+  step: int | None = None,
 ) -> Sampler:
   """Loads one generator, see `load_all`."""
-  (sampler,) = load_all(workdir, use_ema=use_ema, seed_index=seed_index)
+  (sampler,) = load_all(
+    workdir, use_ema=use_ema, seed_index=seed_index, step=step
+  )
   return sampler
 
 

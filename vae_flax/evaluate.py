@@ -1,12 +1,22 @@
-"""Estimates Pr(x) of a data set under a trained VAE, and how it comes about.
+"""Measures a trained VAE: Pr(x) of a data set, and the images it draws.
 
-  python -m vae_flax.evaluate --workdir=DIR [--split=test] [--seed=0]
-      [--num_importance_samples=5000] [--noema]
+  python -m vae_flax.evaluate --workdir=DIR [--metrics=NAME,NAME] [--split=test]
+      [--num_importance_samples=5000] [--num_samples=10000] [--seed=0]
+      [--step=STEP] [--all_checkpoints]
+      [--features=inception|classifier|random] [--inception_weights=FILE]
+      [--resize=clean|legacy] [--num_neighbours=5] [--noema]
 
-Every image of the split counts once. Prints a table and writes
-`evaluation.json` in the workdir.
+`likelihood` estimates Pr(x) by importance sampling, and tells how it comes
+about; every image of the split counts once. The other metrics compare images
+drawn from the prior with real ones as the VAE sees them, in a network's
+features: fid, kid, inception_score, precision, recall, density, coverage,
+nearest and sliced_wasserstein. What real images of another split score stands
+beside them. Prints a table and writes `evaluation.json` in the workdir, and
+`nearest.png`, samples to the left of their nearest training images. With
+--all_checkpoints each checkpoint is measured, the best by the first metric
+named, and `evaluation.png` drawn.
 
-Dimensions: N images, Z latent size.
+Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 from collections.abc import Iterator
@@ -18,14 +28,22 @@ from typing import Any
 from absl import flags
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import commands
+from common_flax import evaluation
+from common_flax import evaluations
 from common_flax import prng
-from common_flax import runs
+from common_flax import references
+from common_flax import sources
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
 from common_flax.data.source import Source
+from common_flax.evaluation import Protocol
+from common_flax.references import Judged
+from common_flax.references import Reference
+from vae_flax import config as vae_config
 from vae_flax import estimation
 from vae_flax import generation
 from vae_flax import train as train_lib
@@ -34,6 +52,8 @@ from vae_flax.likelihoods import bits_per_dim
 from vae_flax.losses import gaussian_kl
 from vae_flax.trained import Trained
 
+LIKELIHOOD = 'likelihood'  # a metric beside those of `evaluation`
+_NUM_SAMPLES = 10_000
 _AGGREGATED_DRAWS = 2000  # of z, for the gap between prior and posterior
 
 
@@ -83,9 +103,9 @@ def _active_units(trained: Trained, root: jax.Array) -> int:
   """Burda et al.'s count, on the first images that it was trained on."""
   config = trained.config
   source = train_lib.prepare_source(
-    config, runs.load_source(config.dataset, config.dataset.split)
+    config, sources.load(config.dataset, config.dataset.split)
   )
-  images = runs.first_examples(source, train_lib.NUM_WATCHED)
+  images = sources.first_examples(source, train_lib.NUM_WATCHED)
   x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
   use = generation.latent_use(trained.vae, trained.params, x)
   return int(use['active_units'])
@@ -147,14 +167,18 @@ def evaluate(
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  commands.define_run_flags(values)
-  flags.DEFINE_string(
-    'split', 'test', 'Of the data set it was trained on.', flag_values=values
-  )
+  evaluations.define_flags(values)
   flags.DEFINE_integer(
     'num_importance_samples',
     None,
     "For each image; by default the config's evaluation_samples.",
+    1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_samples',
+    _NUM_SAMPLES,
+    'Images drawn from the prior.',
     1,
     flag_values=values,
   )
@@ -163,35 +187,84 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   workdir = commands.existing_workdir(values)
-  trained = trained_lib.load(workdir, use_ema=values.ema)
-  config = trained.config
+  config = workdir_lib.read_config(workdir, vae_config.default())
   source = train_lib.prepare_source(
-    config, runs.load_source(config.dataset, values.split)
+    config, sources.load(config.dataset, values.split)
   )
-  num_samples = values.num_importance_samples or config.evaluation_samples
-  start = time.monotonic()
-  metrics = evaluate(trained, source, values.seed, num_samples)
-  seconds = time.monotonic() - start
-  provenance = {
-    'checkpoint_step': trained.step,
-    'dataset': config.dataset.name,
-    'split': values.split,
-    'num_images': len(source),
-    'num_importance_samples': num_samples,
-    'likelihood': config.likelihood,
-    'binarise': config.dataset.binarise,
-    'seed': values.seed,
-    'moving_average': values.ema,
-    'seconds': seconds,
-  }
-  shown = {k: v for k, v in metrics.items() if not isinstance(v, list)}
-  terminal.print_numbers(
-    f'{len(source):,} images of {config.dataset.name}, split {values.split}, '
-    f'{num_samples:,} importance samples each, step {trained.step:,}',
-    shown,
+  chosen = references.metrics_of(
+    values.metrics, (LIKELIHOOD, *evaluation.METRICS)
   )
-  path = workdir_lib.write_evaluation(workdir, metrics, provenance)
-  print(f'In {terminal.duration(seconds)}. All numbers: {path}')
+  num_draws = values.num_importance_samples or config.evaluation_samples
+  reference = _reference(values, config, chosen)
+
+  def measure(step: int | None) -> evaluations.Measured:
+    start = time.monotonic()
+    trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
+    metrics, picture = {}, None
+    provenance = {
+      'checkpoint_step': trained.step,
+      'dataset': config.dataset.name,
+      'split': values.split,
+      'likelihood': config.likelihood,
+      'binarise': config.dataset.binarise,
+      'seed': values.seed,
+      'moving_average': values.ema,
+    }
+    if LIKELIHOOD in chosen:
+      metrics |= evaluate(trained, source, values.seed, num_draws)
+      provenance['num_images'] = len(source)
+      provenance['num_importance_samples'] = num_draws
+    if reference is not None:
+      found, picture = _judge(
+        trained, reference, values.seed, values.num_samples
+      )
+      metrics |= found
+      provenance['num_samples'] = values.num_samples
+      provenance |= reference.provenance(values.num_samples)
+    provenance['seconds'] = time.monotonic() - start
+    return evaluations.Measured(metrics, provenance, picture)
+
+  evaluations.evaluate(
+    values, measure, f'{config.dataset.name}, split {values.split}'
+  )
+
+
+def _reference(
+  values: flags.FlagValues, config: ConfigDict, chosen: Sequence[str]
+) -> Reference | None:
+  """What samples are compared with, if they are to be compared."""
+  metrics = tuple(name for name in chosen if name != LIKELIHOOD)
+  if not metrics:
+    return None
+
+  def open_split(split: str) -> Source:
+    source = sources.load(config.dataset, split)
+    return train_lib.as_seen(config, train_lib.prepare_source(config, source))
+
+  return references.of_data(
+    open_split,
+    config.dataset,
+    values.split,
+    references.eyes_of(values),
+    Protocol(metrics, values.num_neighbours),
+  )
+
+
+def _judge(
+  trained: Trained, reference: Reference, seed: int, num_samples: int
+) -> Judged:
+  """Judges images drawn from the prior, with the real ones' scores beside."""
+  key = prng.stream(prng.root_key(seed), 'sample')
+  chunks = terminal.track(
+    trained.chunks(key, num_samples),
+    -(-num_samples // trained_lib.CHUNK),
+    'Drawing',
+  )
+  samples = np.concatenate([np.asarray(chunk) for chunk in chunks])
+  metrics, picture = reference.judge(samples[:num_samples])
+  real = reference.baseline(num_samples)
+  beside = {f'real_{name}': real[name] for name in metrics if name in real}
+  return Judged(metrics | beside, picture)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -41,8 +41,8 @@ import numpy as np
 from common_flax import commands
 from common_flax import images as images_lib
 from common_flax import prng
-from common_flax import runs
 from common_flax import sample_files
+from common_flax import sources
 from common_flax import terminal
 from common_flax.config import UserError
 from common_flax.data.source import Source
@@ -263,13 +263,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
   workdir = commands.existing_workdir(values)
-  trained = load(workdir, use_ema=values.ema)
+  trained = load(workdir, use_ema=values.ema, step=values.step)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
   config = trained.config
 
   def open_source() -> Source:
     return train_lib.prepare_source(
-      config, runs.load_source(config.dataset, values.split)
+      config, sources.load(config.dataset, values.split)
     )
 
   drawing = _Drawing(trained, prng.root_key(values.seed), open_source)

@@ -10,7 +10,9 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax import references
 from common_flax import runs
+from common_flax import sources
 from common_flax.alarms import Row
 from common_flax.alarms import Verdict
 from common_flax.config import UserError
@@ -26,6 +28,7 @@ from vae_flax.state import exported
 from vae_flax.state import init_state
 from vae_flax.state import VAE
 from vae_flax.state import VAEState
+from vae_flax.trained import Trained
 
 # The grid: samples, then rows of images each above its reconstructions.
 _COLUMNS = 8
@@ -61,6 +64,27 @@ def prepare_source(config: ConfigDict, source: Source) -> Source:
   return dataclasses.replace(source, examples=fixed)
 
 
+def as_seen(config: ConfigDict, source: Source) -> Source:
+  """Images as the VAE sees them, black and white where they do not change.
+
+  Where pixels are drawn anew each time, their means stay what they are.
+
+  Args:
+    config: of the run.
+    source: of `prepare_source`.
+  """
+  if config.dataset.binarise != 'threshold':
+    return source
+  images = sources.first_examples(source, references.MAX_REAL)
+  binary = observations.threshold(jax.random.key(0), images)
+  labels = [source[i]['label'] for i in range(len(images))]
+  return ArraySource(
+    np.asarray(images_lib.from_unit(binary)),
+    np.asarray(labels, np.int32),
+    source.num_classes,
+  )
+
+
 def _draw(
   vae: VAE,
   z: jax.Array,
@@ -81,6 +105,14 @@ def _draw(
   return images_lib.grid(np.concatenate([samples, *rows]))
 
 
+def _samples(
+  config: ConfigDict, vae: VAE, root: jax.Array, state: VAEState, num: int
+) -> np.ndarray:
+  """Images from the prior, to be judged, uint8 [num, H, W, C]."""
+  trained = Trained(vae, state.ema_params, config, int(state.step))
+  return np.asarray(trained.generate(prng.stream(root, 'evaluate'), num))
+
+
 def _judge(rows: Sequence[Row]) -> Verdict:
   has_collapsed = rows[-1]['active_units'] == 0
   return Verdict(_NO_ACTIVE_UNITS if has_collapsed else None)
@@ -90,7 +122,9 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
   root = prng.root_key(config.seed)
   z = generation.draw_latents(vae, prng.stream(root, 'preview'), _NUM_SAMPLES)
   watched = generation.observe(
-    vae, prng.stream(root, 'observe'), runs.first_examples(source, NUM_WATCHED)
+    vae,
+    prng.stream(root, 'observe'),
+    sources.first_examples(source, NUM_WATCHED),
   )
   is_elbo = config.objective == 'elbo'
   bounds = ('elbo_nats',) if is_elbo else ('iwae_nats', 'elbo_nats')
@@ -107,6 +141,8 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
     ),
     judge=_judge,
     is_convolutional=config.model.name == 'conv',
+    samples=functools.partial(_samples, config, vae),
+    as_seen=functools.partial(as_seen, config),
   )
 
 

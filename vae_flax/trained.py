@@ -70,15 +70,19 @@ class Trained:
     return generation.generate(self.vae, self.params, z)
 
 
-def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Trained:
-  """Loads the networks of a workdir's newest checkpoint.
+def load(
+  workdir: epath.PathLike, *, use_ema: bool = True, step: int | None = None
+) -> Trained:
+  """Loads the networks of a workdir's checkpoint.
 
   Args:
     workdir: folder of a run.
     use_ema: take the moving average of the weights rather than the last ones.
+    step: of the checkpoint; None for the newest.
 
   Raises:
-    UserError: if the folder holds no run or no checkpoint.
+    UserError: if the folder holds no run, no such checkpoint, or weights that
+      are not finite.
   """
   config = workdir_lib.read_config(workdir, vae_config.default())
   root = prng.root_key(config.seed)
@@ -88,6 +92,8 @@ def load(workdir: epath.PathLike, *, use_ema: bool = True) -> Trained:
     config,
     create_vae,
     lambda vae: exported(init_state(vae, root)),
+    step,
   )
   params = weights['ema_params' if use_ema else 'params']
+  workdir_lib.check_finite(workdir, step, params)
   return Trained(vae, params, config, step)

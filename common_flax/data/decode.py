@@ -60,16 +60,41 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
   Raises:
     CorruptImageError: if the image cannot be decoded.
   """
+  mode = _mode(channels)
   try:
     image = _open(io.BytesIO(data))
     if image.format == 'JPEG':  # decode no finer than is needed
-      image.draft('L' if channels == 1 else 'RGB', (2 * size, 2 * size))
-    image = PIL.ImageOps.exif_transpose(image)
-    image = _to_8_bits(image).convert('L' if channels == 1 else 'RGB')
-    pixels = np.asarray(images.crop_and_resize(image, size))
+      image.draft(mode, (2 * size, 2 * size))
+    image = images.crop_and_resize(_upright(image, mode), size)
   except Exception as error:  # Pillow's plugins raise errors of many types
     raise CorruptImageError(_reason(error)) from error
-  return pixels.reshape(size, size, channels)
+  return np.asarray(image).reshape(size, size, channels)
+
+
+def decode_whole(data: bytes, channels: int) -> np.ndarray:
+  """Decodes an image and turns it upright, uint8 [H, W, channels].
+
+  Args:
+    data: an image file's content (PNG, JPEG, WebP).
+    channels: 1 for grey, 3 for colour.
+
+  Raises:
+    CorruptImageError: if the image cannot be decoded.
+  """
+  try:
+    image = _upright(_open(io.BytesIO(data)), _mode(channels))
+    pixels = np.asarray(image)
+  except Exception as error:  # Pillow's plugins raise errors of many types
+    raise CorruptImageError(_reason(error)) from error
+  return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _mode(channels: int) -> str:
+  return 'L' if channels == 1 else 'RGB'
+
+
+def _upright(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+  return _to_8_bits(PIL.ImageOps.exif_transpose(image)).convert(mode)
 
 
 def _reason(error: Exception) -> str:

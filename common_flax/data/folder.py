@@ -46,10 +46,10 @@ class FolderImages:
       if not (root / split).is_dir():
         raise unreadable_split(split, f'no folder {root / split}')
       roots = {*splits, root / split}
-      self._files = _image_files(root / split)
+      self._files = image_files(root / split)
     else:
       roots = {root}
-      self._files = _split(_image_files(root), split)
+      self._files = _split(image_files(root), split)
     if not self._files:
       raise UserError(
         f'config.dataset.path={path}: no images for split {split!r}; looked '
@@ -59,7 +59,7 @@ class FolderImages:
     classes = {
       file: file.relative_to(folder).parts[0]
       for folder in roots
-      for file in _image_files(folder)
+      for file in image_files(folder)
     }
     labelled = all(name != file.name for file, name in classes.items())
     numbers = {name: i for i, name in enumerate(sorted({*classes.values()}))}
@@ -67,7 +67,7 @@ class FolderImages:
     self._labels = [
       numbers[classes[file]] if labelled else -1 for file in self._files
     ]
-    self.channels = max(map(_num_channels, self._files))
+    self.channels = max_channels(self._files)
 
   def __len__(self) -> int:
     return len(self._files)
@@ -79,7 +79,8 @@ class FolderImages:
     return [(self._files[i].read_bytes(), self._labels[i]) for i in indices]
 
 
-def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
+def image_files(root: pathlib.Path) -> list[pathlib.Path]:
+  """The image files in a folder and below, in the order of their paths."""
   return sorted(
     file
     for file in root.rglob('*')
@@ -100,6 +101,15 @@ def _split(files: list[pathlib.Path], split: str) -> list[pathlib.Path]:
   num_test = round(_TEST_SHARE * len(files))
   chosen = order[:num_test] if split == 'test' else order[num_test:]
   return [files[i] for i in sorted(chosen)]
+
+
+def max_channels(files: list[pathlib.Path]) -> int:
+  """1 if every image is grey, else 3.
+
+  Raises:
+    UserError: naming a file that cannot be read.
+  """
+  return max(map(_num_channels, files))
 
 
 def _num_channels(file: pathlib.Path) -> int:

@@ -10,7 +10,6 @@ Dimensions: N images, B batch, H height, W width, C channels, K classes,
 F features.
 """
 
-from collections.abc import Iterator
 import dataclasses
 import functools
 import hashlib
@@ -32,6 +31,7 @@ from common_flax.config import UserError
 from common_flax.data.batches import Line
 from common_flax.data.decoded import Progress
 from common_flax.data.source import ArraySource
+from common_flax.metrics.chunks import in_chunks
 
 Params = Any
 
@@ -97,66 +97,43 @@ class Classifier:
 def _forward(
   num_classes: int, params: Params, images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Features [B, F] and classes int32 [B] of bytes [B, H, W, C]."""
-  features, logits = _Network(num_classes).apply(
+  """Features [B, F] and logits [B, K] of bytes [B, H, W, C]."""
+  return _Network(num_classes).apply(
     {'params': params}, images_lib.to_signed(images), is_training=False
   )
-  return features, jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
-def _applied(
+def activations(
   classifier: Classifier, images: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields the features and classes of the images, some at a time.
+) -> tuple[np.ndarray, np.ndarray]:
+  """What the network's last two layers say of images.
 
-  The chunks are of one size, the last one filled up: one program serves any
-  number of images, in the same memory and with the same bits.
+  Args:
+    classifier: of `trained_on`.
+    images: uint8 [N, H, W, C].
+
+  Returns:
+    Features float32 [N, F], at least 0, and logits float32 [N, K].
+
+  Raises:
+    ValueError: if the images are not of the classifier's shape.
   """
   if images.dtype != np.uint8 or images.shape[1:] != classifier.image_shape:
     raise ValueError(
       f'images are {images.dtype} {list(images.shape)}; the classifier takes '
       f'uint8 [N, {", ".join(map(str, classifier.image_shape))}]'
     )
-  for start in range(0, len(images), _CHUNK):
-    chunk = images[start : start + _CHUNK]
-    missing = _CHUNK - len(chunk)
-    chunk = np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    results = _forward(classifier.num_classes, classifier.params, chunk)
-    yield tuple(np.asarray(x)[: _CHUNK - missing] for x in results)
+  return in_chunks(
+    functools.partial(_forward, classifier.num_classes, classifier.params),
+    images,
+    _CHUNK,
+  )
 
 
 def labels(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-  """The classes of images.
-
-  Args:
-    classifier: of `trained_on`.
-    images: uint8 [N, H, W, C].
-
-  Returns:
-    int32 [N], from 0 to K - 1.
-
-  Raises:
-    ValueError: if the images are not of the classifier's shape.
-  """
-  parts = [part for _, part in _applied(classifier, images)]
-  return np.concatenate([np.empty(0, np.int32), *parts])
-
-
-def features(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-  """What the network's last layer sees of images.
-
-  Args:
-    classifier: of `trained_on`.
-    images: uint8 [N, H, W, C].
-
-  Returns:
-    float32 [N, F], at least 0.
-
-  Raises:
-    ValueError: if the images are not of the classifier's shape.
-  """
-  parts = [part for part, _ in _applied(classifier, images)]
-  return np.concatenate([np.empty((0, NUM_FEATURES), np.float32), *parts])
+  """The classes of images, int32 [N] from 0 to K - 1; see `activations`."""
+  _, logits = activations(classifier, images)
+  return np.argmax(logits, axis=-1).astype(np.int32)
 
 
 def trained_on(

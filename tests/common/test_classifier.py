@@ -71,10 +71,10 @@ def test_it_reads_digits_of_other_writers(of_digits):
 
 def test_results_do_not_depend_on_how_many_images_there_are(of_digits):
   images = data.load_source('digits', 'train', 16).examples[:600]
-  features = classifier_lib.features(of_digits, images)
+  features = classifier_lib.activations(of_digits, images)[0]
   labels = classifier_lib.labels(of_digits, images)
   for num in (0, 1, 7, 250, 251):
-    some = classifier_lib.features(of_digits, images[:num])
+    some = classifier_lib.activations(of_digits, images[:num])[0]
     np.testing.assert_array_equal(some, features[:num])
     some = classifier_lib.labels(of_digits, images[:num])
     np.testing.assert_array_equal(some, labels[:num])
@@ -83,7 +83,7 @@ def test_results_do_not_depend_on_how_many_images_there_are(of_digits):
 
 def test_features_are_the_last_layers_input(of_digits):
   images = data.load_source('digits', 'test', 16).examples
-  features = classifier_lib.features(of_digits, images)
+  features = classifier_lib.activations(of_digits, images)[0]
   assert features.shape == (297, classifier_lib.NUM_FEATURES)
   assert features.dtype == np.float32
   last = of_digits.params['Dense_1']
@@ -101,7 +101,7 @@ def test_features_are_the_last_layers_input(of_digits):
     np.zeros((2, 16, 16, 1), np.float32),
   ],
 )
-@pytest.mark.parametrize('apply', ['labels', 'features'])
+@pytest.mark.parametrize('apply', ['labels', 'activations'])
 def test_other_images_are_refused(of_digits, images, apply):
   with pytest.raises(ValueError, match=r'takes uint8 \[N, 16, 16, 1\]'):
     getattr(classifier_lib, apply)(of_digits, images)

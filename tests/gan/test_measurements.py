@@ -13,12 +13,14 @@ from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
 from common_flax.data import digits
 from common_flax.metrics import classifier as classifier_lib
+from common_flax.references import Eyes
 from gan_flax import config as gan_config
 from gan_flax import evaluate
 from gan_flax import measurements
 from gan_flax.trained import CHUNK
 
 SIZE = 8
+EYES = Eyes('auto', None, 'clean')
 
 
 def dataset(**changes):
@@ -57,7 +59,9 @@ class Stub:
   """
 
   def __init__(self, source, choose, is_conditional=True):
-    self.gan = types.SimpleNamespace(is_conditional=is_conditional)
+    self.gan = types.SimpleNamespace(
+      is_conditional=is_conditional, num_classes=source.num_classes
+    )
     _, first = np.unique(source.labels, return_index=True)
     self._images = source.examples[first]  # one of each class
     self._choose = choose
@@ -69,9 +73,13 @@ class Stub:
       yield images[start : start + CHUNK]
 
 
+def of_classes(dataset, num, metrics=(measurements.CLASSES,)):
+  return measurements.of(dataset, 'test', num, metrics, EYES, 5)
+
+
 def measured(dataset, stub, num=100):
-  measurement = measurements.of(dataset, 'test', num)
-  return measurement, measurement.measure(stub, None, num)
+  measurement = of_classes(dataset, num)
+  return measurement, measurement.measure(stub, None, num).metrics
 
 
 def test_images_of_the_classes_asked_for_agree(oracle):
@@ -81,7 +89,7 @@ def test_images_of_the_classes_asked_for_agree(oracle):
   assert found['label_agreement_by_class'] == [1] * 10
   assert found['modes_covered'] == 10
   assert found['mode_kl_nats'] == pytest.approx(0, abs=1e-12)
-  assert measurement.provenance['num_real'] == 100
+  assert measurement.provenance['num_classified_real'] == 100
   assert measurement.provenance['classifier_test_accuracy'] == 1
 
 
@@ -112,9 +120,9 @@ def test_without_labels_classes_are_counted_alone(oracle):
 
 
 def test_real_and_perfect_samples_are_the_yardsticks(oracle):
-  measurement = measurements.of(dataset(), 'test', 1000)
+  measurement = of_classes(dataset(), 1000)
   real, perfect = (measurement.baselines[name] for name in ('real', 'perfect'))
-  assert measurement.provenance['num_real'] == 297  # all there are
+  assert measurement.provenance['num_classified_real'] == 297  # all there are
   assert real['label_agreement'] == real['lowest_label_agreement'] == 1
   assert real['modes_covered'] == perfect['modes_covered'] == 10
   assert perfect['mode_kl_nats'] == pytest.approx(9 / 2000)
@@ -152,16 +160,19 @@ def test_how_many_samples_are_measured():
   assert numbers == [2500, 26_000, 10_000, 10_000]
 
 
-def test_images_without_labels_are_refused(tmp_path, photographs, capsys):
+def test_classes_of_images_without_labels_are_refused(
+  tmp_path, photographs, capsys
+):
   config = recipe('dcgan.py', 'smoke')
   config.dataset.name = 'folder'
   config.dataset.path = str(photographs / 'china')
-  with pytest.raises(UserError, match='no labels'):
-    measurements.of(config.dataset, 'test', 10)
+  with pytest.raises(UserError, match='classes: there is no such metric'):
+    of_classes(config.dataset, 10)
   workdir_lib.create(tmp_path / 'run', config)  # without a checkpoint
-  assert evaluate.main(['', f'--workdir={tmp_path / "run"}']) == 2
+  arguments = [f'--workdir={tmp_path / "run"}', '--metrics=fid,classes']
+  assert evaluate.main(['', *arguments]) == 2
   error = capsys.readouterr().err
-  assert error.startswith("error: config.dataset.name='folder'")
+  assert error.startswith('error: --metrics=classes')
   assert error.count('\n') == 1
   assert not (tmp_path / 'run' / 'evaluation.json').exists()
 
@@ -174,6 +185,7 @@ def test_the_evaluation_of_a_conditional_run(
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setenv('COLUMNS', '120')
   arguments = [f'--workdir={trained_conditional}', '--num_samples=100']
+  arguments.append('--metrics=classes')
   assert evaluate.main(['', *arguments]) == 0
   result = json.loads((trained_conditional / 'evaluation.json').read_text())
   by_class = result['label_agreement_by_class']
@@ -185,7 +197,7 @@ def test_the_evaluation_of_a_conditional_run(
   assert result['perfect_label_agreement'] == 1
   assert result['perfect_modes_covered'] == 10
   assert 0.3 < result['provenance']['classifier_test_accuracy'] < 1
-  assert result['provenance']['num_real'] == 100
+  assert result['provenance']['num_classified_real'] == 100
   printed = capsys.readouterr().out
   for words in ('label agreement', 'real examples', 'perfect samples'):
     assert words in printed

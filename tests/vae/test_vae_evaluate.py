@@ -11,12 +11,16 @@ from vae_flax import evaluate
 from vae_flax import trained as trained_lib
 
 
+def arguments(workdir, metrics='likelihood'):
+  return ['evaluate', f'--workdir={workdir}', f'--metrics={metrics}']
+
+
 @pytest.fixture(scope='module')
 def workdir(trained_vae, tmp_path_factory):
   """A finished run that has been evaluated."""
   folder = tmp_path_factory.mktemp('evaluated') / 'run'
   shutil.copytree(trained_vae, folder)
-  assert evaluate.main(['evaluate', f'--workdir={folder}']) == 0
+  assert evaluate.main(arguments(folder)) == 0
   return folder
 
 
@@ -59,7 +63,7 @@ def test_the_terms_agree_with_each_other(report):
 
 
 def test_the_same_seed_gives_the_same_numbers(workdir, report):
-  evaluate.main(['evaluate', f'--workdir={workdir}'])
+  evaluate.main(arguments(workdir))
   again = json.loads((workdir / 'evaluation.json').read_text())
   for result in (again, report):
     result.pop('provenance', None)
