@@ -110,6 +110,7 @@ def compare(
   samples, real = _alike(a, b)
   evaluation.check_sizes(protocol, len(samples), len(real))
   extractor = _extractor(dataclasses.replace(b, examples=real), eyes)
+  evaluation.check_classes(protocol, extractor)
   seen = [
     evaluation.look(extractor, images, terminal.track, keep=True)
     for images in (samples, real)
@@ -119,11 +120,9 @@ def compare(
   halves = [
     evaluation.chosen(seen[1], part) for part in np.array_split(order, 2)
   ]
-  try:
-    evaluation.check_sizes(protocol, *map(len, halves))
+  found = {}
+  if evaluation.is_enough(protocol, *map(len, halves)):
     found = evaluation.measure(*halves, protocol)
-  except UserError:  # halves are too few: then there is no such row
-    found = {}
   metrics |= {f'real_{k}': v for k, v in found.items()}
   provenance = {
     'num_samples': len(samples),
@@ -155,7 +154,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   seconds = time.monotonic() - start
   numbers = ' and '.join(f'{len(images):,}' for images in sets)
   evaluations.print_metrics(
-    found, f'{numbers} images, seen by {provenance["features"]}'
+    found,
+    f'{numbers} images, seen by {provenance["features"]}',
+    this='A against B',
+    baselines={'real': 'halves of B'},
   )
   print(f'In {terminal.duration(seconds)}.')
   if values.output:

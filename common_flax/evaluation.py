@@ -100,6 +100,14 @@ class Seen:
     return self.activations.features
 
 
+def check_classes(protocol: Protocol, extractor: Extractor) -> None:
+  """Says it if a metric is left out for want of classes."""
+  if 'inception_score' in protocol.metrics and not extractor.has_classes:
+    print(
+      f'No inception_score: the {extractor.name} features come without classes.'
+    )
+
+
 def look(
   extractor: Extractor,
   images: np.ndarray,
@@ -142,15 +150,21 @@ def check_sizes(protocol: Protocol, num_samples: int, num_real: int) -> None:
     **dict.fromkeys(_MANIFOLD, protocol.num_neighbours + 1),
   }
   for name in protocol.metrics:
-    found = min(num_samples, num_real)
-    if name == 'inception_score':
-      found = num_samples
-    if found < needed[name]:
+    if min(num_samples, num_real) < needed[name]:
       raise UserError(
         f'--metrics={name}: needs {needed[name]} images or more on either '
         f'side, and there are {num_samples:,} samples and {num_real:,} real '
         'ones'
       )
+
+
+def is_enough(protocol: Protocol, num_samples: int, num_real: int) -> bool:
+  """Whether `check_sizes` has nothing to say."""
+  try:
+    check_sizes(protocol, num_samples, num_real)
+  except UserError:
+    return False
+  return True
 
 
 def _subset_size(num_samples: int, num_real: int) -> int:

@@ -27,6 +27,8 @@ from common_flax.metrics import best
 PICTURE = 'evaluation.png'  # metrics over checkpoints
 NEAREST = 'nearest.png'  # samples and their nearest training images
 
+# What columns of a table are called.
+_THIS, _MEAN, _ERROR = 'this run', 'mean', 'standard error'
 _BASELINES = {'real': 'real examples', 'perfect': 'perfect samples'}
 _MAX_COLUMNS = 4  # of a table with a row for each seed
 _MAX_PANELS = 9
@@ -122,21 +124,28 @@ def _print_line(step: int, metrics: Mapping[str, Any]) -> None:
   print(f'step {step:,}  ' + '  '.join(numbers))
 
 
-def print_metrics(metrics: Mapping[str, Any], title: str) -> None:
+def print_metrics(
+  metrics: Mapping[str, Any],
+  title: str,
+  this: str = _THIS,
+  baselines: Mapping[str, str] = _BASELINES,
+) -> None:
   """Prints metrics, beside them what real and perfect samples score.
 
   Args:
     metrics: by name; those of a baseline are called `real_...` or
       `perfect_...`, and of several seeds `seeds` has those of each.
     title: of the table.
+    this: what to call what was measured.
+    baselines: what to call the baselines, by prefix.
   """
   names = _names(metrics)
   seeds = metrics.get('seeds', [])
   columns = {f'seed {row["seed"]}': row for row in seeds}
-  columns['mean' if seeds else 'this run'] = metrics
+  columns[_MEAN if seeds else this] = metrics
   if seeds:
-    columns['standard error'] = _with_affix(metrics, '', '_standard_error')
-  for prefix, words in _BASELINES.items():
+    columns[_ERROR] = _with_affix(metrics, '', '_standard_error')
+  for prefix, words in baselines.items():
     column = _with_affix(metrics, f'{prefix}_', '')
     if any(name in column for name in names):
       columns[words] = column

@@ -6,6 +6,7 @@ what is to be judged is judged as it was made.
 Dimensions: N images, H height, W width, C channels.
 """
 
+import io
 import pathlib
 import zipfile
 
@@ -45,7 +46,8 @@ def read(
 
 def _read_npz(path: pathlib.Path) -> ArraySource:
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    data = io.BytesIO(path.read_bytes())
+    with np.load(data, allow_pickle=False) as arrays:
       if 'images' not in arrays:
         raise UserError(
           f'{path}: holds no array `images`, only {", ".join(arrays) or "none"}'

@@ -202,12 +202,7 @@ class Reference:
   held_out: Nearest | None  # of the one that is not
 
   def judge(self, samples: np.ndarray) -> Judged:
-    """Judges samples, uint8 [N, H, W, C].
-
-    Raises:
-      UserError: if they are too few.
-    """
-    evaluation.check_sizes(self.protocol, len(samples), len(self.real))
+    """Judges samples, uint8 [N, H, W, C]."""
     seen = evaluation.look(self.extractor, samples, terminal.track)
     metrics = evaluation.measure(seen, self.real, self.protocol)
     if self.held_out is None:
@@ -222,6 +217,8 @@ class Reference:
     if self.other is None:
       return {}
     some = evaluation.chosen(self.other, slice(num_samples))
+    if not evaluation.is_enough(self.protocol, len(some), len(self.real)):
+      return {}
     metrics = evaluation.measure(some, self.real, self.protocol)
     if self.held_out is not None:
       metrics |= evaluation.memorisation(self.held_out, self.held_out)
@@ -243,6 +240,7 @@ def of_data(
   split: str,
   eyes: Eyes,
   protocol: Protocol,
+  num_samples: int,
 ) -> Reference:
   """The reference for samples of a run.
 
@@ -252,13 +250,16 @@ def of_data(
     split: to compare with; the baseline is 'train', or 'test' for that.
     eyes: the network to see with.
     protocol: what to measure.
+    num_samples: how many there will be.
 
   Raises:
-    UserError: if there is no such split, or nothing to see with.
+    UserError: if there is no such split, nothing to see with, or there are too
+      few images or samples.
   """
   source = open_split(split)
+  evaluation.check_sizes(protocol, num_samples, len(source))
   extractor = extractor_of(dataset, source.num_classes, eyes)
-
+  evaluation.check_classes(protocol, extractor)
   real, other = _see(extractor, source), None
   try:
     another = open_split('test' if split == 'train' else 'train')

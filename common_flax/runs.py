@@ -33,6 +33,7 @@ from common_flax.alarms import Response
 from common_flax.alarms import WARN
 from common_flax.checkpoints import STATE
 from common_flax.config import require
+from common_flax.config import require_one_of
 from common_flax.config import UserError
 from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
@@ -241,6 +242,9 @@ def _evaluation(
     'evaluate_every_steps',
     'is for images, of one seed; leave it at 0',
   )
+  choices = (references.AUTO, *references.FEATURES)
+  require_one_of(config, 'evaluation_features', choices)
+  require_one_of(config, 'evaluation_resize', references.RESIZES)
   metrics = references.metrics_in_training(config.evaluation_metrics)
   protocol = Protocol(metrics, evaluation.DEFAULT_NEIGHBOURS)
   eyes = references.Eyes(

@@ -168,7 +168,12 @@ def _of_images(
   eyes: Eyes,
 ) -> _Part:
   reference = references.of_data(
-    functools.partial(sources.load, dataset), dataset, split, eyes, protocol
+    functools.partial(sources.load, dataset),
+    dataset,
+    split,
+    eyes,
+    protocol,
+    num_samples,
   )
 
   def measure(images: np.ndarray, unused_asked: np.ndarray | None) -> Measured:

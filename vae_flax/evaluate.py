@@ -196,6 +196,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   )
   num_draws = values.num_importance_samples or config.evaluation_samples
   reference = _reference(values, config, chosen)
+  real = reference.baseline(values.num_samples) if reference else {}
 
   def measure(step: int | None) -> evaluations.Measured:
     start = time.monotonic()
@@ -218,7 +219,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       found, picture = _judge(
         trained, reference, values.seed, values.num_samples
       )
-      metrics |= found
+      metrics |= found | {f'real_{k}': v for k, v in real.items()}
       provenance['num_samples'] = values.num_samples
       provenance |= reference.provenance(values.num_samples)
     provenance['seconds'] = time.monotonic() - start
@@ -247,13 +248,14 @@ def _reference(
     values.split,
     references.eyes_of(values),
     Protocol(metrics, values.num_neighbours),
+    values.num_samples,
   )
 
 
 def _judge(
   trained: Trained, reference: Reference, seed: int, num_samples: int
 ) -> Judged:
-  """Judges images drawn from the prior, with the real ones' scores beside."""
+  """Judges images drawn from the prior."""
   key = prng.stream(prng.root_key(seed), 'sample')
   chunks = terminal.track(
     trained.chunks(key, num_samples),
@@ -261,10 +263,7 @@ def _judge(
     'Drawing',
   )
   samples = np.concatenate([np.asarray(chunk) for chunk in chunks])
-  metrics, picture = reference.judge(samples[:num_samples])
-  real = reference.baseline(num_samples)
-  beside = {f'real_{name}': real[name] for name in metrics if name in real}
-  return Judged(metrics | beside, picture)
+  return reference.judge(samples[:num_samples])
 
 
 def main(argv: Sequence[str]) -> int:

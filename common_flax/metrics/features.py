@@ -45,6 +45,7 @@ class Extractor:
 
   name: str  # one of FEATURES
   digest: str  # of its weights and of how images are prepared for it
+  has_classes: bool  # and so logits
   apply: Callable[[np.ndarray, Progress], Activations]  # of uint8 [N, H, W, C]
   provenance: Mapping[str, Any]  # what a report says of it
 
@@ -63,6 +64,7 @@ def of_inception(weights: str | None, resize: str) -> Extractor:
   return Extractor(
     'inception',
     f'inception-{inception.digest}-{resize}',
+    True,
     lambda images, progress: Activations(
       *inception_lib.activations(inception, images, progress)
     ),
@@ -79,6 +81,7 @@ def of_classifier(classifier: Classifier) -> Extractor:
   return Extractor(
     'classifier',
     f'classifier-{classifier.digest}',
+    True,
     lambda images, unused_progress: Activations(
       *classifier_lib.activations(classifier, images)
     ),
@@ -99,6 +102,7 @@ def of_stacks(classifier: Classifier) -> Extractor:
   return Extractor(
     'classifier',
     f'stacks-{classifier.digest}',
+    False,
     apply,
     _of_classifier(classifier),
   )
@@ -118,6 +122,7 @@ def of_random_network() -> Extractor:
   return Extractor(
     'random',
     digest,
+    False,
     lambda images, progress: Activations(
       random_network.features(images, progress), None
     ),
@@ -143,7 +148,7 @@ def kept(
   digest.update(np.ascontiguousarray(images))
   entry = caches.folder('activations') / f'{digest.hexdigest()}.npz'
   try:
-    with np.load(entry) as arrays:
+    with np.load(io.BytesIO(entry.read_bytes())) as arrays:
       return Activations(arrays['features'], arrays.get('logits'))
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     pass  # not there, or damaged
