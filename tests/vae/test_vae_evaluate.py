@@ -8,6 +8,7 @@ import pytest
 
 from common_flax import data
 from vae_flax import evaluate
+from vae_flax import train as train_lib
 from vae_flax import trained as trained_lib
 
 
@@ -83,3 +84,35 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
   first = nll(source.examples[:69], source.labels[:69])
   last = 70 * whole - 69 * first
   assert 100 < last < 400  # one image's, not none's and not two's
+
+
+def test_images_from_the_prior_are_judged(trained_vae, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained_vae, workdir)
+  metrics = 'fid,precision,nearest'
+  options = ['--features=random', '--num_samples=70', '--all_checkpoints']
+  assert evaluate.main([*arguments(workdir, metrics), *options]) == 0
+  found = json.loads((workdir / 'evaluation.json').read_text())
+  assert found['fid'] > found['real_fid'] > 0  # it hardly trained
+  assert found['real_nearest_train_ratio'] == 1
+  assert 'nll_nats' not in found
+  provenance = found['provenance']
+  assert provenance['num_samples'] == 70
+  assert provenance['num_real'] == 297
+  assert [row['step'] for row in provenance['checkpoints']] == [4, 8]
+  assert (workdir / 'nearest.png').exists()
+
+
+@pytest.mark.parametrize('binarise', ['threshold', 'stochastic'])
+def test_real_images_are_as_the_vae_sees_them(vae_config, binarise):
+  """Black and white if they always are; by their means if they are drawn."""
+  vae_config.dataset.binarise = binarise
+  source = data.load_source('digits', 'test', 16)
+  found = train_lib.as_seen(vae_config, source)
+  assert found.num_classes == 10
+  np.testing.assert_array_equal(found.labels, source.labels)
+  if binarise == 'threshold':
+    expected = np.where(source.examples < 128, 0, 255)
+    np.testing.assert_array_equal(found.examples, expected)
+  else:
+    assert found is source
