@@ -24,9 +24,9 @@ import numpy as np
 
 from common_flax import commands
 from common_flax import evaluation
-from common_flax import evaluations
 from common_flax import image_sets
 from common_flax import references
+from common_flax import reports
 from common_flax import sample_files
 from common_flax import terminal
 from common_flax.config import UserError
@@ -153,7 +153,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   found, provenance = compare(*sets, protocol, references.eyes_of(values))
   seconds = time.monotonic() - start
   numbers = ' and '.join(f'{len(images):,}' for images in sets)
-  evaluations.print_metrics(
+  reports.print_metrics(
     found,
     f'{numbers} images, seen by {provenance["features"]}',
     this='A against B',

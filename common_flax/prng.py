@@ -16,7 +16,7 @@ STREAMS = {
   'statistics': 3,  # latents that batch statistics are measured on
   'sample': 4,  # latents of `sample`, rooted at its own --seed
   'evaluate': 5,  # what `evaluate` draws of a model, rooted at its --seed
-  'observe': 6,  # what evaluations and pictures draw of the data
+  'observe': 6,  # what reports and pictures draw of the data
   'watch': 7,  # latents at which training is watched
 }
 

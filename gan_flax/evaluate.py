@@ -32,9 +32,9 @@ from absl import flags
 import numpy as np
 
 from common_flax import commands
-from common_flax import evaluations
 from common_flax import prng
 from common_flax import references
+from common_flax import reports
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
 from gan_flax import config as gan_config
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  evaluations.define_flags(values)
+  reports.define_flags(values)
   flags.DEFINE_integer(
     'num_samples',
     None,
@@ -115,7 +115,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     values.num_neighbours,
   )
 
-  def measure(step: int | None) -> evaluations.Measured:
+  def measure(step: int | None) -> reports.Measured:
     start = time.monotonic()
     samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
     metrics, picture = evaluate(samplers, measurement, values.seed, num_samples)
@@ -130,10 +130,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'seconds': time.monotonic() - start,
       **measurement.provenance,
     }
-    return evaluations.Measured(metrics, provenance, picture)
+    return reports.Measured(metrics, provenance, picture)
 
   title = f'{num_samples:,} samples of {dataset.name}'
-  evaluations.evaluate(values, measure, title)
+  reports.evaluate(values, measure, title)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -94,17 +94,17 @@ def of(
   source = sources.load(dataset, split)
   known = tuple(evaluation.METRICS)
   if source.num_classes is not None:
-    known = (CLASSES, *known)
+    known = (*known, CLASSES)
   if dataset.name == 'stacked':
     metrics = metrics or (CLASSES,)
   chosen = references.metrics_of(metrics, known)
   parts = []
+  of_sets = tuple(name for name in chosen if name != CLASSES)
+  if of_sets:
+    protocol = Protocol(of_sets, num_neighbours)
+    parts.append(_of_images(dataset, split, num_samples, protocol, eyes))
   if CLASSES in chosen:
     parts.append(_of_classes(dataset, source, num_samples))
-    chosen = tuple(name for name in chosen if name != CLASSES)
-  if chosen:
-    protocol = Protocol(chosen, num_neighbours)
-    parts.append(_of_images(dataset, split, num_samples, protocol, eyes))
   return _joined(parts)
 
 

@@ -64,7 +64,7 @@ FLOORS = {
   'common_flax.evaluation': 8,
   'common_flax.references': 9,
   'common_flax.runs': 10,
-  'common_flax.evaluations': 10,
+  'common_flax.reports': 10,
   'FAMILY.mixture': 7,
   'FAMILY.nonlinear': 7,
   'FAMILY.toy': 8,

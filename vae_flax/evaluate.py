@@ -33,9 +33,9 @@ import numpy as np
 
 from common_flax import commands
 from common_flax import evaluation
-from common_flax import evaluations
 from common_flax import prng
 from common_flax import references
+from common_flax import reports
 from common_flax import sources
 from common_flax import terminal
 from common_flax import workdir as workdir_lib
@@ -167,7 +167,7 @@ def evaluate(
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  evaluations.define_flags(values)
+  reports.define_flags(values)
   flags.DEFINE_integer(
     'num_importance_samples',
     None,
@@ -198,7 +198,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   reference = _reference(values, config, chosen)
   real = reference.baseline(values.num_samples) if reference else {}
 
-  def measure(step: int | None) -> evaluations.Measured:
+  def measure(step: int | None) -> reports.Measured:
     start = time.monotonic()
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
     metrics, picture = {}, None
@@ -223,9 +223,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       provenance['num_samples'] = values.num_samples
       provenance |= reference.provenance(values.num_samples)
     provenance['seconds'] = time.monotonic() - start
-    return evaluations.Measured(metrics, provenance, picture)
+    return reports.Measured(metrics, provenance, picture)
 
-  evaluations.evaluate(
+  reports.evaluate(
     values, measure, f'{config.dataset.name}, split {values.split}'
   )
 

@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from common_flax import evaluations
 from common_flax import references
+from common_flax import reports
 from common_flax.config import UserError
 from common_flax.metrics.best import best_step
 from common_flax.workdir import open_checkpoints
@@ -250,7 +250,7 @@ def test_the_first_of_equals_is_the_best():
 def test_a_table_of_many_metrics_has_a_row_each(capsys, monkeypatch):
   monkeypatch.setenv('COLUMNS', '100')
   metrics = {'fid': 3.25, 'real_fid': 0.5, 'by_class': [1, 2], 'precision': 1}
-  evaluations.print_metrics(metrics, 'Title')
+  reports.print_metrics(metrics, 'Title')
   printed = capsys.readouterr().out
   assert 'Title' in printed
   assert 'by class' not in printed

@@ -82,12 +82,7 @@ def evaluate(
     return
   if values.step is not None:
     raise UserError('--step: is one, and --all_checkpoints asks for all')
-  with workdir_lib.open_checkpoints(workdir) as checkpoints:
-    steps = checkpoints.steps()
-  found = {}
-  for step in terminal.track(steps or [None], len(steps), 'Checkpoints'):
-    found[step] = measure(step)
-    _print_line(step, found[step].metrics)
+  found = _measure_all(workdir, measure)
   newest = found[max(found)]
   name = next(iter(newest.metrics))
   winner = best.best_step(
@@ -99,10 +94,31 @@ def evaluate(
   )
   _report(workdir, newest, title)
   _write(workdir / PICTURE, draw(rows, newest.metrics))
-  print(
-    f'Best by {name}: step {winner:,}. All steps in {workdir / PICTURE}; take '
-    f'one with --step={winner}'
-  )
+  print(f'Best by {name}: --step={winner}. All of them: {workdir / PICTURE}')
+
+
+def _measure_all(
+  workdir: epath.Path, measure: Callable[[int | None], Measured]
+) -> dict[int, Measured]:
+  """What was measured, by step; checkpoints of no use are named.
+
+  Raises:
+    UserError: if there is none of use.
+  """
+  with workdir_lib.open_checkpoints(workdir) as checkpoints:
+    steps = checkpoints.steps()
+  found, problem = {}, UserError(f'{workdir}: holds no checkpoint; train first')
+  for step in terminal.track(steps, len(steps), 'Checkpoints'):
+    try:
+      found[step] = measure(step)
+    except UserError as error:
+      print(f'step {step:,}  left out: {error}')
+      problem = error
+      continue
+    _print_line(step, found[step].metrics)
+  if not found:
+    raise problem
+  return found
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
