@@ -62,6 +62,18 @@ VAE_RECIPES = [
   *(('vae_burda.py', variant) for variant in ('', 'iwae_5', 'smoke')),
 ]
 COLOUR = {'cifar10', 'celeba', 'folder'}
+# Variants of what others do, to be run rarely.
+RARE = COLOUR | {'mnist', 'mnist_control', 'concatenation', 'pacgan'}
+
+
+def marked(recipes):
+  """The recipes as a test's parameters, the rare ones for slow tests."""
+  return [
+    pytest.param(
+      name, variant, marks=[pytest.mark.slow] if variant in RARE else []
+    )
+    for name, variant in recipes
+  ]
 
 
 def test_every_recipe_is_tested():
@@ -70,7 +82,7 @@ def test_every_recipe_is_tested():
   }
 
 
-@pytest.mark.parametrize(('name', 'variant'), GAN_RECIPES)
+@pytest.mark.parametrize(('name', 'variant'), marked(GAN_RECIPES))
 def test_gan_recipe_builds_a_step(name, variant):
   config = recipe(name, variant)
   gan_config.check(config)
@@ -96,7 +108,7 @@ def test_gan_recipe_builds_a_step(name, variant):
   assert {value.shape for value in metrics.values()} == {()}
 
 
-@pytest.mark.parametrize(('name', 'variant'), VAE_RECIPES)
+@pytest.mark.parametrize(('name', 'variant'), marked(VAE_RECIPES))
 def test_vae_recipe_builds_a_step(name, variant):
   config = recipe(name, variant)
   vae_config.check(config)

@@ -386,9 +386,14 @@ def test_help_shows_the_flags_and_succeeds(capsys, main, flag):
 @pytest.mark.parametrize(
   ('module', 'arguments', 'status'),
   [
-    ('gan_flax.main', ['--help'], 0),
     ('gan_flax.main', ['--nosuch=1', SMOKE], 2),
-    ('gan_flax.sample', ['--workdir=nosuch', '--output=x.png'], 2),
+    pytest.param('gan_flax.main', ['--help'], 0, marks=pytest.mark.slow),
+    pytest.param(
+      'gan_flax.sample',
+      ['--workdir=nosuch', '--output=x.png'],
+      2,
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_commands_exit_with_their_status(module, arguments, status):

@@ -244,10 +244,8 @@ def run_main(workdir, *arguments):
   )
 
 
-@pytest.mark.parametrize(
-  'number',
-  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_checkpoints_and_says_how_to_go_on(
   tmp_path, smoke_config, number
 ):
