@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common_flax import compiler
 from common_flax.config import UserError
 from common_flax.data.decoded import Progress
 from common_flax.metrics import inception_weights
@@ -299,10 +300,15 @@ def load(path: str | None, resize: str) -> Inception:
   return Inception(variables, resize, digest)
 
 
-@jax.jit
-def _forward(variables: Variables, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  taps = InceptionV3().apply(variables, x)
-  return taps.features, taps.logits
+@functools.cache
+def _forward() -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """The compiled network: variables, images -> features and logits."""
+
+  def forward(variables, x):
+    taps = InceptionV3().apply(variables, x)
+    return taps.features, taps.logits
+
+  return jax.jit(forward, compiler_options=compiler.for_convolutions())
 
 
 def activations(
@@ -318,5 +324,5 @@ def activations(
     progress: shows how far it is, see `load_encoded`.
   """
   resize = RESIZES[inception.resize]
-  forward = functools.partial(_forward, inception.variables)
+  forward = functools.partial(_forward(), inception.variables)
   return in_chunks(lambda x: forward(resize(x)), images, _CHUNK, progress)

@@ -48,14 +48,13 @@ def read(path: str | None) -> tuple[str, dict[str, np.ndarray], str]:
   if path is None and not file.exists():
     _download(file)
   try:
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return str(file), torch_weights.read(file), digest
+    data = file.read_bytes()
   except OSError as error:
     raise UserError(
       f'--inception_weights={file}: cannot be read: {error.strerror or error}'
     ) from error
-  except torch_weights.WeightsError as error:
-    raise UserError(f'--inception_weights={file}: {error}') from error
+  tensors = torch_weights.parse(data, f'--inception_weights={file}')
+  return str(file), tensors, hashlib.sha256(data).hexdigest()
 
 
 def _download(target: pathlib.Path) -> None:

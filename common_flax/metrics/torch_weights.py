@@ -1,57 +1,64 @@
-"""Reads the tensors of a file that PyTorch saved, without running its code.
+"""Weight files of PyTorch, read without PyTorch and without running anything.
 
-Such a file is a pickle, which may call any function it names. Here it can name
-none but the few that describe tensors, and gets our own in their place: what it
-asks for is looked at, never run. Both of PyTorch's formats are read, the zip
-archive of version 1.6 and later, and the older one of pickles one after the
-other with the numbers behind them.
+A weight file is a pickle, and a pickle can call any function there is. Here it
+can only ask for a dictionary and for tensors, by the names that PyTorch has for
+them, and what it gets is this module's own: notes of where numbers lie. Arrays
+are made of the notes afterwards, within the bounds of the file, so that no file
+asks for more memory than a multiple of its own size.
+
+Both formats are known: the ZIP archive that PyTorch 1.6 and later write, and
+the one before, a row of pickles and then the numbers. The published weights of
+InceptionV3 are of that time.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
-import dataclasses
 import io
 import math
 import pathlib
 import pickle
+import pickletools
 from typing import Any
+from typing import NamedTuple
 import zipfile
 
 import numpy as np
 
-_OLD_MAGIC = 0x1950A86A20F9469CFC6C
+from common_flax.config import UserError
+
+# Kinds of numbers, by PyTorch's names for a row of them.
 _DTYPES = {
-  'DoubleStorage': np.dtype('<f8'),
-  'FloatStorage': np.dtype('<f4'),
-  'HalfStorage': np.dtype('<f2'),
-  'LongStorage': np.dtype('<i8'),
-  'IntStorage': np.dtype('<i4'),
-  'ShortStorage': np.dtype('<i2'),
-  'CharStorage': np.dtype('i1'),
-  'ByteStorage': np.dtype('u1'),
-  'BoolStorage': np.dtype('?'),
+  'HalfStorage': '<f2',
+  'FloatStorage': '<f4',
+  'DoubleStorage': '<f8',
+  'BoolStorage': '?',
+  'ByteStorage': 'u1',
+  'CharStorage': 'i1',
+  'ShortStorage': '<i2',
+  'IntStorage': '<i4',
+  'LongStorage': '<i8',
 }
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
+_PROTOCOL_VERSION = 1001  # the second
+_COUNT_BYTES = 8  # before each storage, in the older format
+
+_Parts = Mapping[str, memoryview]  # the bytes of each storage, by key
 
 
-class WeightsError(ValueError):
-  """A file is not one of PyTorch's, is damaged, or asks for more than tensors.
+class _Storage(NamedTuple):
+  """A row of numbers, to be found in the file by its key."""
 
-  The message is one line that does not name the file.
-  """
-
-
-@dataclasses.dataclass(frozen=True)
-class _Storage:
-  """Numbers that tensors are views of, by the name they have in the file."""
-
+  dtype: str
   key: str
-  dtype: np.dtype
   num: int
 
+  @property
+  def num_bytes(self) -> int:
+    return self.num * np.dtype(self.dtype).itemsize
 
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-  """A view of a storage; sizes in numbers."""
+
+class _Tensor(NamedTuple):
+  """Some of a storage's numbers; offset and strides count numbers."""
 
   storage: _Storage
   offset: int
@@ -59,143 +66,170 @@ class _Tensor:
   strides: tuple[int, ...]
 
 
-def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The tensors of a state dict, by name.
+class _Dict(dict):
+  """A dictionary without attributes, which PyTorch's has some of."""
 
-  Args:
-    path: of a file that `torch.save` wrote of a dictionary of tensors.
+  __slots__ = ()
 
-  Raises:
-    WeightsError: if it is none such, or not whole.
-    OSError: if it cannot be read.
-  """
-  data = path.read_bytes()
-  try:
-    if zipfile.is_zipfile(io.BytesIO(data)):
-      tensors, numbers = _read_zip(data)
-    else:
-      tensors, numbers = _read_old(data)
-    return {
-      name: _view(tensor, numbers)
-      for name, tensor in tensors.items()
-      if isinstance(tensor, _Tensor)
-    }
-  except WeightsError:
-    raise
-  except Exception as error:  # a damaged pickle fails in any way there is
-    raise WeightsError(
-      f'is no file of weights that PyTorch saved, or is damaged ({error!r})'
-    ) from error
+  def __setstate__(self, state: Any) -> None:
+    pass
+
+
+class _Function:
+  """What a pickle may call; it cannot set attributes of it."""
+
+  __slots__ = ('_call',)
+
+  def __init__(self, call: Callable):
+    self._call = call
+
+  def __call__(self, *args: Any) -> Any:
+    return self._call(*args)
+
+
+class _RefusedError(Exception):
+  """The file is not what this module reads; the message says why."""
 
 
 class _Unpickler(pickle.Unpickler):
-  """Knows nothing but what describes tensors."""
+  """Knows the few names that weights need, and no others."""
 
-  def __init__(self, file: io.BytesIO):
-    super().__init__(file)
-    self.storages: dict[str, _Storage] = {}  # that were named, by key
+  def __init__(self, content: io.BytesIO):
+    super().__init__(content)
+    self.storages: dict[str, _Storage] = {}  # that were asked for
 
   def find_class(self, module: str, name: str) -> Any:
-    if (module, name) == ('collections', 'OrderedDict'):
-      return _Dictionary
-    if (module, name) in _FUNCTIONS:
-      return _FUNCTIONS[module, name]
+    full_name = f'{module}.{name}'
+    if full_name == 'collections.OrderedDict':
+      # Without arguments: copies of a long list would take more and more room.
+      return _Function(lambda: _Dict())  # noqa: PLW0108
+    if full_name == 'torch._utils._rebuild_tensor_v2':
+      return _Function(lambda *args: _Tensor(*args[:4]))
+    if full_name == 'torch._utils._rebuild_parameter':
+      return _Function(lambda *args: args[0])
     if module == 'torch' and name in _DTYPES:
       return _DTYPES[name]
-    raise WeightsError(
-      f'asks for {module}.{name}, which no file of weights needs'
-    )
+    raise _RefusedError(f'it asks for {full_name!r}, which weights do without')
 
   def persistent_load(self, pid: Any) -> _Storage:
-    kind, dtype, key, _, num, *_ = pid
-    if kind != 'storage' or not isinstance(dtype, np.dtype):
-      raise WeightsError('has a storage of an unknown type')
-    storage = _Storage(str(key), dtype, int(num))
-    return self.storages.setdefault(storage.key, storage)
+    kind, dtype, key, _, num, *view = pid
+    # In the older format a storage could be a part of another one.
+    if kind != 'storage' or view not in ([], [None]):
+      raise _RefusedError('it has numbers of a kind that is not known')
+    if dtype not in _DTYPES.values() or not isinstance(num, int):
+      raise ValueError(pid)
+    return self.storages.setdefault(key, _Storage(dtype, key, num))
 
 
-class _Dictionary(dict):
-  """Takes and forgets the attributes that a state dict's dictionary has."""
-
-  def __setstate__(self, state: Any) -> None:
-    del state
-
-
-def _rebuild(
-  storage: _Storage,
-  offset: int,
-  shape: tuple[int, ...],
-  strides: tuple[int, ...],
-  *unused: Any,
-) -> _Tensor:
-  return _Tensor(storage, int(offset), tuple(shape), tuple(strides))
+def _unpickled(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
+  """The next pickle of a stream, and the storages that it speaks of."""
+  start = stream.tell()
+  for i, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
+    # The unpickler makes room for as many objects as the largest number says.
+    if opcode.name in ('PUT', 'LONG_BINPUT') and arg > i:
+      raise ValueError(opcode.name)
+  content = io.BytesIO(stream.getbuffer()[start : stream.tell()])
+  unpickler = _Unpickler(content)
+  return unpickler.load(), unpickler.storages
 
 
-_FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
-  ('torch._utils', '_rebuild_tensor_v2'): _rebuild,
-  ('torch._utils', '_rebuild_parameter'): lambda tensor, *unused: tensor,
-}
+def _read_archive(data: bytes) -> tuple[Any, _Parts]:
+  """The content of an archive."""
+  with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    if sum(info.file_size for info in archive.infolist()) > len(data):
+      raise _RefusedError('it is compressed, which PyTorch does not do')
+    entries = {
+      # All of them are in one folder, whose name is anything.
+      info.filename.partition('/')[2]: memoryview(archive.read(info))
+      for info in archive.infolist()
+    }
+  if entries.get('byteorder', b'little') != b'little':
+    raise _RefusedError('its numbers are big-endian')
+  content, storages = _unpickled(io.BytesIO(entries['data.pkl']))
+  return content, {key: entries[f'data/{key}'] for key in storages}
 
 
-def _state_dict(value: Any) -> dict[str, _Tensor]:
-  if not isinstance(value, dict):
-    raise WeightsError('holds no dictionary of tensors')
-  return value
+def _read_older(data: bytes) -> tuple[Any, _Parts]:
+  """The content of a file of the older format."""
+  stream = io.BytesIO(data)
+  if _unpickled(stream)[0] != _MAGIC_NUMBER:
+    raise _RefusedError('it begins otherwise')
+  if _unpickled(stream)[0] != _PROTOCOL_VERSION:
+    raise _RefusedError('its version is not known')
+  if not _unpickled(stream)[0]['little_endian']:
+    raise _RefusedError('its numbers are big-endian')
+  content, storages = _unpickled(stream)
+  keys, _ = _unpickled(stream)
+  parts = {}
+  place = stream.tell()
+  for key in keys:
+    count = int.from_bytes(data[place : place + _COUNT_BYTES], 'little')
+    if count != storages[key].num:
+      raise ValueError(key)
+    place += _COUNT_BYTES
+    parts[key] = memoryview(data)[place : place + storages[key].num_bytes]
+    place += storages[key].num_bytes
+  return content, parts
 
 
-def _read_zip(
-  data: bytes,
-) -> tuple[dict[str, _Tensor], Callable[[_Storage], bytes]]:
-  archive = zipfile.ZipFile(io.BytesIO(data))
-  (pickled,) = (n for n in archive.namelist() if n.endswith('/data.pkl'))
-  folder = pickled.removesuffix('data.pkl')
-  tensors = _state_dict(_Unpickler(io.BytesIO(archive.read(pickled))).load())
-  return tensors, lambda storage: archive.read(f'{folder}data/{storage.key}')
+def _array(tensor: _Tensor, parts: _Parts) -> np.ndarray:
+  """The numbers of a tensor, as they lie in the file."""
+  storage, offset, shape, strides = tensor
+  part = parts[storage.key]
+  if len(part) != storage.num_bytes or math.prod(shape) > storage.num:
+    raise ValueError(tensor)
+  size = np.dtype(storage.dtype).itemsize
+  # NumPy checks that no number lies outside of the part.
+  return np.ndarray(
+    shape, storage.dtype, part, offset * size, [size * x for x in strides]
+  )
 
 
-def _read_old(
-  data: bytes,
-) -> tuple[dict[str, _Tensor], Callable[[_Storage], bytes]]:
-  file = io.BytesIO(data)
-  if _Unpickler(file).load() != _OLD_MAGIC:
-    raise WeightsError('is no file of weights that PyTorch saved')
-  for _ in ('version', 'system'):
-    _Unpickler(file).load()
-  unpickler = _Unpickler(file)
-  tensors = _state_dict(unpickler.load())
-  numbers = {}
-  for key in _Unpickler(file).load():
-    num = int.from_bytes(file.read(8), 'little')
-    storage = unpickler.storages[str(key)]
-    if num != storage.num:
-      raise WeightsError('is damaged: a storage has another size')
-    numbers[storage.key] = file.read(num * storage.dtype.itemsize)
-  return tensors, lambda storage: numbers[storage.key]
+def _arrays(content: Any, parts: _Parts) -> dict[str, np.ndarray]:
+  if not isinstance(content, dict):
+    raise _RefusedError('it has no table of tensors by name')
+  for name, tensor in content.items():
+    if not isinstance(name, str) or not isinstance(tensor, _Tensor):
+      raise _RefusedError(f'its entry {name!r:.80} is not a tensor')
+  return {name: _array(tensor, parts) for name, tensor in content.items()}
 
 
-def _view(tensor: _Tensor, numbers: Callable[[_Storage], bytes]) -> np.ndarray:
-  """The tensor's numbers, a copy.
+def parse(data: bytes, name: str) -> dict[str, np.ndarray]:
+  """The tensors of a weight file.
+
+  Args:
+    data: the whole file.
+    name: of the file, for messages.
+
+  Returns:
+    Arrays by PyTorch's names, in the order of the file. They cannot be written
+    to, and need not be contiguous.
 
   Raises:
-    WeightsError: if it reaches beyond its storage.
+    UserError: if it is no weight file of PyTorch, is damaged, or has anything
+      but tensors by name in it.
   """
-  storage = tensor.storage
-  array = np.frombuffer(numbers(storage), storage.dtype)
-  sizes = (*tensor.shape, *tensor.strides, tensor.offset)
-  if len(tensor.shape) != len(tensor.strides) or min(sizes) < 0:
-    raise WeightsError('is damaged: a tensor has an impossible shape')
-  last = tensor.offset + sum(
-    (size - 1) * stride
-    for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+  read_content = _read_archive if data[:2] == b'PK' else _read_older
+  try:
+    return _arrays(*read_content(data))
+  except _RefusedError as error:
+    why = str(error)
+  except Exception as error:  # what is damaged raises almost anything
+    why = f'it is damaged: {type(error).__name__}'
+  raise UserError(
+    f'{name}: not weights of PyTorch that can be read: {why}; give a file that '
+    'torch.save made of a state_dict'
   )
-  is_empty = math.prod(tensor.shape) == 0
-  # No more numbers than there are: strides of 0 could ask for any amount.
-  if not is_empty and max(last + 1, math.prod(tensor.shape)) > len(array):
-    raise WeightsError('is damaged: a tensor reaches beyond its numbers')
-  view = np.lib.stride_tricks.as_strided(
-    array[tensor.offset :],
-    tensor.shape,
-    [stride * storage.dtype.itemsize for stride in tensor.strides],
-    writeable=False,
-  )
-  return view.copy()
+
+
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+  """The tensors of a weight file on the disk, see `parse`.
+
+  Raises:
+    UserError: as of `parse`, or if there is no such file.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read ({error.strerror})') from None
+  return parse(data, str(path))

@@ -6,29 +6,36 @@ import numpy as np
 
 from common_flax import compiler
 
+CACHED = (compiler.for_dense_networks, compiler.for_convolutions)
+
 
 def fresh(options):
-  """What `for_dense_networks` says when it is asked for the first time."""
-  compiler.for_dense_networks.cache_clear()
+  """What a function says when it is asked for the first time."""
+  options.cache_clear()
   try:
     return options()
   finally:
-    compiler.for_dense_networks.cache_clear()
+    options.cache_clear()
 
 
 def test_options_compile_and_leave_the_result():
   x = np.random.default_rng(0).normal(size=(300, 200)).astype(np.float32)
-  for options in (compiler.hastily(), compiler.for_dense_networks()):
+  for options in (compiler.hastily(), *(options() for options in CACHED)):
     assert options
     product = jax.jit(jnp.matmul, compiler_options=options)
     np.testing.assert_allclose(product(x, x.T), x @ x.T, atol=1e-3)
 
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-  monkeypatch.setattr(compiler, '_NO_YNNPACK', {'xla_cpu_of_another_age': 'x'})
-  assert fresh(compiler.for_dense_networks) == {}
+  strange = {'xla_cpu_of_another_age': 'x'}
+  for name in ('_NO_YNNPACK', '_NO_YNNPACK_CONVOLUTIONS'):
+    monkeypatch.setattr(compiler, name, strange)
+  for options in CACHED:
+    assert fresh(options) == {}
 
 
 def test_only_a_cpu_has_options(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert fresh(compiler.for_dense_networks) == compiler.hastily() == {}
+  assert compiler.hastily() == {}
+  for options in CACHED:
+    assert fresh(options) == {}

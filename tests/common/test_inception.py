@@ -33,9 +33,7 @@ def published(monkeypatch, tmp_path):
 def test_weights_are_fetched_once(cache, published, monkeypatch):
   digest = hashlib.sha256(CONTENT).hexdigest()
   monkeypatch.setattr(inception_weights, '_SHA256_BEGINS', digest[:8])
-  monkeypatch.setattr(
-    torch_weights, 'read', lambda path: {'data': path.read_bytes()}
-  )
+  monkeypatch.setattr(torch_weights, 'parse', lambda data, name: {'data': data})
   expected = (str(inception_weights.cached()), {'data': CONTENT}, digest)
   assert inception_weights.read(None) == expected
   published.unlink()
@@ -61,14 +59,14 @@ def test_without_a_net_there_is_a_way_out(cache, monkeypatch):
 def test_a_file_that_is_given_may_have_any_hash(tmp_path, monkeypatch):
   file = tmp_path / 'mine.pth'
   file.write_bytes(CONTENT)
-  monkeypatch.setattr(torch_weights, 'read', lambda path: {})
+  monkeypatch.setattr(torch_weights, 'parse', lambda data, name: {})
   _, _, digest = inception_weights.read(str(file))
   assert digest == hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.mark.parametrize(
   ('path', 'words'),
-  [('nosuch.pth', 'No such file'), (__file__, 'no file of weights')],
+  [('nosuch.pth', 'No such file'), (__file__, 'not weights of PyTorch')],
 )
 def test_what_cannot_be_read_is_named(path, words):
   with pytest.raises(UserError, match=words) as error:
