@@ -81,7 +81,9 @@ def print_table(
 
 
 def number(value: float) -> str:
-  """'0.182', '1,234.500', '24'."""
+  """'0.182', '1,234.500', '24', and '-4.1e-05' of what would be 0.000."""
+  if 0 < abs(value) < 0.0005:
+    return f'{value:.1e}'
   return f'{value:,.0f}' if float(value).is_integer() else f'{value:,.3f}'
 
 

@@ -15,7 +15,7 @@ cleanfid = pytest.importorskip('cleanfid.resize')
 pytorch_fid = pytest.importorskip('pytorch_fid.inception')
 extractor = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
 
-TOLERANCE = 1e-4  # of a tap's norm
+TOLERANCE = 1e-5  # of a tap's norm; what differs is found at a hundred times
 
 
 def random_tensors(seed=0):
@@ -147,7 +147,9 @@ def test_a_network_that_differs_is_found_out(
 ):
   images = noise(512, 512)
   monkeypatch.setattr(module, name, mutation)
-  assert max(errors(ours(weights, images)[:4], reference(images))) > TOLERANCE
+  assert (
+    max(errors(ours(weights, images)[:4], reference(images))) > 100 * TOLERANCE
+  )
 
 
 def test_logits_are_torch_fidelitys(weights):

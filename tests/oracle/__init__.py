@@ -1,0 +1,1 @@
+"""Comparisons with reference implementations; a package for its names."""
