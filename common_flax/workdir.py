@@ -42,6 +42,17 @@ def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
   return Checkpoints(epath.Path(workdir) / CHECKPOINTS)
 
 
+def check_trained(workdir: epath.PathLike) -> None:
+  """Refuses a workdir without a checkpoint.
+
+  Raises:
+    UserError: saying that it has to be trained first.
+  """
+  with open_checkpoints(workdir) as checkpoints:
+    if not checkpoints.steps():
+      raise UserError(f'{workdir}: holds no checkpoint; train first')
+
+
 def restore(
   workdir: epath.PathLike,
   item: str,

@@ -188,6 +188,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   workdir = commands.existing_workdir(values)
   config = workdir_lib.read_config(workdir, vae_config.default())
+  workdir_lib.check_trained(workdir)
   source = train_lib.prepare_source(
     config, sources.load(config.dataset, values.split)
   )

@@ -17,6 +17,8 @@ SMOKE = '--config=configs/dcgan.py:smoke'
 CONDITIONAL = '--config=configs/conditional.py:smoke'
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])

@@ -160,21 +160,22 @@ def test_how_many_samples_are_measured():
   assert numbers == [2500, 26_000, 10_000, 10_000]
 
 
-def test_classes_of_images_without_labels_are_refused(
-  tmp_path, photographs, capsys
-):
-  config = recipe('dcgan.py', 'smoke')
-  config.dataset.name = 'folder'
-  config.dataset.path = str(photographs / 'china')
+def test_classes_of_images_without_labels_are_refused(photographs):
+  unlabelled = dataset(name='folder', path=str(photographs / 'china'))
   with pytest.raises(UserError, match='classes: there is no such metric'):
-    of_classes(config.dataset, 10)
-  workdir_lib.create(tmp_path / 'run', config)  # without a checkpoint
-  arguments = [f'--workdir={tmp_path / "run"}', '--metrics=fid,classes']
-  assert evaluate.main(['', *arguments]) == 2
+    of_classes(unlabelled, 10)
+
+
+def test_nothing_is_made_ready_for_a_run_without_a_checkpoint(
+  tmp_path, monkeypatch, capsys
+):
+  """A classifier could take minutes."""
+  monkeypatch.delattr(classifier_lib, 'trained_on')
+  workdir_lib.create(tmp_path, recipe('dcgan.py', 'smoke'))
+  assert evaluate.main(['', f'--workdir={tmp_path}']) == 2
   error = capsys.readouterr().err
-  assert error.startswith('error: --metrics=classes')
+  assert error.endswith('holds no checkpoint; train first\n')
   assert error.count('\n') == 1
-  assert not (tmp_path / 'run' / 'evaluation.json').exists()
 
 
 def test_the_evaluation_of_a_conditional_run(

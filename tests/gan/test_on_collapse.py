@@ -222,7 +222,7 @@ def kill():
 @pytest.mark.parametrize(
   ('at', 'attempt'),
   [
-    pytest.param(HEALTHY, 0, id='before'),
+    pytest.param(HEALTHY, 0, id='before', marks=pytest.mark.slow),
     pytest.param(UNHEALTHY, 1, id='after', marks=pytest.mark.slow),
   ],
 )

@@ -106,6 +106,7 @@ def test_the_discriminator_mlp():
   np.testing.assert_allclose(result, x[:, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['mlp', 'pacgan'])
 @pytest.mark.parametrize('norm', ['layer', 'group', 'batch'])
 def test_every_layer_goes_with_points(name, norm):

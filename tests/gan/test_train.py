@@ -116,6 +116,9 @@ def test_a_grid_that_was_lost_does_not_cost_the_last_checkpoint(
     assert gif.n_frames == 2
 
 
+@pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.slow
 def test_divergence_is_said_and_recorded_as_json(
   tmp_path, smoke_config, capsys
 ):

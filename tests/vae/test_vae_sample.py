@@ -13,6 +13,7 @@ from vae_flax import sample
 from vae_flax.train import train
 
 
+@pytest.mark.slow
 @pytest.fixture(scope='module')
 def vae(trained_vae):
   return sample.load(trained_vae)

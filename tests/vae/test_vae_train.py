@@ -74,6 +74,8 @@ def test_a_finished_run_takes_no_step(trained_vae, capsys):
   assert 'already finished' in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('parallelism', 'changes'),
   [
