@@ -220,6 +220,9 @@ def check_base(config: ConfigDict) -> None:
   )
   require_at_least(config, 0, 'evaluate_every_steps')
   require_at_least(config, 1, 'evaluation_num_samples')
+  require(
+    bool(config.evaluation_metrics), config, 'evaluation_metrics', 'names none'
+  )
   for name in ('log_every_steps', 'checkpoint_every_steps'):
     require(
       config.evaluate_every_steps % config[name] == 0,

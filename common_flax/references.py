@@ -112,8 +112,6 @@ def metrics_in_training(names: Sequence[str]) -> tuple[str, ...]:
       raise UserError(
         f'config.evaluation_metrics={name!r}: take some of {", ".join(known)}'
       )
-  if not names:
-    raise UserError('config.evaluation_metrics: names no metric')
   return tuple(names)
 
 
@@ -285,6 +283,7 @@ def of_training(
     UserError: if there is nothing to see with.
   """
   extractor = extractor_of(dataset, source.num_classes, eyes)
+  evaluation.check_classes(protocol, extractor)
   return Reference(
     extractor, protocol, _see(extractor, source), None, None, None
   )

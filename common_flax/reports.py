@@ -234,11 +234,16 @@ def draw(
     panel.plot(steps, known, marker='o', color=figures.COLOURS[0])
     winner = best.best_step(dict(zip(steps, values, strict=True)), name)
     if winner is not None:
-      panel.axvline(winner, color=figures.GREY, linewidth=0.8)
+      panel.axvline(winner, color=figures.GREY, linewidth=0.8, label='best')
     if f'real_{name}' in metrics:
       real = metrics[f'real_{name}']
-      panel.axhline(real, color=figures.COLOURS[1], linestyle='--')
+      colour = figures.COLOURS[1]
+      panel.axhline(
+        real, color=colour, linestyle='--', label=_BASELINES['real']
+      )
     figures.finish(panel, name.replace('_', ' '), 'step')
+  if panels[0].get_legend_handles_labels()[1]:
+    panels[0].legend(fontsize=8, frameon=False)
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]
