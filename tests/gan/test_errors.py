@@ -17,8 +17,6 @@ SMOKE = '--config=configs/dcgan.py:smoke'
 CONDITIONAL = '--config=configs/conditional.py:smoke'
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])
@@ -231,6 +229,7 @@ def test_a_workdir_of_another_config_names_every_difference(
   )
 
 
+@pytest.mark.slow
 def test_what_may_change_is_not_refused(finished, capsys):
   arguments = [
     '--config.num_steps=10',
@@ -277,6 +276,7 @@ def test_files_in_the_place_of_folders_are_refused(fails, tmp_path):
   fails([SMOKE], 'samples is a file')
 
 
+@pytest.mark.slow
 def test_going_on_with_other_data_is_refused(fails, tmp_path, photographs):
   folder = shutil.copytree(photographs, tmp_path / 'images')
   arguments = [

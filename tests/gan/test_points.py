@@ -106,7 +106,6 @@ def test_the_discriminator_mlp():
   np.testing.assert_allclose(result, x[:, 0], rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', ['mlp', 'pacgan'])
 @pytest.mark.parametrize('norm', ['layer', 'group', 'batch'])
 def test_every_layer_goes_with_points(name, norm):
@@ -127,6 +126,7 @@ def test_every_layer_goes_with_points(name, norm):
   assert variables['params']['logit']['kernel'].shape == (4, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('packing', [1, 2])
 def test_an_opinion_of_a_point_does_not_depend_on_its_neighbours(packing):
   config = gan_config.default().unlock()

@@ -117,8 +117,6 @@ def test_a_grid_that_was_lost_does_not_cost_the_last_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.slow
 def test_divergence_is_said_and_recorded_as_json(
   tmp_path, smoke_config, capsys
 ):
@@ -130,6 +128,7 @@ def test_divergence_is_said_and_recorded_as_json(
   assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
 
 
+@pytest.mark.slow
 def test_a_trace_is_written_of_the_steps_asked_for(
   tmp_path, smoke_config, capsys
 ):
@@ -180,6 +179,7 @@ def test_a_hundred_and_twenty_steps_in_two_halves(tmp_path, smoke_config):
   assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
 
 
+@pytest.mark.slow
 def test_a_run_may_change_its_parallelism(tmp_path, smoke_config):
   smoke_config.num_steps = 4
   train(smoke_config, tmp_path)

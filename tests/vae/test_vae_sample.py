@@ -13,7 +13,6 @@ from vae_flax import sample
 from vae_flax.train import train
 
 
-@pytest.mark.slow
 @pytest.fixture(scope='module')
 def vae(trained_vae):
   return sample.load(trained_vae)
@@ -78,6 +77,7 @@ def test_a_traversal_moves_one_latent_a_row(vae, trained_vae, tmp_path):
   assert all(len(np.unique(row, axis=0)) == 8 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_manifold_is_a_square(plane, tmp_path):
   assert run(plane, tmp_path / 'x.npz', '--kind=manifold') == 0
   assert images_of(tmp_path / 'x.npz').shape == (64, 16, 16, 1)

@@ -74,8 +74,6 @@ def test_a_finished_run_takes_no_step(trained_vae, capsys):
   assert 'already finished' in capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ('parallelism', 'changes'),
   [
@@ -118,6 +116,7 @@ def test_training_starts_from_the_weights_of_another_run(tmp_path, trained_vae):
   assert adopted.step == 2
 
 
+@pytest.mark.slow
 def test_a_collapsed_posterior_is_said_once(tmp_path, vae_config, capsys):
   vae_config.beta = 1e6  # to tell anything costs more than it brings
   vae_config.optimizer.learning_rate = 0.01
@@ -132,6 +131,7 @@ def test_a_collapsed_posterior_is_said_once(tmp_path, vae_config, capsys):
   assert 'kl_warmup_steps' in output
 
 
+@pytest.mark.slow
 def test_fixed_binary_images_are_the_same_in_every_run(tmp_path, vae_config):
   vae_config.dataset.binarise = 'fixed'
   vae_config.num_steps = 2
