@@ -11,6 +11,7 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
+import gc
 import json
 import pathlib
 import runpy
@@ -30,6 +31,13 @@ from vae_flax.train import train as train_vae
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_collection_finish():
+  """What was imported stays: to look there for garbage is time for nothing."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -84,6 +84,7 @@ def test_every_loss_penalty_and_norm_is_tried():
     assert any(config.penalty[name] != unused for config in configs), name
 
 
+@pytest.mark.slow
 def test_objectives_say_which_step_was_not_finite():
   config = objectives.create_config(
     'wasserstein, clipped weights', 'float32', 2

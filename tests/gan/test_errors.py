@@ -243,6 +243,7 @@ def test_what_may_change_is_not_refused(finished, capsys):
   assert 'Going on from step 8' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_num_steps_may_not_change_under_a_schedule(fails, tmp_path):
   arguments = [
     SMOKE,

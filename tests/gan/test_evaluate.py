@@ -203,6 +203,7 @@ def test_how_the_numbers_were_made_stands_beside_them(evaluated):
   assert found['real_memorised_share'] == pytest.approx(0.01, abs=0.005)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(evaluated):
   results = []
   for seed in (0, 0, 1):
@@ -211,6 +212,7 @@ def test_the_same_seed_gives_the_same_numbers(evaluated):
   assert results[0] == results[1] != results[2]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_diverged_is_not_measured(judged, tmp_path, capfd):
   config = smoke(num_steps=2, evaluate_every_steps=0)
   config.generator.learning_rate = 1e38

@@ -259,6 +259,7 @@ def test_a_longer_run_goes_on_from_the_second_attempt(
   assert_same_end(tmp_path, rolled)
 
 
+@pytest.mark.slow
 def test_without_a_healthy_checkpoint_a_run_starts_again(
   tmp_path, warned, first_fails, unmeasured, monkeypatch, capsys
 ):

@@ -146,6 +146,7 @@ def test_a_step_pays_and_says_what():
   assert metrics['d_grad_norm'] != others['d_grad_norm']
 
 
+@pytest.mark.slow
 def test_a_lazy_penalty_is_paid_at_its_steps_alone():
   gan, state = create(**{'penalty.r1': 5.0, 'penalty.every_steps': 3})
   every, _ = create(**{'penalty.r1': 15.0})

@@ -100,7 +100,9 @@ def trained_by(seeds, num_steps=20, **changes):
   'changes',
   [
     pytest.param({}, id='plain'),
-    pytest.param({'penalty.every_steps': 2}, id='lazy penalty'),
+    pytest.param(
+      {'penalty.every_steps': 2}, id='lazy penalty', marks=pytest.mark.slow
+    ),
     pytest.param(
       {'model.name': 'pacgan', 'model.packing': 2},
       id='batch norm of packs',

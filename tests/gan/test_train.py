@@ -189,6 +189,7 @@ def test_a_run_may_change_its_parallelism(tmp_path, smoke_config):
   assert final_state(tmp_path).step == 8
 
 
+@pytest.mark.slow
 def test_lines_and_grids_beyond_the_restored_step_are_dropped(
   tmp_path, smoke_config
 ):

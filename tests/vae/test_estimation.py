@@ -260,6 +260,7 @@ def test_far_away_images_do_not_underflow(
   assert (estimates.effective_samples >= 1 - 1e-6).all()
 
 
+@pytest.mark.slow
 def test_the_largest_weight_may_come_in_any_chunk(
   vae, params, x, keys, monkeypatch
 ):

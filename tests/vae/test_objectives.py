@@ -172,6 +172,7 @@ def test_importance_loss_of_one_draw_is_that_of_the_elbo(x):
   same(bound_gradient, gradient, 1e-10)
 
 
+@pytest.mark.slow
 def test_importance_metrics_are_the_terms_of_the_bound(importance, x):
   vae, _, params = importance
   key = jax.random.key(1)

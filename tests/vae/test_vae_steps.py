@@ -386,6 +386,7 @@ def test_the_state_is_donated(vae):
   assert all(x.is_deleted() for x in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_of_the_networks_alone(root):
   """Parameters, terms of the bound and metrics stay in single precision."""
   vae = create(

@@ -106,6 +106,7 @@ def test_resuming_gives_the_same_bits(
   assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_of_another_run(tmp_path, trained_vae):
   config = recipe('vae.py', 'smoke')
   config.num_steps = 2
