@@ -146,6 +146,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   paths = commands.parse(values, arguments, ('IMAGES_A', 'IMAGES_B'))
+  if values.output:
+    sample_files.check(values.output, is_file=True)
   metrics = references.metrics_of(values.metrics, _METRICS)
   protocol = Protocol(metrics, values.num_neighbours)
   start = time.monotonic()

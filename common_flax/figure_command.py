@@ -36,7 +36,7 @@ def _output_folder(path: str, names: Sequence[str]) -> pathlib.Path:
   """
   if '://' in path:
     raise UserError(f'--output={path}: give a folder on this machine')
-  folder = pathlib.Path(path).expanduser()
+  folder = pathlib.Path(os.path.expanduser(path))
   nearest = folder
   while not nearest.exists() and nearest != nearest.parent:
     nearest = nearest.parent

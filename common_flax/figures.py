@@ -4,7 +4,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from common_flax import files
+
 _DPI = 150
+_MAX_TEXT = 60
 INK = '#222222'
 GREY = '#9a9a9a'
 COLOURS = ('#3b75af', '#e1812c', '#3a923a', '#b13c6c')
@@ -23,6 +26,14 @@ def finish(panel: Axes, title: str, x_label: str, y_label: str = '') -> None:
   panel.set_xlabel(x_label)
   panel.set_ylabel(y_label)
   panel.spines[['top', 'right']].set_visible(False)
+
+
+def plain(text: str) -> str:
+  """A text of anyone's making as it is: no formula, one line, not too long."""
+  text = files.one_line(text)
+  if len(text) > _MAX_TEXT:
+    text = f'{text[: _MAX_TEXT - 3]}...'
+  return text.replace('$', r'\$')
 
 
 def with_true_minus(number: str) -> str:

@@ -6,18 +6,22 @@ what is to be judged is judged as it was made.
 Dimensions: N images, H height, W width, C channels.
 """
 
-import io
+import math
+import os
 import pathlib
 import zipfile
 
 import numpy as np
 
+from common_flax import memory
 from common_flax.config import UserError
 from common_flax.data import folder
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_whole
 from common_flax.data.decoded import Progress
 from common_flax.data.source import ArraySource
+
+_MAX_CLASSES = 2**16
 
 
 def read(
@@ -34,30 +38,52 @@ def read(
   Raises:
     UserError: naming the path, and what is wrong there.
   """
-  location = pathlib.Path(path).expanduser()
-  if location.is_dir():
+  location = pathlib.Path(os.path.expanduser(path))
+  if os.path.isdir(location):
     return _read_folder(location, progress)
-  if location.suffix.lower() == '.npz':
+  if os.path.isfile(location) and location.suffix.lower() == '.npz':
     return _read_npz(location)
-  if location.exists():
+  if os.path.exists(location):
     raise UserError(f'{path}: is neither a folder of images nor an .npz')
   raise UserError(f'{path}: there is no such folder or file')
 
 
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+  """An array of an .npz, whose size is looked at before room is made for it.
+
+  Raises:
+    ValueError: if it is not what it says, or takes more memory than there is.
+  """
+  stored = archive.getinfo(f'{name}.npy').file_size
+  if stored > memory.total_bytes():
+    raise ValueError(f'`{name}` takes {stored / 2**30:,.1f} GiB of memory')
+  with archive.open(f'{name}.npy') as file:
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+  if math.prod(shape) * dtype.itemsize > stored:
+    raise ValueError(f'`{name}` is said to be {list(shape)}, and is less')
+  with archive.open(f'{name}.npy') as file:
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def _read_npz(path: pathlib.Path) -> ArraySource:
   try:
-    data = io.BytesIO(path.read_bytes())
-    with np.load(data, allow_pickle=False) as arrays:
-      if 'images' not in arrays:
+    with zipfile.ZipFile(path) as archive:
+      names = [n.removesuffix('.npy') for n in archive.namelist()]
+      if 'images' not in names:
         raise UserError(
-          f'{path}: holds no array `images`, only {", ".join(arrays) or "none"}'
+          f'{path}: holds no array `images`, only {", ".join(names) or "none"}'
         )
-      images = arrays['images']
-      labels = arrays['labels'] if 'labels' in arrays else None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    if isinstance(error, UserError):
-      raise
-    raise UserError(f'{path}: cannot be read: {error}') from error
+      images = _array(archive, 'images')
+      labels = _array(archive, 'labels') if 'labels' in names else None
+  except UserError:
+    raise
+  except Exception as error:  # zip files and their arrays fail in many types
+    reason = str(error) or type(error).__name__
+    raise UserError(f'{path}: cannot be read: {reason}') from error
   if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
     raise UserError(f'{path}: its images hold NaN; whatever drew them failed')
   if images.dtype != np.uint8:
@@ -84,6 +110,11 @@ def _labelled(
     raise UserError(
       f'{path}: its labels are {labels.dtype} {list(labels.shape)}; give a '
       f'class from 0 on for each of the {len(images):,} images'
+    )
+  if labels.max() >= _MAX_CLASSES:
+    raise UserError(
+      f'{path}: its labels go up to {labels.max()}; number the classes from 0 '
+      f'to less than {_MAX_CLASSES:,}'
     )
   return ArraySource(images, labels.astype(np.int32), int(labels.max()) + 1)
 
@@ -116,10 +147,8 @@ def _read_folder(path: pathlib.Path, progress: Progress) -> ArraySource:
 
 def _decode(file: pathlib.Path, channels: int) -> np.ndarray:
   try:
-    return decode_whole(file.read_bytes(), channels)
+    return decode_whole(folder.read_file(file), channels)
   except CorruptImageError as error:
     raise UserError(
       f'{file}: cannot be decoded ({error}); repair or remove it'
     ) from error
-  except OSError as error:
-    raise UserError(f'{file}: cannot be read: {error.strerror}') from error

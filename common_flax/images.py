@@ -87,6 +87,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
   """Writes a whole file or none: under another name first, then renamed."""
   path = epath.Path(path)
   partial = path.with_name(f'.{path.name}.partial')
+  partial.unlink(missing_ok=True)  # it could be a link to another file
   try:
     partial.write_bytes(data)
     partial.replace(path)

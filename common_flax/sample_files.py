@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import contextlib
 import io
 import itertools
+import os
 import pathlib
 import zipfile
 
@@ -44,6 +45,30 @@ def define_flags(
   )
   flags.DEFINE_integer('num_samples', 64, 'How many.', 1, flag_values=values)
   flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
+
+
+def check(path: str, *, is_file: bool) -> None:
+  """Refuses an output that cannot be written to, before anything is drawn.
+
+  Args:
+    path: of the output.
+    is_file: whether that is a file, and no folder.
+
+  Raises:
+    UserError: saying what is in the way.
+  """
+  with _writable(path) as target:
+    if is_file and target.is_dir():
+      raise UserError(f'--output={path}: is a folder; give a file')
+    if target.exists() and not target.is_dir() and not target.is_file():
+      raise UserError(f'--output={path}: is no regular file; take another')
+    nearest = target.parent if is_file else target
+    while not nearest.exists() and nearest != nearest.parent:
+      nearest = nearest.parent
+    if not nearest.is_dir():
+      raise UserError(f'--output={path}: {nearest} is no folder')
+    if not os.access(nearest, os.W_OK | os.X_OK):
+      raise UserError(f'--output={path}: {nearest} cannot be written to')
 
 
 def write(
@@ -123,7 +148,7 @@ def _writable(path: str) -> Iterator[pathlib.Path]:
   if '://' in path:
     raise UserError(f'--output={path}: give a path on this machine')
   try:
-    yield pathlib.Path(path).expanduser()
+    yield pathlib.Path(os.path.expanduser(path))
   except OSError as error:
     raise UserError(
       f'--output={path}: cannot be written to: {error.strerror or error}'

@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # The longest matching prefix counts.
 FLOORS = {
+  'common_flax.files': -1,
   'common_flax.prng': 0,
   'common_flax.threefry': 0,
   'common_flax.alarms': 0,

@@ -15,15 +15,45 @@ class CorruptImageError(Exception):
   """An image that cannot be decoded; the message says why, in a few words."""
 
 
+# What files with the endings of images are found to hold. Pillow knows more, of
+# which some would start other programs.
+_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
+_MAX_PIXELS = PIL.Image.MAX_IMAGE_PIXELS
+
+# Pillow warns of images with more pixels, which are refused here.
+warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning)
+
+
 def _open(file: pathlib.Path | io.BytesIO) -> PIL.Image.Image:
-  # Pillow warns of images with very many pixels before it refuses them.
-  with warnings.catch_warnings():
-    warnings.simplefilter('error', PIL.Image.DecompressionBombWarning)
-    return PIL.Image.open(file)
+  image = PIL.Image.open(file, formats=_FORMATS)
+  if image.width * image.height > _MAX_PIXELS:
+    raise CorruptImageError(
+      f'{image.width} x {image.height} pixels, more than {_MAX_PIXELS:,}'
+    )
+  return image
+
+
+def open_whole(data: bytes) -> PIL.Image.Image:
+  """Decodes an image file's content as it is.
+
+  Raises:
+    CorruptImageError: if the image cannot be decoded.
+  """
+  try:
+    image = _open(io.BytesIO(data))
+    image.load()
+  except Exception as error:  # Pillow's plugins raise errors of many types
+    raise CorruptImageError(_reason(error)) from error
+  return image
 
 
 def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-  """Scales 16-bit greys to 8 bits, where Pillow's convert() would clip."""
+  """Scales 16-bit greys to 8 bits, where Pillow's convert() would clip.
+
+  Where it would warn of the transparency of palettes, that is taken as well.
+  """
+  if image.mode == 'P' and isinstance(image.info.get('transparency'), bytes):
+    return image.convert('RGBA')
   if image.mode.startswith('I'):
     pixels = np.asarray(image).astype(np.int64) >> 8
     return PIL.Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

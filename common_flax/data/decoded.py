@@ -21,6 +21,7 @@ import tempfile
 import numpy as np
 
 from common_flax import caches
+from common_flax import files
 from common_flax.config import UserError
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode
@@ -29,8 +30,8 @@ from common_flax.data.source import EncodedImages
 
 Progress = Callable[[Iterable, int, str], Iterable]
 
-# Raised whenever `decode` gives other pixels.
-_DECODE_VERSION = 1
+# Raised whenever `decode` gives other pixels, or an entry says other things.
+_DECODE_VERSION = 2
 # Encoded images of at least this many bytes are worth a thread each to decode;
 # for smaller ones the threads wait for each other.
 _THREADED_BYTES = 16_384
@@ -87,8 +88,8 @@ def _decode_into(
   encoded: EncodedImages,
   skip_corrupt: bool,
   progress: Progress,
-) -> tuple[np.ndarray, list[str]]:
-  """Fills the first of `images`; returns their labels, and names left out.
+) -> tuple[np.ndarray, list[int]]:
+  """Fills the first of `images`; returns their labels, and which it left out.
 
   Raises:
     UserError: naming a broken image, or if no image is left.
@@ -101,7 +102,7 @@ def _decode_into(
       images[len(labels)] = pixels
       labels.append(label)
     elif skip_corrupt:
-      broken.append(encoded.name(index))
+      broken.append(index)
     else:
       raise UserError(
         f'{encoded.name(index)}: cannot be decoded ({pixels}); repair or '
@@ -179,8 +180,8 @@ def load_encoded(
   try:
     if not entry.exists():
       _make_entry(entry, encoded, shape, skip_corrupt, progress)
-    images = np.load(entry / 'images.npy', mmap_mode='r')
-    labels = np.load(entry / 'labels.npy')
+    images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
+    labels = np.load(entry / 'labels.npy', allow_pickle=False)
     broken = json.loads((entry / 'left_out.json').read_text())
   except (OSError, ValueError) as error:
     if isinstance(error, UserError):
@@ -193,7 +194,8 @@ def load_encoded(
       ) from error
     images = np.empty(shape, np.uint8)
     labels, broken = _decode_into(images, encoded, skip_corrupt, progress)
-  for name in broken:
+  for index in broken:
+    name = files.one_line(encoded.name(index))
     print(f'Left out, cannot be decoded: {name}')
   images = images[: len(labels)]
   return ArraySource(

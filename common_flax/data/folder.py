@@ -1,9 +1,12 @@
 """A folder of image files; class sub-folders give labels."""
 
+from collections.abc import Iterator
+import os
 import pathlib
 
 import numpy as np
 
+from common_flax import files as files_lib
 from common_flax.config import UserError
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import num_channels
@@ -12,6 +15,7 @@ from common_flax.data.source import unreadable_split
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 _SPLIT_SEED = 0
 _TEST_SHARE = 0.1
+_MAX_BYTES = 2**30  # of a file
 
 
 class FolderImages:
@@ -38,15 +42,15 @@ class FolderImages:
         'config.dataset.path: missing; give the folder of images with '
         '--config.dataset.path=FOLDER'
       )
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
+    root = pathlib.Path(os.path.expanduser(path))
+    if not os.path.isdir(root):
       raise UserError(f'config.dataset.path={path}: there is no such folder')
     splits = [root / name for name in ('train', 'test')]
     if any(folder.is_dir() for folder in splits):
       if not (root / split).is_dir():
         raise unreadable_split(split, f'no folder {root / split}')
       roots = {*splits, root / split}
-      self._files = image_files(root / split)
+      self._files = image_files(root / split, root)
     else:
       roots = {root}
       self._files = _split(image_files(root), split)
@@ -59,7 +63,7 @@ class FolderImages:
     classes = {
       file: file.relative_to(folder).parts[0]
       for folder in roots
-      for file in image_files(folder)
+      for file in image_files(folder, root)
     }
     labelled = all(name != file.name for file, name in classes.items())
     numbers = {name: i for i, name in enumerate(sorted({*classes.values()}))}
@@ -76,18 +80,77 @@ class FolderImages:
     return str(self._files[index])
 
   def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
-    return [(self._files[i].read_bytes(), self._labels[i]) for i in indices]
+    return [(read_file(self._files[i]), self._labels[i]) for i in indices]
 
 
-def image_files(root: pathlib.Path) -> list[pathlib.Path]:
-  """The image files in a folder and below, in the order of their paths."""
-  return sorted(
-    file
-    for file in root.rglob('*')
-    if file.suffix.lower() in SUFFIXES
-    and file.is_file()
-    and not any(p.startswith('.') for p in file.relative_to(root).parts)
-  )
+def image_files(
+  folder: pathlib.Path, root: pathlib.Path | None = None
+) -> list[pathlib.Path]:
+  """The image files in a folder, if there is one, in the order of their paths.
+
+  Args:
+    folder: the folder.
+    root: what no link in it may lead out of; by default the folder itself.
+
+  Raises:
+    UserError: naming a link that leads elsewhere, or what is called like an
+      image and is no file.
+  """
+  if not os.path.isdir(folder):
+    return []
+  home = os.path.realpath(root or folder)
+  if folder.is_symlink():
+    _check_inside(folder, home)
+  found = []
+  for path in _walk(folder):
+    is_image = path.suffix.lower() in SUFFIXES
+    if path.is_symlink() and (is_image or os.path.isdir(path)):
+      _check_inside(path, home)
+    if is_image and not os.path.isdir(path):
+      if not os.path.isfile(path):
+        raise UserError(f'{path}: is called an image and is no file; remove it')
+      found.append(path)
+  return sorted(found)
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """All that is in a folder and below but what is hidden.
+
+  Raises:
+    UserError: naming a folder that cannot be read.
+  """
+
+  def refuse(error: OSError) -> None:
+    raise UserError(f'{error.filename}: cannot be read: {error.strerror}')
+
+  for place, folders, files in os.walk(folder, onerror=refuse):
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in (*folders, *files):
+      if not name.startswith('.'):
+        yield pathlib.Path(place, name)
+
+
+def _check_inside(path: pathlib.Path, home: str) -> None:
+  target = os.path.realpath(path)
+  if not pathlib.Path(target).is_relative_to(home):
+    raise UserError(
+      f'{path}: is a link to {target}, outside of {home}; put what it links to '
+      'in its place, or remove it'
+    )
+
+
+def read_file(file: pathlib.Path) -> bytes:
+  """The content of an image file.
+
+  Raises:
+    UserError: if it cannot be read.
+  """
+  try:
+    return files_lib.read_bytes(file, _MAX_BYTES)
+  except OSError as error:
+    raise UserError(
+      f'{file}: cannot be read: {error.strerror or error}'
+    ) from error
 
 
 def _split(files: list[pathlib.Path], split: str) -> list[pathlib.Path]:

@@ -148,7 +148,8 @@ def kept(
   digest.update(np.ascontiguousarray(images))
   entry = caches.folder('activations') / f'{digest.hexdigest()}.npz'
   try:
-    with np.load(io.BytesIO(entry.read_bytes())) as arrays:
+    data = io.BytesIO(entry.read_bytes())
+    with np.load(data, allow_pickle=False) as arrays:
       return Activations(arrays['features'], arrays.get('logits'))
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     pass  # not there, or damaged

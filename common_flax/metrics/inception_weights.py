@@ -5,12 +5,14 @@ They come from pytorch-fid's first release, converted from TensorFlow's of
 """
 
 import hashlib
+import os
 import pathlib
 import urllib.request
 
 import numpy as np
 
 from common_flax import caches
+from common_flax import files
 from common_flax import images as images_lib
 from common_flax import terminal
 from common_flax.config import UserError
@@ -24,6 +26,7 @@ URL = (
 _SHA256_BEGINS = '6726825d'  # as the name says
 _TIMEOUT = 60  # seconds without a byte
 _BLOCK = 2**20  # bytes
+_MAX_BYTES = 2**30  # of a file
 
 
 def cached() -> pathlib.Path:
@@ -44,11 +47,11 @@ def read(path: str | None) -> tuple[str, dict[str, np.ndarray], str]:
   Raises:
     UserError: if there is no such file, it cannot be downloaded or read.
   """
-  file = cached() if path is None else pathlib.Path(path).expanduser()
+  file = cached() if path is None else pathlib.Path(os.path.expanduser(path))
   if path is None and not file.exists():
     _download(file)
   try:
-    data = file.read_bytes()
+    data = files.read_bytes(file, _MAX_BYTES)
   except OSError as error:
     raise UserError(
       f'--inception_weights={file}: cannot be read: {error.strerror or error}'

@@ -99,7 +99,7 @@ class TestDecoding:
   @pytest.mark.parametrize('channels', [1, 3])
   def test_every_mode_becomes_grey_or_colour(self, mode, channels):
     buffer = io.BytesIO()
-    ending = 'TIFF' if mode == 'CMYK' else 'PNG'
+    ending = 'JPEG' if mode == 'CMYK' else 'PNG'
     PIL.Image.new(mode, (9, 9)).save(buffer, ending)
     result = decode_lib.decode(buffer.getvalue(), 8, channels)
     assert result.shape == (8, 8, channels)
