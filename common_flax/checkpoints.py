@@ -9,13 +9,18 @@ makes them appear under their step only when they are whole.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import json
+import os
+import re
+import tempfile
 from typing import Any
 
 from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
+from common_flax import processes
 from common_flax.config import UserError
 
 STATE = 'state'
@@ -84,9 +89,16 @@ class Checkpoints:
       best: the step of a checkpoint that is kept however old it is.
     """
     self._preserved.best = best
+    self._check_writable()
     arguments = {name: ocp.args.PyTreeSave(x) for name, x in items.items()}
     arguments[INFO] = ocp.args.JsonSave(info)
     self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+
+  def _check_writable(self) -> None:
+    """Raises an OSError at once, where Orbax would wait for minutes."""
+    if '://' not in str(self._directory):
+      with tempfile.TemporaryFile(dir=self._directory):
+        pass
 
   def restore(self, step: int, item: str, abstract: Any) -> Any:
     """One item of one checkpoint.
@@ -188,19 +200,35 @@ class Checkpoints:
     if not later:
       return
     self._manager.close()
+    if processes.is_first():
+      self._put_aside(later)
+    processes.wait_for_all('discarded')
+    self._manager = self._open()
+
+  def _put_aside(self, steps: list[int]) -> None:
     discarded = self._directory.with_name(f'{self._directory.name}_discarded')
     discarded.mkdir(exist_ok=True)
-    for other in later:
-      target, count = discarded / str(other), 1
+    for step in steps:
+      target, count = discarded / str(step), 1
       while target.exists():
-        target, count = discarded / f'{other}-{count}', count + 1
-      (self._directory / str(other)).rename(target)
+        target, count = discarded / f'{step}-{count}', count + 1
+      (self._directory / str(step)).rename(target)
+
+  def forget_failure(self) -> None:
+    """Removes what a save left that failed, so that others can follow."""
+    with contextlib.suppress(Exception):  # it is known
+      self._manager.close()
     self._manager = self._open()
+
+  def wait(self) -> None:
+    """Waits until everything is written; raises what went wrong with it."""
+    if self._manager:
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits until everything is written."""
     if self._manager:
-      self._manager.wait_until_finished()
+      self.wait()
       self._manager.close()
 
 
@@ -238,6 +266,16 @@ def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
   for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
     handlers.add(None, arguments)
   return handlers
+
+
+def reason(error: Exception) -> str:
+  """Why something could not be written, in a few words."""
+  number = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's
+  if number:
+    return os.strerror(int(number[1]))
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  return ' '.join(str(error).split())[:300] or repr(error)
 
 
 def abstract_like(

@@ -2,16 +2,21 @@
 
 A command is a function main(argv) that returns an exit status: 0 when it did
 what it was asked, 2 when what the user gave is wrong, and 1 when training was
-stopped since it fails, both with one line on stderr.
+stopped since it fails or a file cannot be written, with one line on stderr.
 Its flags live in an object of the call, so that commands can be called from
 Python as often as one likes.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
+import logging as python_logging
+import os
 import re
 import signal
 import sys
+import warnings
 
 from absl import flags
 from absl import logging
@@ -22,6 +27,7 @@ from ml_collections import ConfigDict
 
 from common_flax import caches
 from common_flax import config as config_lib
+from common_flax import files
 from common_flax import memory
 from common_flax.alarms import TrainingFailedError
 from common_flax.config import UserError
@@ -38,6 +44,10 @@ def _cache_compiled() -> None:
     folder = caches.folder('compiled')
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def _print_error(error: Exception | str) -> None:
+  print(f'error: {files.one_line(str(error))}', file=sys.stderr)
 
 
 def define_integers(values: flags.FlagValues, **defaults: int) -> None:
@@ -74,6 +84,22 @@ def define_run_flags(values: flags.FlagValues) -> None:
   )
 
 
+@contextlib.contextmanager
+def without_echoes() -> Iterator[None]:
+  """Leaves unsaid what TensorStore says of each write after one that failed."""
+  before = sys.unraisablehook
+
+  def hook(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      before(unraisable)
+
+  sys.unraisablehook = hook
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
+
+
 def run(
   command: Callable[[flags.FlagValues, list[str]], int | None],
   argv: Sequence[str],
@@ -92,23 +118,31 @@ def run(
   Returns:
     The exit status.
   """
-  # Libraries warn there of what the user can do nothing about.
-  logging.set_verbosity(logging.ERROR)
+  # What libraries say there is raised as well, or nothing to be done about.
+  logging.set_verbosity(logging.FATAL)
+  python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   memory.keep_freed()
   _cache_compiled()
   values = flags.FlagValues()
   define_flags(values)
-  arguments = list(argv[1:])
+  # No shell passes one on, and no file can be called so.
+  arguments = [argument.replace('\0', r'\0') for argument in argv[1:]]
   if {'--help', '-h', '-help'} & set(arguments):
     print(f'{usage.strip()}\n{values.get_help()}')
     return 0
   try:
-    return command(values, arguments) or 0
+    with without_echoes():
+      return command(values, arguments) or 0
   except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
+    _print_error(error)
     return 2
   except TrainingFailedError as error:
-    print(f'error: {error}', file=sys.stderr)
+    _print_error(error)
+    return 1
+  except OSError as error:  # a disk that is full, a file that is gone
+    where = f'{error.filename}: ' if error.filename else ''
+    _print_error(f'{where}{error.strerror or error}')
     return 1
   except KeyboardInterrupt:
     return signal_status(signal.SIGINT)
@@ -161,7 +195,7 @@ def existing_workdir(values: flags.FlagValues) -> epath.Path:
     UserError: if it is not given or there is none.
   """
   require_flags(values, 'workdir')
-  workdir = epath.Path(values.workdir).expanduser()
+  workdir = epath.Path(os.path.expanduser(values.workdir))
   if not workdir.is_dir():
     raise UserError(f'--workdir={workdir}: there is no such folder')
   return workdir

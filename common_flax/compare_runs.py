@@ -10,8 +10,9 @@ runs differ.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import io
-import json
+import os
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -20,10 +21,10 @@ from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
-import PIL.Image
 
 from common_flax import commands
 from common_flax import figures
+from common_flax import files
 from common_flax import sample_files
 from common_flax import writers
 from common_flax.config import UserError
@@ -43,15 +44,24 @@ class Run:
     Raises:
       UserError: if it holds no run with samples and metrics.
     """
-    path = epath.Path(workdir).expanduser()
-    self.name = path.name
+    path = epath.Path(os.path.expanduser(workdir))
+    self.name = figures.plain(path.name)
     self.fields = _read_fields(path / CONFIG)
-    self.rows = writers.read_metrics(path)
-    pictures = sorted((path / 'samples').glob('step_*.png'))
-    if not self.rows or not pictures:
-      raise UserError(f'--workdirs={workdir}: has no samples yet; train first')
-    with PIL.Image.open(io.BytesIO(pictures[-1].read_bytes())) as picture:
-      self.samples = np.asarray(picture)
+    try:
+      self.rows = writers.read_metrics(path)
+      pictures = [
+        picture
+        for picture in sorted((path / 'samples').glob('step_*.png'))
+        if re.fullmatch(r'step_\d{1,18}', picture.stem)
+      ]
+      if not self.rows or not pictures:
+        raise UserError(
+          f'--workdirs={workdir}: has no samples yet; train first'
+        )
+      picture = writers.read_picture(pictures[-1])
+    except OSError as error:
+      raise UserError(f'--workdirs={workdir}: {error}') from error
+    self.samples = np.asarray(picture.convert('RGB'))
     self.step = int(pictures[-1].stem.removeprefix('step_'))
 
   def series(self, metric: str) -> tuple[list[int], list[float]]:
@@ -75,8 +85,8 @@ def _read_fields(path: epath.Path) -> dict[str, Any]:
   if not path.exists():
     raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
   try:
-    return flatten(json.loads(path.read_text()), '')
-  except (ValueError, AttributeError) as error:
+    return flatten(files.read_json(path), '')
+  except (OSError, ValueError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
 
 
@@ -121,18 +131,18 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
   top, bottom = figure.subfigures(2, height_ratios=heights)
   panels = top.subplots(1, len(runs), squeeze=False)[0]
   for panel, run, fields in zip(panels, runs, differences(runs), strict=True):
-    panel.imshow(
-      run.samples, cmap='gray', vmin=0, vmax=255, interpolation='nearest'
-    )
+    panel.imshow(run.samples, interpolation='nearest')
     panel.set_axis_off()
     lines = [f'{run.name}, step {run.step:,}']
-    lines += [f'{name} = {value}' for name, value in fields.items()]
+    lines += [
+      figures.plain(f'{name} = {value}') for name, value in fields.items()
+    ]
     panel.set_title('\n'.join(lines), fontsize=9)
   panels = bottom.subplots(1, len(metrics), squeeze=False)[0]
   for panel, metric in zip(panels, metrics, strict=True):
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
       panel.plot(*run.series(metric), label=run.name, color=colour)
-    figures.finish(panel, metric, 'step')
+    figures.finish(panel, figures.plain(metric), 'step')
   panels[0].legend(fontsize=8, frameon=False)
   return figure
 
@@ -163,6 +173,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
   if pathlib.Path(values.output).suffix.lower() != '.png':
     raise UserError(f'--output={values.output}: is a picture, FILE.png')
+  sample_files.check(values.output, is_file=True)
   runs = [Run(workdir) for workdir in values.workdirs]
   figure = draw(runs, _choose_metrics(runs, values.metrics))
   buffer = io.BytesIO()

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import difflib
 import json
-import pathlib
+import os
 import runpy
 from typing import Any
 
@@ -19,6 +19,8 @@ from etils import epath
 import jax
 from ml_collections import config_dict
 from ml_collections import ConfigDict
+
+from common_flax import files
 
 
 class UserError(ValueError):
@@ -40,8 +42,16 @@ _MAY_CHANGE = {
 _MAY_CHANGE_SUFFIX = '_every_steps'
 _MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
 
+MAX_COUNT = 2**31 - 1  # steps and sizes are int32
+MAX_FEATURES = 2**16  # of a layer, and latents
+MAX_IMAGE_SIZE = 2**12  # pixels
+MAX_SAMPLES = 10**6  # drawn to be judged, held in memory
+MAX_STEPS_PER_CALL = 2**12  # on a CPU each of them is compiled
+
 PARALLELISMS = ('jit', 'pmap')
 COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
+ON_NAN = ('stop', 'skip', 'rollback', 'warn')
+ON_SAVE_ERROR = ('stop', 'warn')
 
 
 def base() -> ConfigDict:
@@ -58,6 +68,12 @@ def base() -> ConfigDict:
   config.sample_every_steps = 500
   config.checkpoint_every_steps = 1000
   config.keep_checkpoints = 3
+  # Where a loss or gradient is not finite: 'stop', 'skip' the step, 'rollback'
+  # to a checkpoint and draw anew, or 'warn' and go on.
+  config.on_nan = 'stop'
+  config.on_nan_max_skips = 100  # steps from one start to the next; then stop
+  config.on_nan_max_rollbacks = 3  # then it stops
+  config.on_save_error = 'stop'  # or 'warn', and go on without
   # 0 for never; the best checkpoint by the first metric is kept as well.
   config.evaluate_every_steps = 0
   config.evaluation_metrics = ('fid',)  # see `common_flax.evaluation`
@@ -87,7 +103,7 @@ def load(spec: str) -> ConfigDict:
     UserError: if the file is missing, cannot be run, or has no such variant.
   """
   path, *variant = spec.split(':', 1)
-  if not pathlib.Path(path).is_file():
+  if not os.path.isfile(path):
     raise UserError(
       f'--config={spec}: there is no file {path}; give the path of a recipe '
       'such as configs/dcgan.py'
@@ -202,12 +218,29 @@ def require_at_least(
     require(value >= minimum, config, name, f'must be at least {minimum}')
 
 
+def require_at_most(config: ConfigDict, maximum: int, *names: str) -> None:
+  """Requires that each of the fields `names` is at most `maximum`."""
+  for name in names:
+    value = flatten(config)[name]
+    require(value <= maximum, config, name, f'must be at most {maximum:,}')
+
+
+def _check_representable(config: ConfigDict) -> None:
+  """Refuses what neither arrays nor file systems have a place for."""
+  for name, value in flatten(config).items():
+    if type(value) is int and not name.endswith('seed'):
+      require_at_most(config, MAX_COUNT, name)
+    if isinstance(value, str):
+      require('\0' not in value, config, name, 'holds a null character')
+
+
 def check_base(config: ConfigDict) -> None:
   """Checks the values of the fields of `base`.
 
   Raises:
     UserError: naming the first field whose value is out of range.
   """
+  _check_representable(config)
   every = [name for name in config if name.endswith('_every_steps')]
   require_at_least(
     config,
@@ -238,6 +271,9 @@ def check_base(config: ConfigDict) -> None:
       f'must be a multiple of steps_per_call={config.steps_per_call}',
     )
   require_at_least(config, 1, 'dataset.image_size')
+  require_at_most(config, MAX_IMAGE_SIZE, 'dataset.image_size')
+  require_at_most(config, MAX_STEPS_PER_CALL, 'steps_per_call')
+  require_at_most(config, MAX_SAMPLES, 'evaluation_num_samples')
   require(
     0 <= config.seed < 2**32, config, 'seed', 'must be from 0 to 2^32 - 1'
   )
@@ -248,6 +284,9 @@ def check_base(config: ConfigDict) -> None:
     'must be at least 0 and below 1',
   )
   require_one_of(config, 'parallelism', PARALLELISMS)
+  require_one_of(config, 'on_nan', ON_NAN)
+  require_one_of(config, 'on_save_error', ON_SAVE_ERROR)
+  require_at_least(config, 1, 'on_nan_max_skips', 'on_nan_max_rollbacks')
   require_one_of(config, 'compute_dtype', COMPUTE_DTYPES)
   require(
     config.compute_dtype != 'float64' or jax.config.jax_enable_x64,
@@ -273,7 +312,7 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
   if not path.exists():
     raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
   try:
-    stored = ConfigDict(json.loads(path.read_text()))
+    stored = ConfigDict(files.read_json(path))
     flat = flatten(stored)
   except (OSError, ValueError, TypeError, AttributeError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error

@@ -10,12 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from common_flax import finite
+
+Local = Callable[[Any], Any]  # brings metrics to one device: `Parallel.local`
+
 
 class Meter:
   """Means of metrics, and the rate of steps since the last report."""
 
   def __init__(self):
-    self._metrics = []
+    self._pending = []  # which may still be on their way
+    self._rows = []
     self._num_steps = 0
     self.restart_clock()
 
@@ -33,22 +38,42 @@ class Meter:
     self._paused += time.monotonic() - start
 
   def add(self, metrics: Mapping[str, jax.Array], num_steps: int) -> None:
-    """Takes the metrics of some steps, which may still be on their way."""
-    self._metrics.append(metrics)
+    """Takes the metrics of a call, which may still be on their way."""
+    self._pending.append(metrics)
     self._num_steps += num_steps
 
-  def read(
-    self, local: Callable[[Any], Any]
-  ) -> tuple[dict[str, float], float | None]:
+  def _fetch(self, local: Local) -> None:
+    self._rows += jax.device_get(local(self._pending))
+    self._pending = []
+
+  def first_bad(self, local: Local) -> tuple[int, list[str]] | None:
+    """Since the last report the first call with a metric that is not finite.
+
+    Returns:
+      How many calls came after it, and the names of those metrics; None if
+      there is none but in calls that were skipped.
+    """
+    self._fetch(local)
+    rows = [{} if row.get(finite.SKIPPED) else row for row in self._rows]
+    bad = finite.first_bad(rows)
+    return bad and (len(rows) - 1 - bad.index, bad.names)
+
+  def read(self, local: Local) -> tuple[dict[str, float], float | None]:
     """Means and seconds a step, once the devices are done; starts anew.
 
-    Args:
-      local: brings metrics to one device, as `Parallel.local`.
+    Calls that were skipped are counted, and left out of the means.
     """
-    rows = jax.device_get(local(self._metrics))
-    means = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
+    self._fetch(local)
+    rows = [r for r in self._rows if not r.get(finite.SKIPPED)]
+    names = self._rows[0]
+    means = {
+      name: float(np.mean([r[name] for r in rows])) if rows else np.nan
+      for name in names
+    }
+    if finite.SKIPPED in names:
+      means[finite.SKIPPED] = float(sum(r[finite.SKIPPED] for r in self._rows))
     timed = self._num_steps - self._untimed
     seconds = time.monotonic() - self._start - self._paused
-    self._metrics, self._num_steps = [], 0
+    self._rows, self._num_steps = [], 0
     self.restart_clock()
     return means, seconds / timed if timed else None

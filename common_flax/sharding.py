@@ -33,11 +33,10 @@ Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
 
 
 def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """A line of devices, all of them by default."""
+  """A line of devices, by default of all processes, those of each together."""
   devices = devices or jax.devices()
-  return jax.make_mesh(
-    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
-  )
+  line = sorted(devices, key=lambda device: (device.process_index, device.id))
+  return Mesh(np.asarray(line), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def in_one_call(
@@ -110,8 +109,15 @@ class Parallel(Protocol):
       options: of the compiler, which `pmap` does not take.
     """
 
+  def rows(self, batch_size: int) -> slice:
+    """This process's part of a batch."""
+
   def put_batches(self, batches: Batch) -> Batch:
-    """Brings arrays [K, U, B, ...] to the devices, each its share of B."""
+    """Brings arrays [K, U, B, ...] to the devices, each its share of B.
+
+    Args:
+      batches: of each batch the `rows` of this process.
+    """
 
   def spread(self, state: Any) -> Any:
     """From the arrays of a checkpoint to what the compiled step takes."""
@@ -123,10 +129,27 @@ class Parallel(Protocol):
     """From what the compiled step returns to arrays on one device."""
 
 
+def _rows(mesh: Mesh, batch_size: int) -> slice:
+  """The part of a batch that is split over the devices of this process."""
+  owners = [device.process_index for device in mesh.devices.flat]
+  first = owners.index(jax.process_index())
+  share = batch_size // mesh.size
+  return slice(first * share, (first + len(mesh.local_devices)) * share)
+
+
+def _put(sharding: NamedSharding, tree: Any) -> Any:
+  """Puts this process's parts of arrays on its devices."""
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    tree,
+  )
+
+
 class JitOverMesh:
   """The step under `jax.jit`, split by the compiler."""
 
   def __init__(self, mesh: Mesh):
+    self._mesh = mesh
     self.num_devices = mesh.size
     self.state_sharding = NamedSharding(mesh, PartitionSpec())
     self._split = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
@@ -139,8 +162,11 @@ class JitOverMesh:
       compiler_options=options,
     )
 
+  def rows(self, batch_size: int) -> slice:
+    return _rows(self._mesh, batch_size)
+
   def put_batches(self, batches: Batch) -> Batch:
-    return jax.device_put(batches, self._split)
+    return _put(self._split, batches)
 
   def spread(self, state: Any) -> Any:
     return jax.device_put(state, self.state_sharding)
@@ -156,6 +182,7 @@ class JitOverSeeds:
   """Steps of several runs under `jax.jit`, each run on one of the devices.
 
   States have a leading axis of runs, batches one before B: [K, U, S, B, ...].
+  All of it is of one process.
   """
 
   def __init__(self, mesh: Mesh):
@@ -172,6 +199,9 @@ class JitOverSeeds:
       compiler_options=options,
     )
 
+  def rows(self, batch_size: int) -> slice:
+    return slice(batch_size)
+
   def put_batches(self, batches: Batch) -> Batch:
     return jax.device_put(batches, self._split)
 
@@ -186,13 +216,19 @@ class JitOverSeeds:
 
 
 class PmapOverMesh:
-  """The step under `jax.pmap`, one program a device."""
+  """The step under `jax.pmap`, one program a device.
+
+  What it takes and returns has a leading axis of this process's devices.
+  """
 
   def __init__(self, mesh: Mesh):
+    self._mesh = mesh
     self.num_devices = mesh.size
     self.state_sharding = NamedSharding(mesh, PartitionSpec())
-    self._split = NamedSharding(mesh, PartitionSpec(AXIS))
     self._devices = list(mesh.devices.flat)
+    self._num_local = len(mesh.local_devices)
+    local = create_mesh(list(mesh.local_devices))
+    self._split = NamedSharding(local, PartitionSpec(AXIS))
 
   def compile(self, step: Step, options: Options | None = None) -> Callable:
     del options
@@ -204,23 +240,27 @@ class PmapOverMesh:
       donate_argnums=0,
     )
 
+  def rows(self, batch_size: int) -> slice:
+    return _rows(self._mesh, batch_size)
+
   def put_batches(self, batches: Batch) -> Batch:
     def share(x):
       calls, updates, _, *rest = x.shape
-      shares = x.reshape(calls, updates, self.num_devices, -1, *rest)
+      shares = x.reshape(calls, updates, self._num_local, -1, *rest)
       return jax.device_put(np.moveaxis(shares, 2, 0), self._split)
 
     return jax.tree.map(share, batches)
 
   def spread(self, state: Any) -> Any:
     def stack(x):
-      copies = np.broadcast_to(x, (self.num_devices, *x.shape))
+      one = x.addressable_data(0) if isinstance(x, jax.Array) else x
+      copies = np.broadcast_to(one, (self._num_local, *x.shape))
       return jax.device_put(copies, self._split)
 
     return jax.tree.map(stack, state)
 
   def gather(self, state: Any) -> Any:
-    return jax.device_put(self.local(state), self.state_sharding)
+    return _put(self.state_sharding, self.local(state))
 
   def local(self, tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)

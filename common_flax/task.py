@@ -25,7 +25,8 @@ class Task:
   init: Callable[[], State]  # the state before the first step, pure
   adopt: Callable[[State], State]  # what a new run takes from elsewhere
   step: Step
-  batches: Callable[[int], Iterator[Batch]]  # from a step on
+  # From a step on; of each batch the share of this process.
+  batches: Callable[[int], Iterator[Batch]]
   speed: Callable[[int], Speed]  # of so many devices, which it may measure
   draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
   measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
@@ -41,6 +42,16 @@ class Task:
   # Judges samples, which takes a while; None if that is not asked for.
   evaluate: Callable[[State], Mapping[str, float]] | None
   decisive_metric: str  # of `evaluate`: by which the best checkpoint is known
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """What to do about faults; values as in the config's fields `on_...`."""
+
+  on_nan: str  # 'stop', 'skip', 'rollback' or 'warn'
+  max_skips: int  # steps; then it stops
+  max_rollbacks: int  # then it stops
+  on_save_error: str  # 'stop' or 'warn'
 
 
 @dataclasses.dataclass(frozen=True)

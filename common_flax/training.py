@@ -1,11 +1,13 @@
 """A run on its way from one step to the next: step, log, draw, checkpoint.
 
-It knows nothing of models, only its `Task`.
+It knows nothing of models, only its `Task`. Every process of a run does the
+same; the first alone has a reporter, and the others do as it says.
 """
 
 from collections.abc import Iterator
 import contextlib
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +15,20 @@ import numpy as np
 
 from common_flax import checkpoints as checkpoints_lib
 from common_flax import compiler
+from common_flax import finite
+from common_flax import processes
 from common_flax import sharding
 from common_flax import terminal
 from common_flax.alarms import GoBack
-from common_flax.alarms import healthy_step
-from common_flax.alarms import Row
 from common_flax.alarms import TrainingFailedError
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import Batch
 from common_flax.meter import Meter
-from common_flax.metrics import best
+from common_flax.processes import Ballot
+from common_flax.reporter import Reporter
 from common_flax.sharding import Parallel
 from common_flax.signals import Signals
-from common_flax.speed import Speed
+from common_flax.task import Policy
 from common_flax.task import Schedule
 from common_flax.task import State
 from common_flax.task import Task
@@ -37,55 +40,73 @@ def _copy(state: State) -> State:
   return jax.tree.map(jnp.copy, state)
 
 
+class NotFinite(NamedTuple):
+  """The first steps with a metric that is not finite."""
+
+  before: int  # steps were completed before them
+  names: list[str]  # of the metrics
+
+
 class Training:
-  """A run from where it starts until it ends, is stopped, or goes back."""
+  """A run from where it starts until it ends, is stopped, or fails."""
 
   def __init__(
     self,
     task: Task,
     schedule: Schedule,
+    policy: Policy,
     parallel: Parallel,
     checkpoints: Checkpoints,
-    writer: RunWriter,
+    writer: RunWriter | None,  # of the first process
     progress: terminal.TrainingProgress,
     step: int,
     state: State,
   ):
     self._task = task
     self._schedule = schedule
+    self._policy = policy
     self._parallel = parallel
     self._checkpoints = checkpoints
-    self._writer = writer
     self._progress = progress
     self._step = self._start = step
     self._state = parallel.spread(state)
-    self._steps = parallel.compile(
-      sharding.in_one_call(
-        task.step,
-        schedule.steps_per_call,
-        unroll_on_cpu=task.is_convolutional,
-      ),
-      {} if task.is_convolutional else compiler.for_dense_networks(),
-    )
+    self._steps = self._compile()
     self._meter = Meter()
-    self._speed: Speed | None = None
+    self._reporter = writer and Reporter(
+      task, schedule, parallel.num_devices, writer, progress, self._meter
+    )
+    self._ballot = Ballot()
+    self._num_skipped = 0
+    self._unsaved: int | None = None  # the step that could not be saved last
     self._is_tracing = False
-    self._is_warned = False
     self._failure: str | None = None  # which the run does not go on with
+    self._not_finite: NotFinite | None = None
+
+  def _compile(self) -> sharding.Step:
+    task, num_steps = self._task, self._schedule.steps_per_call
+    steps = sharding.in_one_call(
+      task.step, num_steps, unroll_on_cpu=task.is_convolutional
+    )
+    if self._policy.on_nan == 'skip':
+      steps = finite.skipping(steps, num_steps)
+    options = {} if task.is_convolutional else compiler.for_dense_networks()
+    return self._parallel.compile(steps, options)
 
   def run(
     self, batches: Iterator[Batch], root: jax.Array, signals: Signals
-  ) -> int | GoBack | None:
+  ) -> int | GoBack | NotFinite | None:
     """Steps until the end, a signal, or a failure that has a remedy.
 
     Returns:
-      None, the signal's number, or what to do about the failure.
+      None, the signal's number, what to do about the failure, or which step is
+      to be looked into.
 
     Raises:
       TrainingFailedError: of a failure that is to stop the run.
     """
     # It shows the start, and is drawn when the first step is on its way.
     initial = None if self._start else _copy(self._parallel.local(self._state))
+    stopped_by = 0
     with contextlib.ExitStack() as tracing:
       for batch in batches:
         self._profile(tracing)
@@ -93,11 +114,41 @@ class Training:
         if initial is not None:
           self._draw(0, initial)
           initial = None
-        if self._follow_up(is_stopped=signals.received is not None):
+        stopped_by = self._ballot.vote(signals.received or 0)
+        if self._follow_up(is_stopped=bool(stopped_by)):
           break
+        if self._not_finite:
+          return self._not_finite
         if self._failure:
-          return self._respond(self._failure)
-    return None if self._is_finished() else signals.received
+          return self.respond(self._failure)
+    self._settle()
+    if self._unsaved is not None:
+      raise TrainingFailedError(
+        f'step {self._unsaved:,} is done, but could not be saved; start again '
+        'from the checkpoint before, when there is room'
+      )
+    return None if self._is_finished() else stopped_by
+
+  @property
+  def attempt(self) -> int:
+    """How often the run went back."""
+    return int(np.max(self._parallel.local(self._state).attempt))
+
+  def replay(self, batches: Iterator[Batch], root: jax.Array, stop: int) -> str:
+    """Steps to `stop` and the next call, and describes the state around it.
+
+    Nothing is written: these steps were taken before.
+    """
+    for batch in batches:
+      if self._step == stop:
+        before = finite.describe(self._parallel.local(self._state))
+        self._state, _ = self._steps(self._state, batch, root)
+        after = finite.describe(self._parallel.local(self._state))
+        return f'before it {before}; after it {after}'
+      self._state, _ = self._steps(self._state, batch, root)
+      self._step += self._schedule.steps_per_call
+      self._progress.advance(self._step)
+    raise ValueError(f'step {stop} is not among those of the run')
 
   def _is_finished(self) -> bool:
     return self._step == self._schedule.num_steps
@@ -108,18 +159,22 @@ class Training:
     finished = self._is_finished()
     last = finished or is_stopped
     is_due = self._step % schedule.log_every == 0
+    saves = self._step % schedule.checkpoint_every == 0 or last
+    if is_due or saves:
+      self._look_for_nan(before_saving=saves)
     if is_due or last:
       self._report()
-    if is_due:
+    if is_due and not self._not_finite:
       self._judge()
-    if self._failure:
+    if self._failure or self._not_finite:
       return False
     if self._step % schedule.sample_every == 0 or finished:
       jax.block_until_ready(self._state)
       self._draw(self._step, self._parallel.local(self._state))
-    if finished:
-      self._writer.gif()  # before the checkpoint that says so
-    if self._step % schedule.checkpoint_every == 0 or last:
+    if finished and self._reporter:
+      with self._writing('samples.gif'):
+        self._reporter.finish()  # before the checkpoint that says so
+    if saves:
       self._save()
     return last
 
@@ -138,86 +193,82 @@ class Training:
     self._progress.advance(self._step)
 
   def _draw(self, step: int, state: State) -> None:
-    with self._meter.pause():
-      self._writer.picture(step, self._task.draw(state))
-      self._writer.curves()
+    if self._reporter:
+      with self._writing('the picture'):
+        self._reporter.draw(step, state)
+
+  def _look_for_nan(self, *, before_saving: bool) -> None:
+    """Notes the first steps that went wrong, unless they may."""
+    bad = self._meter.first_bad(self._parallel.local)
+    if bad is None and before_saving:
+      # An update's numbers show in the metrics of the next step.
+      is_good = finite.is_finite(self._parallel.local(self._state))
+      bad = None if is_good else (0, ['parameters'])
+    if bad is None:
+      return
+    calls_since, names = bad
+    num_steps = self._schedule.steps_per_call
+    first = self._step - (calls_since + 1) * num_steps
+    if self._policy.on_nan == 'warn':
+      self._progress.say(
+        f'Step {first + num_steps:,}: {", ".join(names)} not finite; training '
+        'has diverged. Stop it, and try lower learning rates or a '
+        'max_grad_norm.'
+      )
+    else:
+      self._not_finite = NotFinite(first, names)
 
   def _report(self) -> None:
     means, seconds = self._meter.read(self._parallel.local)
-    bad = [name for name, value in means.items() if not np.isfinite(value)]
-    with self._meter.pause():
-      means |= self._measure()
-      means |= self._evaluate()
-    parts = [
-      f'{name} {terminal.number(means[name])}' for name in self._task.headline
-    ]
-    if seconds:
-      if self._speed is None:
-        with self._meter.pause():
-          self._speed = self._task.speed(self._parallel.num_devices)
-      rates = self._speed.rates(seconds)
-      means |= rates
-      left = (self._schedule.num_steps - self._step) * seconds
-      rate = rates['images_per_second']
-      parts.append(f'{rate:,.0f} {self._task.examples}/s')
-      parts.append(f'{terminal.duration(left)} left')
-    self._writer.scalars(self._step, means)
-    if bad:
+    self._count_skipped(int(means.get(finite.SKIPPED, 0)))
+    if self._reporter:
+      state = self._parallel.local(self._state)
+      with self._writing('the metrics'):
+        self._reporter.report(self._step, means, seconds, state)
+
+  def _count_skipped(self, num: int) -> None:
+    self._num_skipped += num
+    if num:
       self._progress.say(
-        f'Step {self._step:,}: {", ".join(bad)} not finite; training has '
-        'diverged. Stop it, and try lower learning rates or a max_grad_norm.'
+        f'Step {self._step:,}: {num:,} steps skipped, whose results were not '
+        f'finite; {self._num_skipped:,} in all.'
       )
-    self._progress.report(self._step, '  '.join(parts))
-
-  def _measure(self) -> dict[str, float]:
-    """What the task measures of the state; arrays go to TensorBoard alone."""
-    measured = jax.device_get(
-      self._task.measure(self._parallel.local(self._state))
-    )
-    arrays = {k: v for k, v in measured.items() if np.ndim(v)}
-    self._writer.histograms(self._step, arrays)
-    return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
-
-  def _evaluate(self) -> dict[str, float]:
-    """What samples score, where it is time to ask."""
-    every = self._schedule.evaluate_every
-    if not every or self._step % every:
-      return {}
-    scores = self._task.evaluate(self._parallel.local(self._state))
-    numbers = (f'{k} {terminal.number(v)}' for k, v in scores.items())
-    self._progress.say(f'Step {self._step:,}: {", ".join(numbers)}')
-    return dict(scores)
-
-  def _best_step(self) -> int | None:
-    name = self._task.decisive_metric
-    values = {row['step']: row.get(name) for row in self._writer.rows}
-    return best.best_step(values, name)
-
-  def _due_rows(self) -> list[Row]:
-    """The metrics but for those of an interruption, which are of chance."""
-    log_every = self._schedule.log_every
-    return [row for row in self._writer.rows if row['step'] % log_every == 0]
+    if self._num_skipped > self._policy.max_skips:
+      raise TrainingFailedError(
+        f'step {self._step:,}: {self._num_skipped:,} steps skipped, and '
+        f'config.on_nan_max_skips={self._policy.max_skips}. Try lower learning '
+        'rates or a max_grad_norm.'
+      )
 
   def _judge(self) -> None:
-    """Says it, once, when the numbers say that training fails."""
-    warning = self._task.judge(self._due_rows()).warning
-    if warning and not self._is_warned:
-      self._progress.say(f'Step {self._step:,}: {warning}')
-    self._is_warned = warning is not None
-    if warning and self._task.response.action != 'warn':
-      self._failure = warning
+    """Asks whether training fails, in the first process's opinion."""
+    warning = self._reporter and self._reporter.warning(self._step)
+    if self._task.response.action == 'warn':
+      return
+    (is_failing,) = processes.as_first_says(bool(warning))
+    if is_failing:
+      self._failure = warning or 'its numbers say that it fails.'
 
-  def _respond(self, failure: str) -> GoBack:
+  def respond(self, failure: str) -> GoBack:
     """Keeps what the failure looks like, and goes back if it may."""
     jax.block_until_ready(self._state)
     state = self._parallel.local(self._state)
     self._draw(self._step, state)
-    response, attempt = self._task.response, int(state.attempt)
+    response = self._task.response
     if response.action == 'stop':
       raise TrainingFailedError(
         f'step {self._step:,}: {failure} Stopped, as config.on_collapse asks.'
       )
-    if attempt >= response.max_rollbacks:  # which may have been lowered
+    return self.go_back(failure, response.max_rollbacks)
+
+  def go_back(self, failure: str, max_rollbacks: int) -> GoBack:
+    """Where to go on from after a failure.
+
+    Raises:
+      TrainingFailedError: if it went back often enough.
+    """
+    attempt = self.attempt
+    if attempt >= max_rollbacks:  # which may have been lowered
       raise TrainingFailedError(
         f'step {self._step:,}: {failure} Stopped after {attempt} rollbacks.'
       )
@@ -227,21 +278,62 @@ class Training:
       for step in self._checkpoints.steps()
       if step % self._schedule.checkpoint_every == 0
     ]
-    step = healthy_step(due, self._due_rows(), self._task.judge, attempt)
+    step = self._reporter and self._reporter.healthy_step(due, attempt)
+    (step,) = processes.as_first_says(step or 0)
     self._progress.say(
-      f'Going back to step {step or 0:,} to draw everything anew: attempt '
-      f'{attempt + 1} of {response.max_rollbacks}.'
+      f'Going back to step {step:,} to draw everything anew: attempt '
+      f'{attempt + 1} of {max_rollbacks}.'
     )
-    return GoBack(step, attempt + 1)
+    return GoBack(step or None, attempt + 1)
 
   def _save(self) -> None:
     jax.block_until_ready(self._state)
     with self._meter.pause():
+      self._settle()
       whole = self._parallel.gather(self._state)
       items = {checkpoints_lib.STATE: whole, **self._task.export(whole)}
-      self._checkpoints.save(
-        self._step, items, dict(self._task.info), self._best_step()
-      )
+      best = self._reporter and self._reporter.best_step()
+      (best,) = processes.as_first_says(best or 0)
+      self._unsaved = self._step
+      with self._writing_checkpoint():
+        self._checkpoints.save(
+          self._step, items, dict(self._task.info), best or None
+        )
+
+  def _settle(self) -> None:
+    """Waits until the last checkpoint is whole, or known to fail."""
+    with self._writing_checkpoint():
+      self._checkpoints.wait()
+      self._unsaved = None
+
+  @contextlib.contextmanager
+  def _writing_checkpoint(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # Orbax raises many types
+      self._checkpoints.forget_failure()
+      self._cannot_write(f'the checkpoint of step {self._unsaved:,}', error)
+
+  @contextlib.contextmanager
+  def _writing(self, what: str) -> Iterator[None]:
+    """Says what of the first process's files cannot be written."""
+    try:
+      yield
+    except OSError as error:
+      self._cannot_write(what, error)
+
+  def _cannot_write(self, what: str, error: Exception) -> None:
+    """Says so, and stops if that is asked for.
+
+    Several processes stop in any case: they have to agree on what is saved.
+    """
+    reason = checkpoints_lib.reason(error)
+    message = f'step {self._step:,}: {what} cannot be written: {reason}'
+    if self._policy.on_save_error == 'stop' or processes.count() > 1:
+      raise TrainingFailedError(
+        f'{message}. Checkpoints written before are whole'
+      ) from error
+    self._progress.say(f'{message}; going on without, as asked')
 
   def _profile(self, tracing: contextlib.ExitStack) -> None:
     """Begins or ends the trace that the schedule asks for."""
@@ -254,9 +346,9 @@ class Training:
       return
     jax.block_until_ready(self._state)
     with self._meter.pause():
-      if inside:
+      if inside and self._reporter:
         tracing.callback(self._progress.say, f'Traced from step {self._step}.')
-        tracing.enter_context(self._writer.trace())
+        tracing.enter_context(self._reporter.trace())
       else:
         tracing.close()
     self._is_tracing = inside

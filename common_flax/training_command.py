@@ -10,7 +10,9 @@ import shlex
 from absl import flags
 
 from common_flax import commands
+from common_flax import processes
 from common_flax.config import UserError
+from common_flax.signals import StoppedError
 
 # (config, workdir, init_from, profile) -> the number of the signal that
 # stopped training, or None
@@ -35,6 +37,32 @@ def _define_flags(values: flags.FlagValues) -> None:
     'init_from',
     None,
     'Workdir of a run from whose weights a new run starts, to fine-tune them.',
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    'distributed',
+    'auto',
+    processes.MODES,
+    'Join the other processes of the run: on, off, or auto, where flags, '
+    'environment or a cluster that JAX knows say that there are any.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'coordinator',
+    None,
+    'HOST:PORT at which the first process listens; or JAX_COORDINATOR_ADDRESS.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'How many processes the run has; or JAX_NUM_PROCESSES.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'process_id',
+    None,
+    'The number of this one, from 0; or JAX_PROCESS_ID.',
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -71,6 +99,15 @@ def default_workdir(spec: str) -> str:
   )
 
 
+def _say_finished(workdir: str, closing: Callable[[str], str]) -> None:
+  folder = shlex.quote(workdir)
+  print(
+    f'Finished. Samples over training: {folder}/samples.gif, curves: '
+    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl\n'
+    f'To watch them: tensorboard --logdir={folder}\n{closing(folder)}'
+  )
+
+
 def run(
   argv: Sequence[str],
   train: Train,
@@ -99,17 +136,23 @@ def run(
     workdir = os.path.expanduser(values.workdir or default_workdir(spec))
     init_from = values.init_from and os.path.expanduser(values.init_from)
     profile = _profiled_steps(values.profile, config.num_steps)
-    received = train(config, workdir, init_from, profile)
-    if received is not None:
-      again = shlex.join(['python', '-m', f'{package}.main', *arguments])
-      print(f'Stopped by a signal and checkpointed. To go on: {again}')
-      return commands.signal_status(received)
-    folder = shlex.quote(workdir)
-    print(
-      f'Finished. Samples over training: {folder}/samples.gif, curves: '
-      f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl\n'
-      f'To watch them: tensorboard --logdir={folder}\n{closing(folder)}'
+    again = shlex.join(['python', '-m', f'{package}.main', *arguments])
+    processes.join(
+      values.distributed,
+      values.coordinator,
+      values.num_processes,
+      values.process_id,
     )
-    return 0
+    with processes.only_first_speaks(), processes.failing_alone():
+      try:
+        received = train(config, workdir, init_from, profile)
+      except StoppedError as error:
+        print(f'Stopped by a signal before the first step. To go on: {again}')
+        return commands.signal_status(error.number)
+      if received is not None:
+        print(f'Stopped by a signal and checkpointed. To go on: {again}')
+        return commands.signal_status(received)
+      _say_finished(workdir, closing)
+      return 0
 
   return commands.run(command, argv, _define_flags, usage)

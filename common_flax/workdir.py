@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import config as config_lib
+from common_flax import files
 from common_flax import images as images_lib
 from common_flax.checkpoints import abstract_like
 from common_flax.checkpoints import Checkpoints
@@ -22,19 +23,31 @@ from common_flax.config import UserError
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 EVALUATION = 'evaluation.json'
+METRICS = 'metrics.jsonl'
 
 
-def read_config(workdir: epath.PathLike, default: ConfigDict) -> ConfigDict:
+def read_config(
+  workdir: epath.PathLike,
+  default: ConfigDict,
+  check: Callable[[ConfigDict], None] = lambda config: None,
+) -> ConfigDict:
   """The config of the run that a workdir holds.
 
   Args:
     workdir: the folder.
     default: the fields of the family.
+    check: raises a UserError of values that are wrong.
 
   Raises:
-    UserError: if it holds none, or one that cannot be read.
+    UserError: if it holds none, or one that is wrong or cannot be read.
   """
-  return config_lib.read(epath.Path(workdir) / CONFIG, default)
+  path = epath.Path(workdir) / CONFIG
+  config = config_lib.read(path, default)
+  try:
+    check(config)
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+  return config
 
 
 def open_checkpoints(workdir: epath.PathLike) -> Checkpoints:
@@ -136,6 +149,9 @@ def check(
       raise UserError(f'--workdir={workdir}: {folder} is a file')
     if folder.exists() and is_local and not os.access(folder, os.W_OK):
       raise UserError(f'--workdir={workdir}: {folder} cannot be written to')
+  for file in (workdir / CONFIG, workdir / METRICS):
+    if file.exists() and not files.is_regular(file):
+      raise UserError(f'--workdir={workdir}: {file} is no file')
   with open_checkpoints(workdir) as checkpoints:
     has_checkpoints = bool(checkpoints.steps())
   if (workdir / CONFIG).exists():
@@ -149,23 +165,39 @@ def check(
   return has_checkpoints
 
 
-def create(workdir: epath.PathLike, config: ConfigDict) -> None:
-  """Makes a workdir and writes down the config.
+def unwritable(workdir: epath.PathLike, error: Exception) -> UserError:
+  """What to raise where a workdir cannot be written to."""
+  return UserError(
+    f'--workdir={workdir}: cannot be written to: '
+    f'{getattr(error, "strerror", None) or error}'
+  )
+
+
+def create(workdir: epath.PathLike) -> None:
+  """Makes a workdir.
 
   Raises:
     UserError: if it cannot be written to.
   """
-  workdir = epath.Path(workdir)
-  path = workdir / CONFIG
+  try:
+    epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+  except (OSError, RecursionError) as error:  # it calls itself for parents
+    raise unwritable(workdir, error) from error
+
+
+def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
+  """Writes down the config, where it is not there yet.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  path = epath.Path(workdir) / CONFIG
   text = config_lib.to_json(config)
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
       images_lib.write_bytes(path, text.encode())
   except OSError as error:
-    raise UserError(
-      f'--workdir={workdir}: cannot be written to: {error.strerror or error}'
-    ) from error
+    raise unwritable(workdir, error) from error
 
 
 def write_evaluation(

@@ -5,6 +5,7 @@ steps; TensorBoard events, `curves.png` and `samples.gif` are views of it and of
 the pictures in `samples/`.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import io
 import json
 import math
 import re
+from typing import Any
 
 from etils import epath
 import jax
@@ -23,10 +25,15 @@ import numpy as np
 import PIL.Image
 from tensorboardX import SummaryWriter
 
+from common_flax import files
 from common_flax import images as images_lib
+from common_flax.data.decode import CorruptImageError
+from common_flax.data.decode import open_whole
 
 _MAX_FRAMES = 100
 _GIF_SECONDS = 6
+_MAX_METRICS_BYTES = 2**31
+_MAX_PICTURE_BYTES = 2**28
 
 
 class RunWriter:
@@ -52,6 +59,7 @@ class RunWriter:
     self._metrics = self._workdir / 'metrics.jsonl'
     rows = read_metrics(workdir)
     self._rows = [row for row in rows if row['step'] <= step]
+    self._is_behind = False  # the file, since it could not be written
     self._write_rows()
     for path in self._pictures():
       if _picture_step(path) > step:
@@ -61,13 +69,15 @@ class RunWriter:
     self._tensorboard = SummaryWriter(
       str(self._workdir / 'tensorboard'), purge_step=step + 1 if rows else None
     )
+    _forgive(self._tensorboard)
 
   def __enter__(self) -> 'RunWriter':
     return self
 
   def __exit__(self, kind, *unused_exception) -> None:
     self._painter.shutdown()
-    self._tensorboard.close()
+    with contextlib.suppress(OSError):
+      self._tensorboard.close()
     if kind is None:
       self._finish_painting()
 
@@ -88,11 +98,13 @@ class RunWriter:
     finite = {k: v for k, v in values.items() if math.isfinite(v)}
     row = {'step': step, **dict.fromkeys(values), **finite}
     self._rows.append(row)
-    if '://' in str(self._metrics):  # object stores do not append
+    is_behind, self._is_behind = self._is_behind, True
+    if is_behind or '://' in str(self._metrics):  # object stores do not append
       self._write_rows()
     else:
       with self._metrics.open('a') as file:
         file.write(json.dumps(row) + '\n')
+    self._is_behind = False
     for name, value in finite.items():
       self._tensorboard.add_scalar(name, value, step)
 
@@ -136,9 +148,7 @@ class RunWriter:
     frames = []
     for path in paths:
       with contextlib.suppress(OSError):  # one that something cut short
-        frame = PIL.Image.open(io.BytesIO(path.read_bytes()))
-        frame.load()
-        frames.append(frame)
+        frames.append(read_picture(path))
     if frames:
       images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
 
@@ -157,23 +167,68 @@ class RunWriter:
     )
 
 
+def _forgive(tensorboard: SummaryWriter) -> None:
+  """Lets TensorBoard do without what cannot be written.
+
+  Its thread would end at an error, and the next events wait for it for ever.
+  """
+  events = tensorboard._get_file_writer().event_writer._ev_writer
+  for name in ('write_event', 'flush'):
+    setattr(events, name, _forgiving(getattr(events, name)))
+
+
+def _forgiving(write: Callable[..., Any]) -> Callable[..., None]:
+  def forgiving(*arguments):
+    with contextlib.suppress(OSError, ValueError):  # which a closed file raises
+      write(*arguments)
+
+  return forgiving
+
+
 def _picture_step(path: epath.Path) -> int:
   return int(path.stem.removeprefix('step_'))
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
-  """The lines of `metrics.jsonl`; a last line cut short is left out."""
+  """The lines of `metrics.jsonl`; what is no line of metrics is left out.
+
+  Raises:
+    OSError: if the file is there and cannot be read.
+  """
   path = epath.Path(workdir) / 'metrics.jsonl'
   rows = []
   if path.exists():
-    for line in path.read_text().splitlines():
-      try:
-        row = json.loads(line)
-      except ValueError:
-        break
-      if isinstance(row, dict) and isinstance(row.get('step'), int):
+    text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
+    for line in text.splitlines():
+      row = _row(line)
+      if row and (not rows or row['step'] > rows[-1]['step']):
         rows.append(row)
   return rows
+
+
+def _row(line: str) -> dict[str, float | None] | None:
+  """The metrics of a line, None if it was cut short or is not of a run."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(row, dict) or type(row.get('step')) is not int:
+    return None
+  kinds = {type(value) for value in row.values()}
+  in_range = all(abs(v) < 2**63 for v in row.values() if type(v) is int)
+  return row if in_range and kinds <= {int, float, type(None)} else None
+
+
+def read_picture(path: epath.Path) -> PIL.Image.Image:
+  """A picture of samples.
+
+  Raises:
+    OSError: naming it, if it cannot be read.
+  """
+  try:
+    return open_whole(files.read_bytes(path, _MAX_PICTURE_BYTES))
+  except (OSError, CorruptImageError) as error:
+    raise OSError(f'{path}: cannot be read: {error}') from error
 
 
 def write_curves(

@@ -2,14 +2,17 @@
 
 import math
 
+from etils import epath
 from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
+from common_flax import workdir as workdir_lib
 from common_flax.alarms import ACTIONS
 from common_flax.config import require
 from common_flax.config import require_at_least
+from common_flax.config import require_at_most
 from common_flax.config import require_one_of
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
@@ -18,6 +21,7 @@ from common_flax.nn.norms import NORMS
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
 
+MAX_SEEDS = 2**12
 LATENTS = ('normal', 'uniform')
 
 
@@ -89,6 +93,13 @@ def check(config: ConfigDict) -> None:
     'model.packing',
     'discriminator_steps',
   )
+  require_at_most(
+    config,
+    config_lib.MAX_FEATURES,
+    'model.latent_size',
+    'model.base_features',
+    'discriminator_steps',
+  )
   require(
     config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
   )
@@ -103,6 +114,7 @@ def check(config: ConfigDict) -> None:
 
 def _check_seeds(config: ConfigDict) -> None:
   require_at_least(config, 1, 'num_seeds')
+  require_at_most(config, MAX_SEEDS, 'num_seeds')
   require(
     config.seed + config.num_seeds <= 2**32,
     config,
@@ -239,3 +251,12 @@ def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, so that it may not change."""
   players = (config.generator, config.discriminator)
   return any(player.schedule != 'constant' for player in players)
+
+
+def read(workdir: epath.PathLike) -> ConfigDict:
+  """The config of the run that a workdir holds, checked.
+
+  Raises:
+    UserError: if it holds none, or one that is wrong or cannot be read.
+  """
+  return workdir_lib.read_config(workdir, default(), check)

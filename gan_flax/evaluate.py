@@ -104,7 +104,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   workdir = commands.existing_workdir(values)
-  dataset = workdir_lib.read_config(workdir, gan_config.default()).dataset
+  dataset = gan_config.read(workdir).dataset
   workdir_lib.check_trained(workdir)
   num_samples = values.num_samples or measurements.default_num_samples(dataset)
   measurement = measurements.of(

@@ -36,7 +36,6 @@ from common_flax import images as images_lib
 from common_flax import prng
 from common_flax import sample_files
 from common_flax import terminal
-from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
 from gan_flax import config as gan_config
@@ -86,6 +85,7 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
   """
   ending = pathlib.Path(values.output).suffix.lower()
   is_file = ending in ('.png', '.npz')
+  sample_files.check(values.output, is_file=is_file)
   if config.dataset.name in WORLDS:
     if not is_file:
       raise UserError(
@@ -178,7 +178,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if not truncation > 0:
     raise UserError(f'--truncation={truncation}: must be above 0')
   workdir = commands.existing_workdir(values)
-  config = workdir_lib.read_config(workdir, gan_config.default())
+  config = gan_config.read(workdir)
   _check_output(values, config)
   samplers = trained.load_all(
     workdir,

@@ -16,6 +16,8 @@ from common_flax.config import require
 from common_flax.data.source import Source
 from common_flax.data.worlds import World
 from common_flax.data.worlds import WORLDS
+from common_flax.family import Family
+from common_flax.family import Parts
 from common_flax.nn.minibatch import GROUP_SIZE
 from gan_flax import config as gan_config
 from gan_flax import examples
@@ -139,7 +141,7 @@ def _check_groups(config: ConfigDict) -> None:
   )
 
 
-def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
+def _parts(config: ConfigDict, gan: GAN, source: Source) -> Parts:
   _check_groups(config)
   spread = watch.spread_of(gan, sources.first_examples(source, _NUM_REAL))
   if gan.is_of_points:
@@ -147,7 +149,7 @@ def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
     draw = functools.partial(_draw_points, gan, world)
   else:
     draw = functools.partial(_draw_images, gan)
-  return runs.Parts(
+  return Parts(
     step=functools.partial(steps.train_step, gan),
     batches_per_step=config.discriminator_steps,
     draw=draw,
@@ -169,7 +171,7 @@ def _parts(config: ConfigDict, gan: GAN, source: Source) -> runs.Parts:
   )
 
 
-FAMILY = runs.Family(
+FAMILY = Family(
   default_config=gan_config.default,
   check_config=gan_config.check,
   has_fixed_steps=gan_config.has_fixed_steps,

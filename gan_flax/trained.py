@@ -160,7 +160,7 @@ def load_all(
     UserError: if the folder holds no run, no such checkpoint or seed, or
       weights that are not finite.
   """
-  config = workdir_lib.read_config(workdir, gan_config.default())
+  config = gan_config.read(workdir)
   indices = _indices(config.num_seeds, seed_index)
   seeds = seeds_lib.create(config.seed, config.num_seeds)
   step, gan, weights = workdir_lib.restore(

@@ -23,8 +23,16 @@ import PIL.Image
 import pytest
 from sklearn import datasets
 
-from common_flax import runs
+from common_flax import commands
+from common_flax import prng
 from common_flax import speed
+from common_flax import tasks
+from common_flax import workdir as workdir_lib
+from common_flax.checkpoints import Checkpoints
+from common_flax.checkpoints import STATE
+from gan_flax import config as gan_config
+from gan_flax.state import create_gan
+from gan_flax.state import init_state
 from gan_flax.train import train
 from vae_flax.train import train as train_vae
 
@@ -59,10 +67,17 @@ def compilation_cache(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope='session', autouse=True)
+def without_echoes():
+  """What TensorStore says of a file it cannot read may come tests later."""
+  with commands.without_echoes():
+    yield
+
+
+@pytest.fixture(scope='session', autouse=True)
 def uncounted():
   """Counting a step's operations takes longer than a smoke run's steps."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, 'count_flops', lambda *unused_arguments: 1e6)
+    patch.setattr(tasks, 'count_flops', lambda *unused_arguments: 1e6)
     yield
 
 
@@ -70,6 +85,45 @@ def recipe(name: str, variant: str = ''):
   """The config of a recipe, unlocked."""
   get_config = runpy.run_path(str(CONFIGS / name))['get_config']
   return get_config(variant).unlock()
+
+
+# Changes of configs/ring.py:smoke: a GAN with little to compile, often saved.
+POINTS_RUN = {
+  'num_seeds': 1,
+  'steps_per_call': 1,
+  'num_steps': 8,
+  'checkpoint_every_steps': 2,
+  'sample_every_steps': 8,
+  'loss.name': 'non_saturating',
+  'penalty.r1': 0.0,
+  'penalty.r2': 0.0,
+  'generator.schedule': 'constant',  # so that num_steps may change
+  'discriminator.schedule': 'constant',
+}
+
+
+def points_run(**changes):
+  config = recipe('ring.py', 'smoke')
+  config.update_from_flattened_dict(POINTS_RUN | changes)
+  return config
+
+
+def saved_steps(workdir):
+  """The steps of which a workdir has checkpoints."""
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    return checkpoints.steps()
+
+
+def final_state(workdir):
+  """The state of a GAN's newest checkpoint, in NumPy."""
+  _, _, state = workdir_lib.restore(
+    workdir,
+    STATE,
+    workdir_lib.read_config(workdir, gan_config.default()),
+    create_gan,
+    lambda gan: init_state(gan, prng.root_key(0)),
+  )
+  return jax.device_get(state)
 
 
 def assert_same_pictures(workdir, other):
@@ -102,7 +156,7 @@ def trained(tmp_path_factory):
   """The workdir of a finished smoke run; not to be changed."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, 'count_flops', speed.count_flops)
+    patch.setattr(tasks, 'count_flops', speed.count_flops)
     assert train(recipe('dcgan.py', 'smoke'), workdir) is None
   return workdir
 

@@ -2,12 +2,15 @@
 
 import math
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
+from common_flax import workdir as workdir_lib
 from common_flax.config import require
 from common_flax.config import require_at_least
+from common_flax.config import require_at_most
 from common_flax.config import require_one_of
 from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
@@ -15,6 +18,7 @@ from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
 
+MAX_DRAWS = 10**6  # of z for an image
 BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
 KLS = ('closed_form', 'monte_carlo')
@@ -120,15 +124,19 @@ def check(config: ConfigDict) -> None:
     MODELS[config.model.name].check_image_size(config.dataset.image_size)
   except ValueError as error:
     raise UserError(f'config.dataset.image_size: {error}') from error
-  require_at_least(config, 1, 'model.latent_size', 'model.base_features')
+  features = ('model.latent_size', 'model.base_features')
+  require_at_least(config, 1, *features)
+  require_at_most(config, config_lib.MAX_FEATURES, *features)
   require(
     config.model.hidden_sizes
     and all(
-      isinstance(size, int) and size >= 1 for size in config.model.hidden_sizes
+      isinstance(size, int) and 1 <= size <= config_lib.MAX_FEATURES
+      for size in config.model.hidden_sizes
     ),
     config,
     'model.hidden_sizes',
-    'must be numbers of units, each at least 1, as (200, 200)',
+    'must be numbers of units, each at least 1 and at most '
+    f'{config_lib.MAX_FEATURES:,}, as (200, 200)',
   )
   require_one_of(config, 'model.activation', ACTIVATIONS)
   require(
@@ -147,6 +155,9 @@ def check(config: ConfigDict) -> None:
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
   require_at_least(config, 1, 'num_importance_samples', 'evaluation_samples')
+  require_at_most(
+    config, MAX_DRAWS, 'num_importance_samples', 'evaluation_samples'
+  )
   require_one_of(config, 'kl', KLS)
   require_at_least(config, 0, 'kl_warmup_steps')
   for name in ('beta', 'free_bits_nats'):
@@ -163,3 +174,12 @@ def check(config: ConfigDict) -> None:
 def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, so that it may not change."""
   return config.optimizer.schedule != 'constant'
+
+
+def read(workdir: epath.PathLike) -> ConfigDict:
+  """The config of the run that a workdir holds, checked.
+
+  Raises:
+    UserError: if it holds none, or one that is wrong or cannot be read.
+  """
+  return workdir_lib.read_config(workdir, default(), check)

@@ -187,7 +187,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   workdir = commands.existing_workdir(values)
-  config = workdir_lib.read_config(workdir, vae_config.default())
+  config = vae_config.read(workdir)
   workdir_lib.check_trained(workdir)
   source = train_lib.prepare_source(
     config, sources.load(config.dataset, values.split)

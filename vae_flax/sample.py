@@ -263,6 +263,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
   workdir = commands.existing_workdir(values)
+  ending = pathlib.Path(values.output).suffix.lower()
+  sample_files.check(values.output, is_file=ending in ('.png', '.npz'))
   trained = load(workdir, use_ema=values.ema, step=values.step)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
   config = trained.config

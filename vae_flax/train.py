@@ -18,6 +18,8 @@ from common_flax.alarms import Verdict
 from common_flax.config import UserError
 from common_flax.data.source import ArraySource
 from common_flax.data.source import Source
+from common_flax.family import Family
+from common_flax.family import Parts
 from vae_flax import config as vae_config
 from vae_flax import generation
 from vae_flax import observations
@@ -118,7 +120,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
   return Verdict(_NO_ACTIVE_UNITS if has_collapsed else None)
 
 
-def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
+def _parts(config: ConfigDict, vae: VAE, source: Source) -> Parts:
   root = prng.root_key(config.seed)
   z = generation.draw_latents(vae, prng.stream(root, 'preview'), _NUM_SAMPLES)
   watched = generation.observe(
@@ -128,7 +130,7 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
   )
   is_elbo = config.objective == 'elbo'
   bounds = ('elbo_nats',) if is_elbo else ('iwae_nats', 'elbo_nats')
-  return runs.Parts(
+  return Parts(
     step=functools.partial(steps.train_step, vae),
     batches_per_step=1,
     draw=functools.partial(_draw, vae, z, watched[:_NUM_RECONSTRUCTIONS]),
@@ -146,7 +148,7 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> runs.Parts:
   )
 
 
-FAMILY = runs.Family(
+FAMILY = Family(
   default_config=vae_config.default,
   check_config=vae_config.check,
   has_fixed_steps=vae_config.has_fixed_steps,

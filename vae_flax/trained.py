@@ -84,7 +84,7 @@ def load(
     UserError: if the folder holds no run, no such checkpoint, or weights that
       are not finite.
   """
-  config = workdir_lib.read_config(workdir, vae_config.default())
+  config = vae_config.read(workdir)
   root = prng.root_key(config.seed)
   step, vae, weights = workdir_lib.restore(
     workdir,

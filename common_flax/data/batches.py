@@ -81,17 +81,23 @@ class Line:
 
 
 def _streamed(
-  source: Source, line: Line, batch_size: int, start: int, stop: int
+  source: Source,
+  line: Line,
+  batch_size: int,
+  rows: range,
+  start: int,
+  stop: int,
 ) -> Iterator[Labelled]:
   """Batches start to stop of a source too large for memory, through Grain."""
 
-  def example_at(place: int) -> tuple[np.ndarray, np.int32]:
-    (index,) = line.examples_at(np.array([place]))
+  def example_at(number: int) -> tuple[np.ndarray, np.int32]:
+    t, row = divmod(number, len(rows))
+    (index,) = line.examples_at(np.array([t * batch_size + rows[row]]))
     example = source[int(index)]
     return example['image'], np.int32(example['label'])
 
-  places = grain.MapDataset.range(start * batch_size, stop * batch_size)
-  batches = places.map(example_at).batch(batch_size).to_iter_dataset()
+  numbers = grain.MapDataset.range(start * len(rows), stop * len(rows))
+  batches = numbers.map(example_at).batch(len(rows)).to_iter_dataset()
   return itertools.starmap(Labelled, batches)
 
 
@@ -104,10 +110,12 @@ def example_batches(
   start_step: int,
   num_steps: int,
   with_labels: bool = False,
+  rows: slice = slice(None),
 ) -> Iterator[Batch]:
   """Yields the batches of the steps from start_step to num_steps.
 
-  Step t takes the batches from t * U to (t + 1) * U.
+  Step t takes the batches from t * U to (t + 1) * U. With `rows` only these of
+  each batch are read: the share of one process.
 
   Yields:
     uint8 [U, B, S, S, C], or of points float32 [U, B, 2]; with labels a
@@ -116,10 +124,11 @@ def example_batches(
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
   line = Line(len(source), seed)
   if isinstance(source, ArraySource) and source.is_in_memory:
-    numbers = (line.batch(batch_size, t) for t in range(start, stop))
+    numbers = (line.batch(batch_size, t)[rows] for t in range(start, stop))
     batches = (Labelled(source.examples[n], source.labels[n]) for n in numbers)
   else:
-    batches = _streamed(source, line, batch_size, start, stop)
+    share = range(batch_size)[rows]
+    batches = _streamed(source, line, batch_size, share, start, stop)
   if not with_labels:
     batches = (batch.examples for batch in batches)
   return stacked(batches, batches_per_step)

@@ -7,6 +7,8 @@ import jax
 import pytest
 
 from common_flax import commands
+from common_flax.alarms import TrainingFailedError
+from common_flax.config import UserError
 
 
 @pytest.fixture
@@ -28,3 +30,31 @@ def test_compiled_programs_are_kept_unless_told_where(restored_cache, given):
   assert status == 0
   ours = pathlib.Path(os.environ['XDG_CACHE_HOME']) / 'gan_vae_flax/compiled'
   assert jax.config.jax_compilation_cache_dir == (given or str(ours))
+
+
+@pytest.mark.parametrize(
+  ('error', 'status', 'line'),
+  [
+    (UserError('--x: wrong'), 2, 'error: --x: wrong'),
+    (TrainingFailedError('it fails'), 1, 'error: it fails'),
+    (OSError(28, 'No space left', '/x'), 1, 'error: /x: No space left'),
+    (OSError('gone'), 1, 'error: gone'),
+    (KeyboardInterrupt(), 130, None),
+  ],
+)
+def test_errors_become_a_line_and_a_status(
+  restored_cache, capsys, error, status, line
+):
+  def fail(*unused):
+    raise error
+
+  assert commands.run(fail, ['command'], lambda _: None, '') == status
+  assert capsys.readouterr().err.splitlines() == ([line] if line else [])
+
+
+def test_what_nobody_foresaw_is_raised(restored_cache):
+  def fail(*unused):
+    raise ZeroDivisionError
+
+  with pytest.raises(ZeroDivisionError):
+    commands.run(fail, ['command'], lambda _: None, '')

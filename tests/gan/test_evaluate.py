@@ -218,6 +218,7 @@ def test_a_run_that_has_diverged_is_not_measured(judged, tmp_path, capfd):
   config.generator.learning_rate = 1e38
   config.discriminator.learning_rate = 1e38
   config.ema_decay = 0.0
+  config.on_nan = 'warn'
   train(config, tmp_path / 'run')
   assert run(tmp_path / 'run') == 2
   error = capfd.readouterr().err

@@ -171,7 +171,7 @@ def test_nothing_is_made_ready_for_a_run_without_a_checkpoint(
 ):
   """A classifier could take minutes."""
   monkeypatch.delattr(classifier_lib, 'trained_on')
-  workdir_lib.create(tmp_path, recipe('dcgan.py', 'smoke'))
+  workdir_lib.write_config(tmp_path, recipe('dcgan.py', 'smoke'))
   assert evaluate.main(['', f'--workdir={tmp_path}']) == 2
   error = capsys.readouterr().err
   assert error.endswith('holds no checkpoint; train first\n')

@@ -16,25 +16,20 @@ import sys
 
 from conftest import assert_same_arrays
 from conftest import assert_same_pictures
+from conftest import final_state
+from conftest import POINTS_RUN
+from conftest import points_run
 from conftest import read_metrics
-from conftest import recipe
-import jax
+from conftest import saved_steps
 import numpy as np
 import pytest
 
-from common_flax import prng
-from common_flax import runs
-from common_flax import workdir as workdir_lib
+from common_flax import tasks
 from common_flax.alarms import TrainingFailedError
 from common_flax.alarms import Verdict
-from common_flax.checkpoints import Checkpoints
-from common_flax.checkpoints import STATE
 from common_flax.speed import Speed
-from gan_flax import config as gan_config
 from gan_flax import main
 from gan_flax import watch
-from gan_flax.state import create_gan
-from gan_flax.state import init_state
 from gan_flax.train import train
 
 # A run fails at step 6; at step 4 it is no longer healthy, but nothing is said.
@@ -52,51 +47,14 @@ def unmeasured():
     return Speed(16, 1.0, 1.0)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, '_measure_speed', measure)
+    patch.setattr(tasks, '_measure_speed', measure)
     yield calls
-
-
-# One GAN of points with little to compile, that saves at every report.
-CHANGES = {
-  'num_seeds': 1,
-  'steps_per_call': 1,
-  'checkpoint_every_steps': 2,
-  'sample_every_steps': 8,
-  'loss.name': 'non_saturating',
-  'penalty.r1': 0.0,
-  'penalty.r2': 0.0,
-  'generator.schedule': 'constant',  # so that num_steps may change
-  'discriminator.schedule': 'constant',
-}
-
-
-def small(**changes):
-  config = recipe('ring.py', 'smoke')
-  config.update_from_flattened_dict(CHANGES | changes)
-  return config
-
-
-def final_state(workdir):
-  """The newest checkpoint's state, in NumPy."""
-  _, _, state = workdir_lib.restore(
-    workdir,
-    STATE,
-    workdir_lib.read_config(workdir, gan_config.default()),
-    create_gan,
-    lambda gan: init_state(gan, prng.root_key(0)),
-  )
-  return jax.device_get(state)
 
 
 def assert_same_end(workdir, other):
   """The same states and the same sample files, bit by bit."""
   assert_same_arrays(final_state(workdir), final_state(other))
   assert_same_pictures(workdir, other)
-
-
-def saved(workdir):
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
-    return checkpoints.steps()
 
 
 def numbers(rows):
@@ -131,7 +89,7 @@ def warned(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(watch, 'judge', but_for_step_6)
     with contextlib.redirect_stdout(output):
-      train(small(), workdir)
+      train(points_run(), workdir)
   (workdir / 'output.txt').write_text(output.getvalue())
   return workdir
 
@@ -155,7 +113,7 @@ def first_fails(warned):
 def rolled_by(judge, workdir, **changes):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(watch, 'judge', judge)
-    train(small(on_collapse='rollback', **changes), workdir)
+    train(points_run(on_collapse='rollback', **changes), workdir)
   return workdir
 
 
@@ -171,7 +129,7 @@ def test_a_warning_is_said_when_it_is_new(warned):
     'Step 2: it fails.',
     'Step 8: it fails.',
   ]
-  assert saved(warned) == [4, 6, 8]
+  assert saved_steps(warned) == [4, 6, 8]
 
 
 def test_a_run_goes_back_to_where_it_was_healthy(rolled, warned):
@@ -186,7 +144,7 @@ def test_a_run_goes_back_to_where_it_was_healthy(rolled, warned):
 
 
 def test_what_it_goes_back_beyond_is_put_aside(rolled):
-  assert saved(rolled) == [4, 6, 8]  # the newest three
+  assert saved_steps(rolled) == [4, 6, 8]  # the newest three
   discarded = rolled / 'checkpoints_discarded'
   assert [path.name for path in discarded.iterdir()] == ['4']
   pictures = sorted(path.name for path in (rolled / 'samples').iterdir())
@@ -232,7 +190,7 @@ def test_an_interrupted_run_goes_back_to_the_same_bits(
   send = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
   judge = interrupted(first_fails, send, at=at, attempt=attempt)
   workdir = rolled_by(judge, tmp_path)
-  assert saved(workdir)[-1] == at + 1  # on no schedule
+  assert saved_steps(workdir)[-1] == at + 1  # on no schedule
   rolled_by(first_fails, workdir)
   assert_same_end(workdir, rolled)
 
@@ -243,7 +201,7 @@ def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
 ):
   with pytest.raises(InterruptedError):
     rolled_by(interrupted(first_fails, kill, at=UNHEALTHY, attempt=1), tmp_path)
-  assert saved(tmp_path) == [HEALTHY]
+  assert saved_steps(tmp_path) == [HEALTHY]
   rolled_by(first_fails, tmp_path)
   assert_same_end(tmp_path, rolled)
 
@@ -264,14 +222,14 @@ def test_without_a_healthy_checkpoint_a_run_starts_again(
   tmp_path, warned, first_fails, unmeasured, monkeypatch, capsys
 ):
   begun = []
-  example_batches = runs.example_batches
+  example_batches = tasks.example_batches
 
   def note(*arguments, **options):
     batches = list(example_batches(*arguments, **options))
     begun.append((options['start_step'], np.stack(batches)))
     return iter(batches)
 
-  monkeypatch.setattr(runs, 'example_batches', note)
+  monkeypatch.setattr(tasks, 'example_batches', note)
   unmeasured.clear()
   never = functools.partial(first_fails, healthy=0)
   rolled_by(never, tmp_path)
@@ -304,7 +262,7 @@ def command(monkeypatch, capfd, tmp_path):
         'main',
         '--config=configs/ring.py:smoke',
         f'--workdir={tmp_path}/run',
-        *(f'--config.{name}={value}' for name, value in CHANGES.items()),
+        *(f'--config.{name}={value}' for name, value in POINTS_RUN.items()),
         *arguments,
       ]
     )
@@ -321,19 +279,20 @@ def assert_fails(result, *words):
   assert all(word in captured.err for word in words)
 
 
+@pytest.mark.slow
 def test_rollbacks_come_to_an_end(command, tmp_path):
   result = command(
     '--config.on_collapse=rollback', '--config.on_collapse_max_rollbacks=2'
   )
   assert_fails(result, '2 rollbacks')
   assert re.findall(r'Going back to step (\d)', result[1].out) == ['4', '2']
-  assert saved(tmp_path / 'run') == [2, 4]
+  assert saved_steps(tmp_path / 'run') == [2, 4]
   assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
 
 
 def test_a_run_stops_before_it_saves_what_failed(command, tmp_path):
   assert_fails(command('--config.on_collapse=stop'), 'on_collapse')
-  assert saved(tmp_path / 'run') == [2, 4]
+  assert saved_steps(tmp_path / 'run') == [2, 4]
   assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
   assert read_metrics(tmp_path / 'run')[-1]['step'] == FAILS
 
@@ -360,7 +319,7 @@ def test_copies_on_their_own_devices_go_back_too(tmp_path):
   limit = {'on_collapse_max_rollbacks': 1}
   with pytest.raises(TrainingFailedError, match=r'step 6: .*after 1 rollback'):
     rolled_by(always, tmp_path, parallelism='pmap', **limit)
-  assert saved(tmp_path) == [2, 4]
+  assert saved_steps(tmp_path) == [2, 4]
   rolled_by(
     lambda rows, *, is_classifier: Verdict(), tmp_path, parallelism='jit'
   )

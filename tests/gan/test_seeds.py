@@ -308,7 +308,8 @@ def test_images_that_do_not_go_together_are_refused_before_the_work(
 ):
   smoke_config.num_seeds = 2
   workdir = tmp_path / 'run'
-  workdir_lib.create(workdir, smoke_config)  # without a checkpoint
+  workdir_lib.create(workdir)  # without a checkpoint
+  workdir_lib.write_config(workdir, smoke_config)
   assert run(sample, workdir, tmp_path / name, *arguments) == 2
   error = capsys.readouterr().err
   assert error.count('\n') == 1

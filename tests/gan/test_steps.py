@@ -259,7 +259,9 @@ def test_gradient_norm_limit_bounds_the_update(state, key):
   assert max(jax.tree.leaves(moved)) < 2e-7
 
 
-@pytest.mark.parametrize('name', ['linear', 'cosine'])
+@pytest.mark.parametrize(
+  'name', ['linear', pytest.param('cosine', marks=pytest.mark.slow)]
+)
 def test_schedules_end_at_zero(name):
   changes = {'num_steps': 4, 'generator.schedule': name}
   gan = create(**changes)

@@ -329,7 +329,9 @@ def on_one_device(objective):
   return train_on(create_objective(objective), 'jit', 1, 20)
 
 
-@pytest.mark.parametrize('objective', ['elbo', 'iwae'])
+@pytest.mark.parametrize(
+  'objective', ['elbo', pytest.param('iwae', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
 def test_twenty_steps_are_the_same_on_many_devices(
   objective, parallelism, num_devices
