@@ -1,0 +1,69 @@
+"""Starts the processes of one run on this machine."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+from conftest import HASTY_COMPILER
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def free_address():
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    return f'127.0.0.1:{server.getsockname()[1]}'
+
+
+def start(arguments, num_devices, **environment):
+  """A Python process with so many virtual devices."""
+  return subprocess.Popen(
+    [sys.executable, *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env={
+      **os.environ,
+      'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}',
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(num_devices),
+      'XLA_FLAGS': HASTY_COMPILER,
+      **environment,
+    },
+  )
+
+
+def commands(arguments, num_processes, num_devices, **environment):
+  """The processes of a training command, which find each other."""
+  address = free_address()
+  return [
+    start(
+      [
+        *arguments,
+        f'--coordinator={address}',
+        f'--num_processes={num_processes}',
+        f'--process_id={i}',
+      ],
+      num_devices,
+      **environment,
+    )
+    for i in range(num_processes)
+  ]
+
+
+def finish(processes, status=0, timeout=300):
+  """Waits for processes; returns what each has printed, and its errors."""
+  outputs = []
+  try:
+    for process in processes:
+      outputs.append(process.communicate(timeout=timeout))
+  finally:
+    for process in processes:
+      process.kill()
+      process.communicate()
+  statuses = [process.returncode for process in processes]
+  assert statuses == [status] * len(processes), outputs
+  return outputs

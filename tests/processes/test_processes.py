@@ -1,0 +1,249 @@
+"""Runs of several processes on one machine, each with virtual devices."""
+
+import functools
+import json
+import shutil
+import signal
+import time
+
+from conftest import read_metrics
+import numpy as np
+import PIL.Image
+import pytest
+from saved_arrays import arrays_of
+from starting import commands
+from starting import finish
+from starting import free_address
+from starting import start
+
+from common_flax.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+  'batch_size': 16,
+  'sample_every_steps': 20,
+  'checkpoint_every_steps': 20,
+  'dataset.flip': True,
+}
+KINDS = {
+  'gan': {'dataset.image_size': 16, 'model.base_features': 4},
+  'vae': {'model.name': 'mlp', 'model.hidden_sizes': [16]},
+}
+ALONE = [
+  ('gan', 'jit', 'float64'),
+  ('gan', 'jit', 'float32'),
+  ('vae', 'jit', 'float64'),
+]
+# Processes, devices of each, and what they train. One process of eight devices
+# is what the tests of the steps run on.
+LAYOUTS = {
+  '2x2': (
+    2,
+    2,
+    [
+      ('gan', 'jit', 'float64'),
+      ('gan', 'pmap', 'float32'),
+      ('vae', 'pmap', 'float64'),
+    ],
+  ),
+  # Twenty steps of a GAN take minutes here; those of a stopped one, below, do.
+  '4x1': (4, 1, [('gan', 'pmap', 'float32'), ('vae', 'jit', 'float64')]),
+}
+TRAINED = [
+  (layout, *case) for layout, (*_, cases) in LAYOUTS.items() for case in cases
+]
+
+
+def job(folder, family, parallelism, compute_dtype):
+  num_steps = 20 if compute_dtype == 'float64' else 1
+  changes = {
+    **SMALL,
+    **KINDS[family],
+    'parallelism': parallelism,
+    'compute_dtype': compute_dtype,
+    'num_steps': num_steps,
+  }
+  name = f'{family}_{parallelism}_{compute_dtype}'
+  return {'family': family, 'workdir': str(folder / name), 'changes': changes}
+
+
+def train_all(folder, num_processes, num_devices, cases):
+  """Trains each case; returns the folder that holds their workdirs."""
+  folder.mkdir()
+  jobs = folder / 'jobs.json'
+  jobs.write_text(json.dumps([job(folder, *case) for case in cases]))
+  address = free_address()
+  worker = ['tests/processes/worker.py', str(jobs), str(num_processes)]
+  finish(
+    [
+      start([*worker, str(i), address], num_devices, JAX_ENABLE_X64='1')
+      for i in range(num_processes)
+    ]
+  )
+  return folder
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """Every case on a single device."""
+  folder = tmp_path_factory.mktemp('alone') / 'runs'
+  return train_all(folder, 1, 1, ALONE)
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory):
+  """Layout -> the folder of its runs."""
+
+  @functools.cache
+  def train(layout):
+    folder = tmp_path_factory.mktemp(layout) / 'runs'
+    return train_all(folder, *LAYOUTS[layout])
+
+  return train
+
+
+def assert_close(workdir, other, step):
+  """Both hold the same state, but for the order of sums in float64."""
+  actual, expected = arrays_of(workdir, step), arrays_of(other, step)
+  assert actual.keys() == expected.keys()
+  for name, x in expected.items():
+    assert x.dtype in (np.float64, np.int32), name
+    np.testing.assert_allclose(actual[name], x, rtol=1e-9, atol=1e-9)
+
+
+def of_type(compute_dtype):
+  cases = [case[:3] for case in TRAINED if case[3] == compute_dtype]
+  return pytest.mark.parametrize(('layout', 'family', 'parallelism'), cases)
+
+
+@of_type('float64')
+def test_twenty_steps_are_those_of_one_device(
+  alone, together, layout, family, parallelism
+):
+  workdir = together(layout) / f'{family}_{parallelism}_float64'
+  assert_close(workdir, alone / f'{family}_jit_float64', 20)
+
+
+@of_type('float32')
+def test_a_gradient_in_float32_is_that_of_one_device(
+  alone, together, layout, family, parallelism
+):
+  """Adam's first moment is a tenth of it."""
+  expected = arrays_of(alone / f'{family}_jit_float32', 1)
+  actual = arrays_of(together(layout) / f'{family}_{parallelism}_float32', 1)
+  names = [name for name in expected if "['mu']" in name]
+  assert names
+  a, b = (
+    np.concatenate([tree[name].ravel() for name in names])
+    for tree in (actual, expected)
+  )
+  assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+COMMAND = [
+  '-m',
+  'gan_flax.main',
+  '--config=configs/dcgan.py:smoke',
+  '--config.batch_size=16',
+  '--config.model.base_features=4',
+  '--config.dataset.image_size=16',
+  '--config.compute_dtype=float64',
+  '--config.log_every_steps=5',
+  '--config.sample_every_steps=40',
+  '--config.checkpoint_every_steps=50',
+]
+
+
+def command(workdir, num_processes, num_devices, num_steps=40):
+  """Starts the processes of one run."""
+  arguments = [
+    *COMMAND,
+    f'--workdir={workdir}',
+    f'--config.num_steps={num_steps}',
+  ]
+  return commands(arguments, num_processes, num_devices, JAX_ENABLE_X64='1')
+
+
+def wait_for_lines(workdir, num, processes):
+  metrics = workdir / 'metrics.jsonl'
+  deadline = time.monotonic() + 120
+  while not metrics.exists() or metrics.read_text().count('\n') < num:
+    assert all(process.poll() is None for process in processes)
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+  """A run on one device that nothing stopped."""
+  workdir = tmp_path_factory.mktemp('straight') / 'run'
+  finish(command(workdir, 1, 1))
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory):
+  """A run of 2 x 2 devices, stopped by a signal to its second process."""
+  workdir = tmp_path_factory.mktemp('stopped') / 'run'
+  processes = command(workdir, 2, 2)
+  wait_for_lines(workdir, 2, processes)
+  processes[1].send_signal(signal.SIGTERM)
+  (first, second) = finish(processes, status=143)
+  assert 'Stopped by a signal and checkpointed. To go on: ' in first[0]
+  assert 'Stopped' not in second[0]  # one process speaks
+  return workdir
+
+
+@pytest.mark.parametrize(('num_processes', 'num_devices'), [(1, 4), (4, 1)])
+def test_a_stopped_run_goes_on_with_other_processes(
+  stopped, straight, tmp_path, num_processes, num_devices
+):
+  with Checkpoints(stopped / 'checkpoints') as checkpoints:
+    (step,) = checkpoints.steps()
+  assert 10 <= step < 40
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  (first, *_) = finish(command(workdir, num_processes, num_devices))
+  assert f'Going on from step {step:,} in {workdir}.' in first[0]
+  assert_close(workdir, straight, 40)
+  steps = [row['step'] for row in read_metrics(workdir)]
+  assert steps == sorted({*range(5, 41, 5), step})
+
+
+def test_a_process_that_fails_takes_the_others_with_it(tmp_path):
+  """Killed, as a machine that is gone: nobody waits for it for ever."""
+  processes = command(tmp_path / 'run', 2, 1, num_steps=1_000_000)
+  wait_for_lines(tmp_path / 'run', 2, processes)
+  processes[1].kill()
+  processes[0].communicate(timeout=200)
+  processes[1].communicate()
+  assert processes[0].returncode not in (0, 143)
+
+
+def test_what_one_process_lacks_stops_all(tmp_path):
+  """Each says why, and nothing is written."""
+  workdir = tmp_path / 'run'
+  address = free_address()
+  shared = [*COMMAND, f'--workdir={workdir}', f'--coordinator={address}']
+  shared += ['--num_processes=2', '--config.dataset.name=folder']
+  (tmp_path / 'images').mkdir()
+  for i in range(8):
+    picture = np.full((16, 16), 30 * i, np.uint8)
+    PIL.Image.fromarray(picture).save(tmp_path / 'images' / f'{i}.png')
+  paths = [tmp_path / 'images', tmp_path / 'missing']
+  outputs = finish(
+    [
+      start(
+        [*shared, f'--process_id={i}', f'--config.dataset.path={path}'],
+        1,
+        JAX_ENABLE_X64='1',
+      )
+      for i, path in enumerate(paths)
+    ],
+    status=2,
+  )
+  (first, second) = [errors.splitlines()[-1] for _, errors in outputs]
+  assert first == 'error: process 1 cannot start; see what it says'
+  assert second.startswith(f'error: config.dataset.path={paths[1]}: ')
+  assert not workdir.exists()
