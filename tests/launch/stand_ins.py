@@ -1,0 +1,84 @@
+"""Scripts run among stand-ins of the programs that they call."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
+STAND_IN = pathlib.Path(__file__).parent / 'stand_in.py'
+SETTINGS = {
+  'PROJECT': 'some-project',
+  'ZONE': 'us-east5-b',
+  'NAME': 'dcgan',
+  'REPOSITORY': 'https://example.com/gan_vae_flax.git',
+  'WORKDIR': 'gs://bucket/runs/dcgan',
+  'POLL_SECONDS': '0',
+  'RETRY_SECONDS': '0',
+  'BACKOFF_SECONDS': '0',
+}
+# Nor is anything else to come from whoever runs the tests.
+UNSET = {*SETTINGS, 'ACCELERATOR', 'CHIPS', 'KIND', 'SPOT', 'WORKERS', 'VENV'}
+COMMAND = ('--', 'python', '-m', 'gan_flax.main', '--config=configs/dcgan.py')
+TRAINING = 'exec python'  # what only the command itself is called with
+ABSENT = {
+  'status': 1,
+  'error': "ERROR: (gcloud) The resource 'projects/p/x' was not found",
+}
+UNKNOWN = {
+  'status': 1,
+  'error': 'ERROR: (gcloud) There was a problem refreshing your tokens',
+}
+
+
+class Scripts:
+  """Runs a script, and tells what it called."""
+
+  def __init__(self, folder):
+    self.folder = folder
+    self._calls = folder / 'calls'
+    programs = folder / 'bin'
+    programs.mkdir()
+    for name in ('gcloud', 'kubectl', 'scontrol'):
+      shutil.copy(STAND_IN, programs / name)
+      (programs / name).chmod(0o755)
+    self.environment = {
+      **{k: v for k, v in os.environ.items() if k not in UNSET},
+      **SETTINGS,
+      'PATH': f'{programs}:{os.environ["PATH"]}',
+      'CALLS': str(self._calls),
+      'PLAN': str(folder / 'plan'),
+    }
+
+  def __call__(self, script, *arguments, plan=(), nothing_is_there=True, **env):
+    """Runs `launch/SCRIPT` while calls go as planned."""
+    process = self.start(
+      script, *arguments, plan=plan, nothing_is_there=nothing_is_there, **env
+    )
+    output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(
+      process.args, process.returncode, output, errors
+    )
+
+  def start(self, script, *arguments, plan=(), nothing_is_there=True, **env):
+    """The same, without waiting for its end."""
+    rules = list(plan)
+    if nothing_is_there:
+      rules.append({'match': ' describe ', **ABSENT, 'times': 1000})
+    (self.folder / 'plan').write_text(json.dumps(rules))
+    self._calls.write_text('')
+    environment = {**self.environment, **env}
+    environment = {k: v for k, v in environment.items() if v is not None}
+    return subprocess.Popen(
+      [LAUNCH / script, *arguments],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=environment,
+    )
+
+  def calls(self, word=''):
+    """The calls in which a word stands, as lines."""
+    lines = map(json.loads, self._calls.read_text().splitlines())
+    return [line for line in map(' '.join, lines) if word in line]
