@@ -92,7 +92,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     np.save(folder / 'images.npy', images)
-    mapped = np.load(folder / 'images.npy', mmap_mode='r')
+    mapped = np.load(folder / 'images.npy', mmap_mode='r', allow_pickle=False)
     num_batches = values.images // values.batch_size
     for kind, array in {'memory': images, 'a mapped file': mapped}.items():
       source = ArraySource(array, labels, None)

@@ -9,7 +9,6 @@ bound, as without that wait the loop works while the devices do. The step itself
 is then timed alone, without the threads of the loop.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
@@ -29,6 +28,7 @@ from benchmarks import turns
 from common_flax import commands
 from common_flax import sharding
 from common_flax.checkpoints import Checkpoints
+from common_flax.compiler import Options
 from gan_flax import train as train_lib
 
 _LOG, _SAMPLE, _CHECKPOINT = 100, 500, 1000
@@ -47,8 +47,8 @@ class _Clocked(sharding.JitOverMesh):
     super().__init__(mesh)
     self.starts, self.ends = [], []
 
-  def compile(self, step: sharding.Step) -> Callable:
-    compiled = super().compile(step)
+  def compile(self, step: sharding.Step, options: Options | None = None):
+    compiled = super().compile(step, options)
 
     def clocked(state, batches, root):
       self.starts.append(time.perf_counter())

@@ -4,7 +4,9 @@
 
 The global batch stays the same. Where there is one CPU, its devices are virtual
 ones that share its cores: the table then says what splitting costs, not what it
-wins.
+wins. "In parts" is one device that takes the batch's shares one after the
+other, and talks to nobody: what it loses comes of small shares and of what
+every device does again, the optimisers and all else that is of the parameters.
 """
 
 from collections.abc import Sequence
@@ -45,7 +47,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def build(
   num_devices: int, parallelism: str, base_features: int, batch_size: int
 ) -> turns.Run:
-  """The step on some devices."""
+  """The step on some devices, or on one with a share of its batch."""
   memory.keep_freed()
   # JAX reads it when it first looks for devices; GPUs and TPUs ignore it.
   os.environ['XLA_FLAGS'] = (
@@ -85,16 +87,38 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
     for num in _NUM_DEVICES
   }
-  seconds = turns.time_in_turns(builds, values.rounds, values.steps)
+  shares = {
+    f'{num} in parts': functools.partial(
+      build, 1, 'jit', values.base_features, values.batch_size // num
+    )
+    for num in _NUM_DEVICES
+  }
+  seconds = turns.time_in_turns(builds | shares, values.rounds, values.steps)
+  for num in _NUM_DEVICES:
+    name = f'{num} in parts'
+    seconds[name] = [num * time for time in seconds[name]]
   rows = []
-  for name, times in seconds.items():
-    speedup, low, high = turns.ratio(seconds, '1', name)
-    rate = values.batch_size / np.median(times)
+  for num in _NUM_DEVICES:
+    speedup, low, high = turns.ratio(seconds, '1', str(num))
+    in_parts, *_ = turns.ratio(seconds, '1', f'{num} in parts')
+    rate = values.batch_size / np.median(seconds[str(num)])
     rows.append(
-      [name, f'{rate:,.0f}', f'{speedup:.2f}', f'{low:.2f} to {high:.2f}']
+      [
+        str(num),
+        f'{rate:,.0f}',
+        f'{speedup:.2f}',
+        f'{low:.2f} to {high:.2f}',
+        f'{in_parts:.2f}',
+      ]
     )
   print(f'{values.parallelism}, {turns.machine()}\n')
-  header = ('devices', 'images/s', 'times as fast as one', 'quartiles')
+  header = (
+    'devices',
+    'images/s',
+    'times as fast as one',
+    'quartiles',
+    'one device, in parts',
+  )
   print(turns.markdown(header, rows))
 
 
