@@ -42,8 +42,10 @@ class Checkpoints:
       keep: how many of the newest checkpoints saving leaves there; None to read
         only.
     """
-    # Orbax refuses relative paths, but only when it has written everything.
-    self._directory = epath.Path(directory).resolve()
+    self._directory = epath.Path(directory)
+    if '://' not in str(directory):
+      # Orbax refuses relative paths, but only when it has written everything.
+      self._directory = self._directory.resolve()
     self._keep = keep
     self._preserved = None if keep is None else _Preserved(keep)
     self._manager = self._open()

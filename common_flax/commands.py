@@ -86,11 +86,17 @@ def define_run_flags(values: flags.FlagValues) -> None:
 
 @contextlib.contextmanager
 def without_echoes() -> Iterator[None]:
-  """Leaves unsaid what TensorStore says of each write after one that failed."""
+  """Leaves unsaid what is said of each read or write after one that failed.
+
+  Orbax waits for none of them any more, and they are collected as garbage.
+  """
   before = sys.unraisablehook
 
   def hook(unraisable):
-    if str(unraisable.exc_value) != 'Event loop is closed':
+    error = unraisable.exc_value
+    is_closed = str(error) == 'Event loop is closed'
+    is_collected = isinstance(error.__cause__, GeneratorExit)
+    if not (is_closed or is_collected):
       before(unraisable)
 
   sys.unraisablehook = hook
