@@ -20,6 +20,7 @@ from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
+from common_flax import files
 from common_flax import processes
 from common_flax.config import UserError
 
@@ -43,7 +44,7 @@ class Checkpoints:
         only.
     """
     self._directory = epath.Path(directory)
-    if '://' not in str(directory):
+    if not files.is_remote(directory):
       # Orbax refuses relative paths, but only when it has written everything.
       self._directory = self._directory.resolve()
     self._keep = keep
@@ -98,7 +99,7 @@ class Checkpoints:
 
   def _check_writable(self) -> None:
     """Raises an OSError at once, where Orbax would wait for minutes."""
-    if '://' not in str(self._directory):
+    if not files.is_remote(self._directory):
       with tempfile.TemporaryFile(dir=self._directory):
         pass
 
@@ -209,12 +210,11 @@ class Checkpoints:
 
   def _put_aside(self, steps: list[int]) -> None:
     discarded = self._directory.with_name(f'{self._directory.name}_discarded')
-    discarded.mkdir(exist_ok=True)
     for step in steps:
       target, count = discarded / str(step), 1
       while target.exists():
         target, count = discarded / f'{step}-{count}', count + 1
-      (self._directory / str(step)).rename(target)
+      files.move_folder(self._directory / str(step), target)
 
   def forget_failure(self) -> None:
     """Removes what a save left that failed, so that others can follow."""

@@ -126,7 +126,8 @@ def run(
   """
   # What libraries say there is raised as well, or nothing to be done about.
   logging.set_verbosity(logging.FATAL)
-  python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
+  for library in ('asyncio', 'gcsfs'):
+    python_logging.getLogger(library).setLevel(python_logging.CRITICAL)
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   memory.keep_freed()
   _cache_compiled()
@@ -146,12 +147,16 @@ def run(
   except TrainingFailedError as error:
     _print_error(error)
     return 1
-  except OSError as error:  # a disk that is full, a file that is gone
-    where = f'{error.filename}: ' if error.filename else ''
-    _print_error(f'{where}{error.strerror or error}')
-    return 1
   except KeyboardInterrupt:
     return signal_status(signal.SIGINT)
+  except Exception as error:
+    if not files.is_file_error(error):
+      raise
+    # A disk is full, a file is gone, a store cannot be reached.
+    path = getattr(error, 'filename', None)
+    where = f'{path}: ' if path else ''
+    _print_error(f'{where}{getattr(error, "strerror", None) or error}')
+    return 1
 
 
 def parse(
@@ -202,6 +207,7 @@ def existing_workdir(values: flags.FlagValues) -> epath.Path:
   """
   require_flags(values, 'workdir')
   workdir = epath.Path(os.path.expanduser(values.workdir))
+  config_lib.require_reachable('--workdir', workdir)
   if not workdir.is_dir():
     raise UserError(f'--workdir={workdir}: there is no such folder')
   return workdir

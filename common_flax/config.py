@@ -194,6 +194,16 @@ def check_fields(config: ConfigDict, default: ConfigDict) -> None:
       )
 
 
+def require_reachable(name: str, path: epath.PathLike) -> None:
+  """Requires that a path in an object store can be looked at."""
+  try:
+    epath.Path(path).exists()
+  except Exception as error:  # each store has errors of its own
+    if not files.is_remote(path):
+      raise
+    raise UserError(f'{name}={files.unreachable(path, error)}') from error
+
+
 def require(condition: bool, config: ConfigDict, name: str, cure: str) -> None:
   """Raises the UserError `config.NAME=VALUE: CURE` unless `condition`."""
   if not condition:

@@ -24,7 +24,7 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax.config import UserError
-from common_flax.data.decoded import Progress
+from common_flax.data.source import Progress
 from common_flax.metrics import features as features_lib
 from common_flax.metrics import frechet
 from common_flax.metrics import inception_score

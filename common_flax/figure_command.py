@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common_flax import commands
+from common_flax import files
 from common_flax import images
 from common_flax import prng
 from common_flax.config import UserError
@@ -34,7 +35,7 @@ def _output_folder(path: str, names: Sequence[str]) -> pathlib.Path:
     UserError: if the files cannot be written there.
     OSError: if there can be no such folder.
   """
-  if '://' in path:
+  if files.is_remote(path):
     raise UserError(f'--output={path}: give a folder on this machine')
   folder = pathlib.Path(os.path.expanduser(path))
   nearest = folder

@@ -18,15 +18,14 @@ from common_flax.config import UserError
 from common_flax.data import folder
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_whole
-from common_flax.data.decoded import Progress
 from common_flax.data.source import ArraySource
+from common_flax.data.source import Progress
+from common_flax.data.source import unseen
 
 _MAX_CLASSES = 2**16
 
 
-def read(
-  path: str, progress: Progress = lambda items, total, description: items
-) -> ArraySource:
+def read(path: str, progress: Progress = unseen) -> ArraySource:
   """The images of a folder or of an .npz.
 
   Args:

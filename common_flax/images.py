@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
+from common_flax import files
+
 
 def doublings(image_size: int) -> tuple[int, int]:
   """Splits an image side into (start, k): image_size = start * 2**k.
@@ -86,6 +88,9 @@ def to_pil(image: np.ndarray) -> PIL.Image.Image:
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
   """Writes a whole file or none: under another name first, then renamed."""
   path = epath.Path(path)
+  if files.is_remote(path):  # there a file appears when it is whole
+    path.write_bytes(data)
+    return
   partial = path.with_name(f'.{path.name}.partial')
   partial.unlink(missing_ok=True)  # it could be a link to another file
   try:

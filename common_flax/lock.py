@@ -18,6 +18,7 @@ import time
 
 from etils import epath
 
+from common_flax import files
 from common_flax import images as images_lib
 from common_flax import workdir as workdir_lib
 from common_flax.config import UserError
@@ -118,6 +119,8 @@ def _take(path: epath.Path, me: dict) -> None:
 
 def _create(path: epath.Path, me: dict) -> bool:
   """Writes our name if there is none, at once; False if that cannot be."""
+  if files.is_remote(path):
+    return False
   mine = path.with_name(f'.{path.name}.{me["token"]}')
   try:
     mine.write_text(json.dumps(me))
@@ -149,17 +152,18 @@ def held(workdir: epath.PathLike) -> Iterator[None]:
     'token': secrets.token_hex(8),
     'beats': 0,
   }
-  try:
+  with workdir_lib.writing(f'--workdir={workdir}'):
     _take(path, me)
-  except OSError as error:
-    raise workdir_lib.unwritable(workdir, error) from error
   stopped = threading.Event()
 
   def beat() -> None:
     while not stopped.wait(BEAT_SECONDS):
       me['beats'] += 1
-      with contextlib.suppress(OSError):  # a full disk is no reason to stop
+      try:
         _write(path, me)
+      except Exception as error:  # a full disk is no reason to stop
+        if not files.is_file_error(error):
+          raise
 
   thread = threading.Thread(target=beat, name='lock', daemon=True)
   thread.start()

@@ -203,12 +203,8 @@ def _report(workdir: epath.Path, measured: Measured, title: str) -> None:
 
 
 def _write(path: epath.Path, picture: np.ndarray) -> None:
-  try:
+  with workdir_lib.writing(str(path)):
     images_lib.write_png(path, picture)
-  except OSError as error:
-    raise UserError(
-      f'{path}: cannot be written to: {error.strerror or error}'
-    ) from error
 
 
 def draw(

@@ -21,6 +21,7 @@ from absl import flags
 import numpy as np
 
 from common_flax import commands
+from common_flax import files
 from common_flax import images as images_lib
 from common_flax.config import UserError
 
@@ -145,7 +146,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 @contextlib.contextmanager
 def _writable(path: str) -> Iterator[pathlib.Path]:
   """The local path; what goes wrong in writing to it is the user's error."""
-  if '://' in path:
+  if files.is_remote(path):
     raise UserError(f'--output={path}: give a path on this machine')
   try:
     yield pathlib.Path(os.path.expanduser(path))

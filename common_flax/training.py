@@ -15,6 +15,7 @@ import numpy as np
 
 from common_flax import checkpoints as checkpoints_lib
 from common_flax import compiler
+from common_flax import files
 from common_flax import finite
 from common_flax import processes
 from common_flax import sharding
@@ -319,7 +320,9 @@ class Training:
     """Says what of the first process's files cannot be written."""
     try:
       yield
-    except OSError as error:
+    except Exception as error:
+      if not files.is_file_error(error):
+        raise
       self._cannot_write(what, error)
 
   def _cannot_write(self, what: str, error: Exception) -> None:

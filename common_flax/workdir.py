@@ -1,7 +1,9 @@
 """The folder of a run: may it hold this one, its config.json, what it saved."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import functools
 import json
 import math
@@ -140,10 +142,11 @@ def check(
     UserError: if it holds a run of another config, or cannot be written to.
   """
   workdir = epath.Path(workdir)
+  config_lib.require_reachable('--workdir', workdir)
+  is_local = not files.is_remote(workdir)
   nearest = workdir
-  while not nearest.exists() and nearest != nearest.parent:
+  while is_local and not nearest.exists() and nearest != nearest.parent:
     nearest = nearest.parent
-  is_local = '://' not in str(workdir)
   for folder in (nearest, workdir / CHECKPOINTS, workdir / 'samples'):
     if folder.exists() and not folder.is_dir():
       raise UserError(f'--workdir={workdir}: {folder} is a file')
@@ -165,12 +168,17 @@ def check(
   return has_checkpoints
 
 
-def unwritable(workdir: epath.PathLike, error: Exception) -> UserError:
-  """What to raise where a workdir cannot be written to."""
-  return UserError(
-    f'--workdir={workdir}: cannot be written to: '
-    f'{getattr(error, "strerror", None) or error}'
-  )
+@contextlib.contextmanager
+def writing(name: str) -> Iterator[None]:
+  """Raises a UserError, beginning with `name`, if a file cannot be written."""
+  try:
+    yield
+  except Exception as error:
+    # Making a folder calls itself for its parents.
+    if not (files.is_file_error(error) or isinstance(error, RecursionError)):
+      raise
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(f'{name}: cannot be written to: {reason}') from error
 
 
 def create(workdir: epath.PathLike) -> None:
@@ -179,10 +187,8 @@ def create(workdir: epath.PathLike) -> None:
   Raises:
     UserError: if it cannot be written to.
   """
-  try:
-    epath.Path(workdir).mkdir(parents=True, exist_ok=True)
-  except (OSError, RecursionError) as error:  # it calls itself for parents
-    raise unwritable(workdir, error) from error
+  with writing(f'--workdir={workdir}'):
+    files.make_folder(workdir)
 
 
 def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
@@ -193,11 +199,9 @@ def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
   """
   path = epath.Path(workdir) / CONFIG
   text = config_lib.to_json(config)
-  try:
+  with writing(f'--workdir={workdir}'):
     if not path.exists() or path.read_text() != text:
       images_lib.write_bytes(path, text.encode())
-  except OSError as error:
-    raise unwritable(workdir, error) from error
 
 
 def write_evaluation(
@@ -220,12 +224,8 @@ def write_evaluation(
   """
   path = epath.Path(workdir) / EVALUATION
   result = _finite({**metrics, 'provenance': dict(provenance)})
-  try:
+  with writing(str(path)):
     images_lib.write_bytes(path, (json.dumps(result, indent=2) + '\n').encode())
-  except OSError as error:
-    raise UserError(
-      f'{path}: cannot be written to: {error.strerror or error}'
-    ) from error
   return path
 
 

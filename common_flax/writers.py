@@ -5,7 +5,6 @@ steps; TensorBoard events, `curves.png` and `samples.gif` are views of it and of
 the pictures in `samples/`.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -15,20 +14,18 @@ import io
 import json
 import math
 import re
-from typing import Any
 
 from etils import epath
-import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 import PIL.Image
-from tensorboardX import SummaryWriter
 
 from common_flax import files
 from common_flax import images as images_lib
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import open_whole
+from common_flax.tensorboard import Board
 
 _MAX_FRAMES = 100
 _GIF_SECONDS = 6
@@ -54,7 +51,7 @@ class RunWriter:
     """
     self._workdir = epath.Path(workdir)
     self._samples = self._workdir / 'samples'
-    self._samples.mkdir(exist_ok=True)
+    files.make_folder(self._samples)
     self._curves = curves
     self._metrics = self._workdir / 'metrics.jsonl'
     rows = read_metrics(workdir)
@@ -66,18 +63,16 @@ class RunWriter:
         path.unlink()
     self._painter = concurrent.futures.ThreadPoolExecutor(1)
     self._painting: concurrent.futures.Future | None = None
-    self._tensorboard = SummaryWriter(
-      str(self._workdir / 'tensorboard'), purge_step=step + 1 if rows else None
+    self._board = Board(
+      self._workdir / 'tensorboard', purge_step=step + 1 if rows else None
     )
-    _forgive(self._tensorboard)
 
   def __enter__(self) -> 'RunWriter':
     return self
 
   def __exit__(self, kind, *unused_exception) -> None:
     self._painter.shutdown()
-    with contextlib.suppress(OSError):
-      self._tensorboard.close()
+    self._board.close()
     if kind is None:
       self._finish_painting()
 
@@ -88,7 +83,7 @@ class RunWriter:
 
   def text(self, name: str, text: str) -> None:
     """Shows a text in TensorBoard."""
-    self._tensorboard.add_text(name, text)
+    self._board.writer.add_text(name, text)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Records the metrics of a step, once a step."""
@@ -99,19 +94,21 @@ class RunWriter:
     row = {'step': step, **dict.fromkeys(values), **finite}
     self._rows.append(row)
     is_behind, self._is_behind = self._is_behind, True
-    if is_behind or '://' in str(self._metrics):  # object stores do not append
+    # Files of object stores do not grow at their ends.
+    if is_behind or files.is_remote(self._metrics):
       self._write_rows()
     else:
       with self._metrics.open('a') as file:
         file.write(json.dumps(row) + '\n')
     self._is_behind = False
     for name, value in finite.items():
-      self._tensorboard.add_scalar(name, value, step)
+      self._board.writer.add_scalar(name, value, step)
+    self._board.copy_if_due()
 
   def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
     """Shows how the numbers of an array lie, in TensorBoard."""
     for name, value in values.items():
-      self._tensorboard.add_histogram(name, np.asarray(value), step)
+      self._board.writer.add_histogram(name, np.asarray(value), step)
 
   def _write_rows(self) -> None:
     lines = ''.join(json.dumps(row) + '\n' for row in self._rows)
@@ -120,7 +117,7 @@ class RunWriter:
   def picture(self, step: int, picture: np.ndarray) -> None:
     """Keeps uint8 [H, W, C] as the samples of a step."""
     images_lib.write_png(self._samples / f'step_{step:08d}.png', picture)
-    self._tensorboard.add_image('samples', picture, step, dataformats='HWC')
+    self._board.writer.add_image('samples', picture, step, dataformats='HWC')
 
   def curves(self) -> None:
     """Draws `curves.png` from the metrics so far, in the background.
@@ -155,8 +152,7 @@ class RunWriter:
   @contextlib.contextmanager
   def trace(self) -> Iterator[None]:
     """Records what the devices do, for TensorBoard and Perfetto."""
-    folder = self._workdir / 'tensorboard'
-    with jax.profiler.trace(str(folder), create_perfetto_trace=True):
+    with self._board.trace():
       yield
 
   def _pictures(self) -> list[epath.Path]:
@@ -165,24 +161,6 @@ class RunWriter:
       for path in self._samples.glob('step_*.png')
       if re.fullmatch(r'step_\d+', path.stem)
     )
-
-
-def _forgive(tensorboard: SummaryWriter) -> None:
-  """Lets TensorBoard do without what cannot be written.
-
-  Its thread would end at an error, and the next events wait for it for ever.
-  """
-  events = tensorboard._get_file_writer().event_writer._ev_writer
-  for name in ('write_event', 'flush'):
-    setattr(events, name, _forgiving(getattr(events, name)))
-
-
-def _forgiving(write: Callable[..., Any]) -> Callable[..., None]:
-  def forgiving(*arguments):
-    with contextlib.suppress(OSError, ValueError):  # which a closed file raises
-      write(*arguments)
-
-  return forgiving
 
 
 def _picture_step(path: epath.Path) -> int:

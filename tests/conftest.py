@@ -15,6 +15,7 @@ import gc
 import json
 import pathlib
 import runpy
+import socket
 import tempfile
 
 import jax
@@ -100,6 +101,13 @@ POINTS_RUN = {
   'generator.schedule': 'constant',  # so that num_steps may change
   'discriminator.schedule': 'constant',
 }
+
+
+def free_address():
+  """An address of this machine that nothing listens at."""
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    return f'127.0.0.1:{server.getsockname()[1]}'
 
 
 def points_run(**changes):

@@ -4,9 +4,10 @@ from common_flax.data import digits
 from common_flax.data import stacked
 from common_flax.data import worlds
 from common_flax.data.decoded import load_encoded
-from common_flax.data.decoded import Progress
 from common_flax.data.folder import FolderImages
+from common_flax.data.source import Progress
 from common_flax.data.source import Source
+from common_flax.data.source import unseen
 from common_flax.data.tfds_images import TfdsImages
 from common_flax.data.worlds import WORLDS
 
@@ -23,7 +24,7 @@ def load_source(
   path: str | None = None,
   stack_of: str = 'digits',
   skip_corrupt: bool = False,
-  progress: Progress = lambda items, total, description: items,
+  progress: Progress = unseen,
 ) -> Source:
   """Opens a source; every one of its images was decoded by then.
 
@@ -57,9 +58,9 @@ def load_source(
     )
     return stacked.stack(base, stack_of, split)
   if name == 'folder':
-    encoded = FolderImages(path, split)
+    encoded = FolderImages(path, split, progress)
   else:
-    encoded = TfdsImages(name, split, data_dir)
+    encoded = TfdsImages(name, split, data_dir, progress)
   return load_encoded(
     encoded,
     image_size,

@@ -6,17 +6,13 @@ themselves included: another image, size or way of resizing makes another entry.
 Dimensions: N examples, S image side, C channels.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 import concurrent.futures
-import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-import tempfile
 
 import numpy as np
 
@@ -27,8 +23,7 @@ from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode
 from common_flax.data.source import ArraySource
 from common_flax.data.source import EncodedImages
-
-Progress = Callable[[Iterable, int, str], Iterable]
+from common_flax.data.source import Progress
 
 # Raised whenever `decode` gives other pixels, or an entry says other things.
 _DECODE_VERSION = 2
@@ -114,19 +109,6 @@ def _decode_into(
   return np.asarray(labels, np.int32), broken
 
 
-@contextlib.contextmanager
-def _new_entry(entry: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder that becomes `entry` once it is whole."""
-  entry.parent.mkdir(parents=True, exist_ok=True)
-  folder = pathlib.Path(tempfile.mkdtemp(dir=entry.parent))
-  try:
-    yield folder
-    with contextlib.suppress(OSError):  # another process was faster
-      folder.rename(entry)
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _make_entry(
   entry: pathlib.Path,
   encoded: EncodedImages,
@@ -134,7 +116,7 @@ def _make_entry(
   skip_corrupt: bool,
   progress: Progress,
 ) -> None:
-  with _new_entry(entry) as folder:
+  with caches.new_entry(entry) as folder:
     free = shutil.disk_usage(folder).free
     if free < np.prod(shape):
       raise OSError(f'{free / 2**30:.1f} GiB are free')

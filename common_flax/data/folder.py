@@ -8,9 +8,12 @@ import numpy as np
 
 from common_flax import files as files_lib
 from common_flax.config import UserError
+from common_flax.data import remote
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import num_channels
+from common_flax.data.source import Progress
 from common_flax.data.source import unreadable_split
+from common_flax.data.source import unseen
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 _SPLIT_SEED = 0
@@ -25,14 +28,15 @@ class FolderImages:
   of its own has no labels. All are grey only if every one of them is.
   """
 
-  def __init__(self, path: str | None, split: str):
+  def __init__(self, path: str | None, split: str, progress: Progress = unseen):
     """Lists the files.
 
     Args:
-      path: the folder.
+      path: the folder, of which a local copy is made if it is a remote one.
       split: a sub-folder of that name is taken if there is one; else 'train'
         and 'test' are nine tenths and one tenth of the files, the same ones at
         every start.
+      progress: shows how far fetching a remote folder is, see `load_encoded`.
 
     Raises:
       UserError: if the folder is missing or holds no images.
@@ -42,7 +46,8 @@ class FolderImages:
         'config.dataset.path: missing; give the folder of images with '
         '--config.dataset.path=FOLDER'
       )
-    root = pathlib.Path(os.path.expanduser(path))
+    root = remote.local_copy(path, progress, SUFFIXES)
+    self._path, self._root = path, root
     if not os.path.isdir(root):
       raise UserError(f'config.dataset.path={path}: there is no such folder')
     splits = [root / name for name in ('train', 'test')]
@@ -77,7 +82,7 @@ class FolderImages:
     return len(self._files)
 
   def name(self, index: int) -> str:
-    return str(self._files[index])
+    return os.path.join(self._path, self._files[index].relative_to(self._root))
 
   def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
     return [(read_file(self._files[i]), self._labels[i]) for i in indices]

@@ -3,12 +3,24 @@
 Dimensions: N examples, S image side, C channels.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 from typing import Protocol
 
 import numpy as np
 
 from common_flax.config import UserError
+
+# progress(iterable, total, description) gives the iterable back, and shows how
+# far it is.
+Progress = Callable[[Iterable, int, str], Iterable]
+
+
+def unseen(items: Iterable, total: int, description: str) -> Iterable:
+  """Progress that shows nothing."""
+  del total, description
+  return items
 
 
 class Source(Protocol):

@@ -1,11 +1,16 @@
 """Image data sets of TensorFlow Datasets, read without TensorFlow."""
 
 import os
+import re
 
 import tensorflow_datasets as tfds
 
+from common_flax import files
 from common_flax.config import UserError
+from common_flax.data import remote
+from common_flax.data.source import Progress
 from common_flax.data.source import unreadable_split
+from common_flax.data.source import unseen
 
 
 def resolve_data_dir(data_dir: str | None) -> str:
@@ -48,22 +53,39 @@ def _one_line(error: Exception) -> str:
   return ' '.join(str(error).split())[:300] or repr(error)
 
 
+def _local_copy(name: str, data_dir: str, progress: Progress) -> str:
+  """A local folder with the data set in it that a remote one holds."""
+  name = re.split('[:/]', name)[0]
+  copy = remote.local_copy(f'{data_dir.rstrip("/")}/{name}', progress)
+  return str(copy.parent)
+
+
 class TfdsImages:
   """The images and labels of one split of a prepared data set."""
 
-  def __init__(self, name: str, split: str, data_dir: str | None):
+  def __init__(
+    self,
+    name: str,
+    split: str,
+    data_dir: str | None,
+    progress: Progress = unseen,
+  ):
     """Opens the data set.
 
     Args:
       name: a TFDS name.
       split: a TFDS split such as 'train' or 'train[:10%]'.
-      data_dir: where prepared data sets are, see `resolve_data_dir`.
+      data_dir: where prepared data sets are, see `resolve_data_dir`; of the one
+        in a remote folder a local copy is made.
+      progress: shows how far that is, see `load_encoded`.
 
     Raises:
       UserError: if it is not prepared as array_record, has no images, or no
         such split.
     """
     data_dir = resolve_data_dir(data_dir)
+    if files.is_remote(data_dir):
+      data_dir = _local_copy(name, data_dir, progress)
     builder = find_builder(name, data_dir)
     features = dict(builder.info.features.items())
     if not isinstance(features.get('image'), tfds.features.Image):

@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from common_flax.data.decoded import Progress
+from common_flax.data.source import Progress
+from common_flax.data.source import unseen
 
 
 def in_chunks(
   function: Callable[[np.ndarray], Any],
   images: np.ndarray,
   size: int,
-  progress: Progress = lambda items, total, description: items,
+  progress: Progress = unseen,
 ) -> Any:
   """Applies a function to images, so many at a time.
 

@@ -29,8 +29,9 @@ from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.config import UserError
 from common_flax.data.batches import Line
-from common_flax.data.decoded import Progress
 from common_flax.data.source import ArraySource
+from common_flax.data.source import Progress
+from common_flax.data.source import unseen
 from common_flax.metrics.chunks import in_chunks
 
 Params = Any
@@ -140,7 +141,7 @@ def trained_on(
   train: ArraySource,
   test: ArraySource,
   *,
-  progress: Progress = lambda items, total, description: items,
+  progress: Progress = unseen,
 ) -> Classifier:
   """The classifier of a data set, from the user's cache or newly trained.
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from common_flax import caches
 from common_flax import images as images_lib
-from common_flax.data.decoded import Progress
+from common_flax.data.source import Progress
 from common_flax.data.stacked import NUM_CHANNELS
 from common_flax.metrics import classifier as classifier_lib
 from common_flax.metrics import inception as inception_lib

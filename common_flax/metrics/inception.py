@@ -24,7 +24,8 @@ import numpy as np
 
 from common_flax import compiler
 from common_flax.config import UserError
-from common_flax.data.decoded import Progress
+from common_flax.data.source import Progress
+from common_flax.data.source import unseen
 from common_flax.metrics import inception_weights
 from common_flax.metrics.chunks import in_chunks
 from common_flax.metrics.resizing import RESIZES
@@ -314,7 +315,7 @@ def _forward() -> Callable[..., tuple[jax.Array, jax.Array]]:
 def activations(
   inception: Inception,
   images: np.ndarray,
-  progress: Progress = lambda items, total, description: items,
+  progress: Progress = unseen,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Features float32 [N, 2048] and logits float32 [N, 1008] of images.
 

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from common_flax import images as images_lib
-from common_flax.data.decoded import Progress
+from common_flax.data.source import Progress
+from common_flax.data.source import unseen
 from common_flax.metrics.chunks import in_chunks
 
 NUM_FEATURES = 256  # F
@@ -66,7 +67,7 @@ def _forward(params: dict, images: jax.Array) -> jax.Array:
 
 def features(
   images: np.ndarray,
-  progress: Progress = lambda items, total, description: items,
+  progress: Progress = unseen,
 ) -> np.ndarray:
   """What the network says of images.
 

@@ -17,6 +17,7 @@ from common_flax.data import decode as decode_lib
 from common_flax.data import decoded
 from common_flax.data.decoded import load_encoded
 from common_flax.data.folder import FolderImages
+from common_flax.data.source import unseen
 
 
 def encode(pixels, ending='PNG', **options):
@@ -211,7 +212,7 @@ def load(encoded, skip_corrupt, in_memory_bytes):
     8,
     skip_corrupt=skip_corrupt,
     in_memory_bytes=in_memory_bytes,
-    progress=lambda items, total, description: items,
+    progress=unseen,
   )
 
 

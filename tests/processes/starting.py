@@ -2,19 +2,13 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
+from conftest import free_address
 from conftest import HASTY_COMPILER
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def free_address():
-  with socket.socket() as server:
-    server.bind(('127.0.0.1', 0))
-    return f'127.0.0.1:{server.getsockname()[1]}'
 
 
 def start(arguments, num_devices, **environment):

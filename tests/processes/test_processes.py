@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+from conftest import free_address
 from conftest import read_metrics
 import numpy as np
 import PIL.Image
@@ -13,7 +14,6 @@ import pytest
 from saved_arrays import arrays_of
 from starting import commands
 from starting import finish
-from starting import free_address
 from starting import start
 
 from common_flax.checkpoints import Checkpoints
