@@ -4,9 +4,11 @@ scikit-learn ships 1,797 of the UCI data set's 8x8 digits (E. Alpaydin,
 C. Kaynak, 1998), with greys from 0 to 16.
 """
 
+import importlib.util
+import pathlib
+
 import numpy as np
 import PIL.Image
-from sklearn import datasets
 
 from common_flax import images as images_lib
 from common_flax.data.source import ArraySource
@@ -14,6 +16,17 @@ from common_flax.data.source import unreadable_split
 
 # Fixed: the test digits are the last ones, by other writers.
 _SPLITS = {'train': slice(0, 1500), 'test': slice(1500, None)}
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+  """All digits [1797, 8, 8] and their labels, from scikit-learn's own file.
+
+  To ask scikit-learn for them takes as long as all else before a run's first
+  step is compiled: it imports SciPy's statistics.
+  """
+  package = pathlib.Path(importlib.util.find_spec('sklearn').origin).parent
+  table = np.loadtxt(package / 'datasets/data/digits.csv.gz', delimiter=',')
+  return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int32)
 
 
 def load(split: str, image_size: int) -> ArraySource:
@@ -28,14 +41,14 @@ def load(split: str, image_size: int) -> ArraySource:
   """
   if split not in _SPLITS:
     raise unreadable_split(split, 'digits has the splits train and test')
-  digits = datasets.load_digits()
-  greys = np.round(digits.images[_SPLITS[split]] * (255 / 16)).astype(np.uint8)
+  images, labels = _read()
+  greys = np.round(images[_SPLITS[split]] * (255 / 16)).astype(np.uint8)
   resized = [
     images_lib.crop_and_resize(PIL.Image.fromarray(grey), image_size)
     for grey in greys
   ]
   return ArraySource(
     examples=np.stack([np.asarray(image) for image in resized])[..., None],
-    labels=digits.target[_SPLITS[split]].astype(np.int32),
+    labels=labels[_SPLITS[split]],
     num_classes=10,
   )

@@ -9,6 +9,7 @@ import types
 import numpy as np
 import PIL.Image
 import pytest
+from sklearn import datasets
 import tensorflow_datasets as tfds
 
 from common_flax import data
@@ -52,6 +53,16 @@ class TestDigits:
     assert np.bincount(source.labels).min() > 140
     assert source.examples.min() == 0
     assert source.examples.max() == 255
+
+  def test_they_are_those_that_scikit_learn_gives(self):
+    expected = datasets.load_digits()
+    sources = [data.load_source('digits', s, 8) for s in ('train', 'test')]
+    images = np.concatenate([source.examples for source in sources])
+    np.testing.assert_array_equal(
+      images[..., 0], np.round(expected.images * (255 / 16))
+    )
+    labels = np.concatenate([source.labels for source in sources])
+    np.testing.assert_array_equal(labels, expected.target)
 
   def test_the_splits_share_no_image(self):
     train, test = (
