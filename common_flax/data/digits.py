@@ -21,8 +21,7 @@ _SPLITS = {'train': slice(0, 1500), 'test': slice(1500, None)}
 def _read() -> tuple[np.ndarray, np.ndarray]:
   """All digits [1797, 8, 8] and their labels, from scikit-learn's own file.
 
-  To ask scikit-learn for them takes as long as all else before a run's first
-  step is compiled: it imports SciPy's statistics.
+  To ask scikit-learn for them takes a second: it imports SciPy's statistics.
   """
   package = pathlib.Path(importlib.util.find_spec('sklearn').origin).parent
   table = np.loadtxt(package / 'datasets/data/digits.csv.gz', delimiter=',')
