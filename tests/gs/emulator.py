@@ -55,10 +55,9 @@ def _with_generation(download: Handler) -> Handler:
 
 
 def _move(request, response, storage) -> None:
-  source, target = request.params['object_id'], request.params['target']
-  request.params['object_id'] = source
-  request.params['dest_bucket_name'] = request.params['bucket_name']
-  request.params['dest_object_id'] = target
+  params = request.params
+  params['dest_bucket_name'] = params['bucket_name']
+  params['dest_object_id'] = params['target']
   objects.copy(request, response, storage)
   objects.delete(request, response, storage)
 
