@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common_flax import compiler
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.alarms import Row
@@ -89,10 +90,13 @@ def spread_of(gan: GAN, batch: np.ndarray) -> float:
 
   In the units of the generator's samples, whose images are in [-1, 1].
   """
-  x = jnp.asarray(batch)
-  x = x if gan.is_of_points else images_lib.to_signed(x, gan.dtype)
-  # Examples that are all the same are no reason to divide by 0.
-  return max(float(mean_distance(x)), float(jnp.finfo(x.dtype).tiny))
+
+  def distance(x: jax.Array) -> jax.Array:
+    x = x if gan.is_of_points else images_lib.to_signed(x, gan.dtype)
+    # Examples that are all the same are no reason to divide by 0.
+    return jnp.maximum(mean_distance(x), jnp.finfo(x.dtype).tiny)
+
+  return float(jax.jit(distance, compiler_options=compiler.hastily())(batch))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
