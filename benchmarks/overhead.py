@@ -109,7 +109,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   gaps = np.append(starts[1:], finished)[1:] - ends[1:]  # after steps 2, 3, ...
   steps = np.arange(2, values.steps + 1)
   # The last gap also makes the GIF and waits for the last checkpoint.
-  share = gaps[:-1].sum() / (starts[-1] - starts[1])
+  total = starts[-1] - starts[1]
+  share = gaps[:-1].sum() / total
+  # What the first log line and the first samples need is compiled then.
+  firsts = gaps[np.isin(steps, (_LOG, _SAMPLE))].sum()
   kinds = {
     'nothing': steps % _LOG != 0,
     'a log line': (steps % _LOG == 0) & (steps % _SAMPLE != 0),
@@ -127,7 +130,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   ]
   print(f'{values.steps} steps of the digits, {turns.machine()}\n')
   print(turns.markdown(('', 'median ms'), rows))
-  print(f'\nThe gaps are {100 * share:.2f} % of the time.')
+  print(
+    f'\nThe gaps are {100 * share:.2f} % of {total:.0f} s; those after the '
+    f'first log line and the first samples alone, {100 * firsts / total:.2f} %.'
+  )
 
 
 def main(argv: Sequence[str]) -> int:
