@@ -1,8 +1,11 @@
 """Remote folders are copied once, and never out of the cache."""
 
+import sys
+
 import fsspec
 import pytest
 
+from common_flax import config
 from common_flax import data
 from common_flax.config import UserError
 from common_flax.data import remote
@@ -97,3 +100,13 @@ def test_an_image_that_is_broken_is_called_by_its_own_name(store):
   }
   with pytest.raises(UserError, match=r'memory://photos/.*cannot be decoded'):
     data.load_source('folder', 'train', 8, path='memory://photos')
+
+
+def test_a_store_whose_library_is_missing_says_what_to_install(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'gcsfs', None)
+  with pytest.raises(
+    UserError, match=r"^gs://b/x: .*pip install -e '.\[gcs\]'"
+  ):
+    remote.local_copy('gs://b/x', unseen)
+  with pytest.raises(UserError, match=r"^--workdir=gs://b/x: .*'.\[gcs\]'"):
+    config.require_reachable('--workdir', 'gs://b/x')
