@@ -200,19 +200,25 @@ def new_machine(tmp_path):
     )
     path.chmod(0o755)
   place = tmp_path / 'opt'
+  product = tmp_path / 'product'
+  product.write_text('Google Compute Engine\n')
 
-  def start():
+  def start(*arguments):
     calls.write_text('')
     process = subprocess.run(
-      ['/bin/bash', LAUNCH / 'startup.sh'],
+      ['/bin/bash', LAUNCH / 'startup.sh', *arguments],
       check=False,
+      capture_output=True,
+      text=True,
       env={
         'PATH': f'{tmp_path}/bin:/usr/bin:/bin',
         'FOLDER': str(place),
+        'PRODUCT': str(product),
         'RETRY_SECONDS': '0',
       },
     )
     marks = [x for x in ('ready', 'failed') if (place / x).exists()]
+    start.said = process.stdout + process.stderr
     return process.returncode, marks, calls.read_text().splitlines()
 
   return start
@@ -240,3 +246,33 @@ def test_a_machine_says_that_it_could_not_be_set_up(new_machine, tmp_path):
   (tmp_path / 'network').touch()
   status, marks, _ = new_machine()
   assert (status, marks) == (0, ['ready'])
+
+
+@pytest.mark.parametrize('made_by', ['Standard PC', None])
+def test_no_other_machine_is_set_up(new_machine, tmp_path, made_by):
+  product = tmp_path / 'product'
+  product.write_text(made_by) if made_by else product.unlink()
+  assert new_machine() == (2, [], [])
+  assert new_machine.said == (
+    'error: this is no machine of Google Cloud; '
+    '--dry-run prints what it would do\n'
+  )
+  assert not (tmp_path / 'opt').exists()
+
+
+def test_what_a_machine_would_do_is_printed(new_machine, tmp_path):
+  (tmp_path / 'product').unlink()
+  assert new_machine('--dry-run') == (0, [], [])
+  assert not (tmp_path / 'opt').exists()
+  place = tmp_path / 'opt'
+  printed = new_machine.said.splitlines()
+  assert f'git clone --quiet REPOSITORY {place}/source' in printed
+  assert f'git -C {place}/source checkout --quiet REVISION' in printed
+  assert printed[-1] == f'touch {place}/ready'
+
+
+@pytest.mark.parametrize('argument', ['--dryrun', 'now'])
+def test_a_machine_takes_no_other_argument(new_machine, tmp_path, argument):
+  assert new_machine(argument) == (2, [], [])
+  assert new_machine.said.startswith(f'error: {argument}: unknown')
+  assert not (tmp_path / 'opt').exists()
