@@ -93,7 +93,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
   sums = sums_of(lowered.compile().as_text())
   batch = jax.ShapeDtypeStruct((1, values.batch_size, *shape), np.uint8)
-  flops = count_flops(train_step, state, batch, root) / values.chips
+  traced = jax.jit(train_step).trace(state, batch, root)
+  flops = count_flops(traced) / values.chips
   seconds = flops / (values.utilisation * values.teraflops_per_second * 1e12)
   ring = 2 * (values.chips - 1) / values.chips
   flow = ring * sum(sums) / (values.gigabytes_per_second * 1e9)

@@ -26,14 +26,12 @@ class Reporter:
     self,
     task: Task,
     schedule: Schedule,
-    num_devices: int,
     writer: RunWriter,
     progress: terminal.TrainingProgress,
     meter: Meter,
   ):
     self._task = task
     self._schedule = schedule
-    self._num_devices = num_devices
     self._writer = writer
     self._progress = progress
     self._meter = meter
@@ -87,7 +85,7 @@ class Reporter:
   def _rates(self, seconds: float) -> dict[str, float]:
     if self._speed is None:
       with self._meter.pause():
-        self._speed = self._task.speed(self._num_devices)
+        self._speed = self._task.speed()
     return self._speed.rates(seconds)
 
   def _measure(self, step: int, state: State) -> dict[str, float]:

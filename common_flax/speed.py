@@ -5,11 +5,9 @@ device multiplies large matrices: the share says how much a faster program could
 still win.
 """
 
-from collections.abc import Callable
 import dataclasses
 import functools
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,19 +37,14 @@ def matmul_flops_per_second(dtype: jnp.dtype) -> float:
   return 2 * size**3 / min(seconds)
 
 
-def count_flops(function: Callable, *arguments: Any) -> float:
-  """Floating-point operations of a function of arrays, two a multiply-add.
+def count_flops(traced: jax.stages.Traced) -> float:
+  """Floating-point operations of a traced function, two a multiply-add.
 
   They are those of the textbook's form, direct convolutions for instance,
   whatever form runs on this platform: XLA counts them for another one, where
   layers take the library's operations.
-
-  Args:
-    function: what to count.
-    *arguments: arrays or their `jax.ShapeDtypeStruct`s.
   """
-  lowered = jax.jit(function).trace(*arguments)
-  lowered = lowered.lower(lowering_platforms=('tpu',))
+  lowered = traced.lower(lowering_platforms=('tpu',))
   return float(lowered.cost_analysis()['flops'])
 
 

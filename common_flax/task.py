@@ -27,7 +27,7 @@ class Task:
   step: Step
   # From a step on; of each batch the share of this process.
   batches: Callable[[int], Iterator[Batch]]
-  speed: Callable[[int], Speed]  # of so many devices, which it may measure
+  speed: Callable[[], Speed]  # which it may measure
   draw: Callable[[State], np.ndarray]  # a picture, uint8 [H, W, C]
   measure: Callable[[State], Mapping[str, Any]]  # numbers, arrays; each report
   judge: Judge

@@ -8,6 +8,8 @@ import math
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -42,24 +44,31 @@ def kind(source: Source) -> str:
 
 def _measure_speed(
   config: ConfigDict,
-  task_step: sharding.Step,
+  step: jax.stages.Wrapped,
   batches_per_step: int,
   init: Callable[[], State],
   source: Source,
   with_labels: bool,
   seeds: Seeds,
-  num_devices: int,
+  parallel: sharding.Parallel,
 ) -> Speed:
   axes = seeds.batch_shape(batches_per_step, config.batch_size)
   batch = jax.ShapeDtypeStruct((*axes, *source.example_shape), source.dtype)
   if with_labels:
     batch = Labelled(batch, jax.ShapeDtypeStruct(axes, np.int32))
-  flops = count_flops(task_step, jax.eval_shape(init), batch, seeds.roots())
+  # On the mesh, to find the step as training traced it.
+  mesh = parallel.state_sharding.mesh
+  place = NamedSharding(mesh, PartitionSpec())
+  state, batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    (jax.eval_shape(init), batch),
+  )
+  traced = step.trace(state, batch, seeds.roots(), axis_name=None)
   matmul_rate = matmul_flops_per_second(np.dtype(config.compute_dtype))
   return Speed(
     images_per_step=math.prod(axes),
-    flops_per_step=flops,
-    matmul_flops_per_second=matmul_rate * num_devices,
+    flops_per_step=count_flops(traced),
+    matmul_flops_per_second=matmul_rate * parallel.num_devices,
   )
 
 
@@ -122,7 +131,10 @@ def create(
     UserError: naming a field that does not go with the data.
   """
   parts = family.parts(config, model, source)
-  step = seeds.step(parts.step)
+  # Traced once, to train and to count its operations, which takes a while.
+  step = jax.jit(
+    seeds.step(parts.step), static_argnames='axis_name', inline=True
+  )
 
   def init() -> State:
     return seeds.init(functools.partial(family.init_state, model))
@@ -166,6 +178,7 @@ def create(
         source,
         parts.with_labels,
         seeds,
+        parallel,
       )
     ),
     draw=functools.partial(seeds.draw, parts.draw),

@@ -74,7 +74,7 @@ class Training:
     self._steps = self._compile()
     self._meter = Meter()
     self._reporter = writer and Reporter(
-      task, schedule, parallel.num_devices, writer, progress, self._meter
+      task, schedule, writer, progress, self._meter
     )
     self._ballot = Ballot()
     self._num_skipped = 0

@@ -12,6 +12,7 @@ from conftest import assert_same_arrays
 from conftest import assert_same_pictures
 from conftest import HASTY_COMPILER
 from conftest import read_metrics
+from conftest import recipe
 import jax
 import PIL.Image
 import pytest
@@ -21,6 +22,7 @@ from common_flax import config as config_lib
 from common_flax import prng
 from common_flax.checkpoints import Checkpoints
 from gan_flax import config as gan_config
+from gan_flax import steps
 from gan_flax.state import create_gan
 from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
@@ -47,6 +49,20 @@ def assert_same_end(workdir, other):
   """The same states and the same sample files, bit by bit."""
   assert_same_arrays(final_state(workdir), final_state(other))
   assert_same_pictures(workdir, other)
+
+
+def test_a_step_is_traced_once(tmp_path, monkeypatch):
+  """Counting its operations traces it no second time."""
+  traced = []
+  train_step = steps.train_step
+
+  def noted(*arguments, **names):
+    traced.append(names)
+    return train_step(*arguments, **names)
+
+  monkeypatch.setattr(steps, 'train_step', noted)
+  train(recipe('ring.py', 'smoke'), tmp_path)
+  assert traced == [{'axis_name': None}]
 
 
 def test_a_run_leaves_what_it_promises(trained):
