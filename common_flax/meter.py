@@ -2,17 +2,41 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 import contextlib
 import time
 from typing import Any
 
+from flax import struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from common_flax import finite
+from common_flax.sharding import Step
 
 Local = Callable[[Any], Any]  # brings metrics to one device: `Parallel.local`
+
+
+@struct.dataclass
+class Packed:
+  """The metrics of a call as one array: one by one takes ten times as long."""
+
+  values: jax.Array
+  names: tuple[str, ...] = struct.field(pytree_node=False)
+
+  def unpack(self) -> dict[str, np.ndarray]:
+    """The metrics by name, in NumPy."""
+    return dict(zip(self.names, np.asarray(self.values), strict=True))
+
+
+def packing(steps: Step) -> Step:
+  """`steps` with packed metrics."""
+
+  def packed(state, batches, root, *, axis_name=None):
+    state, metrics = steps(state, batches, root, axis_name=axis_name)
+    return state, Packed(jnp.stack(list(metrics.values())), tuple(metrics))
+
+  return packed
 
 
 class Meter:
@@ -37,13 +61,13 @@ class Meter:
     yield
     self._paused += time.monotonic() - start
 
-  def add(self, metrics: Mapping[str, jax.Array], num_steps: int) -> None:
+  def add(self, metrics: Packed, num_steps: int) -> None:
     """Takes the metrics of a call, which may still be on their way."""
     self._pending.append(metrics)
     self._num_steps += num_steps
 
   def _fetch(self, local: Local) -> None:
-    self._rows += jax.device_get(local(self._pending))
+    self._rows += [packed.unpack() for packed in local(self._pending)]
     self._pending = []
 
   def first_bad(self, local: Local) -> tuple[int, list[str]] | None:

@@ -17,6 +17,7 @@ from common_flax import checkpoints as checkpoints_lib
 from common_flax import compiler
 from common_flax import files
 from common_flax import finite
+from common_flax import meter
 from common_flax import processes
 from common_flax import sharding
 from common_flax import terminal
@@ -24,7 +25,6 @@ from common_flax.alarms import GoBack
 from common_flax.alarms import TrainingFailedError
 from common_flax.checkpoints import Checkpoints
 from common_flax.data.batches import Batch
-from common_flax.meter import Meter
 from common_flax.processes import Ballot
 from common_flax.reporter import Reporter
 from common_flax.sharding import Parallel
@@ -72,7 +72,7 @@ class Training:
     self._step = self._start = step
     self._state = parallel.spread(state)
     self._steps = self._compile()
-    self._meter = Meter()
+    self._meter = meter.Meter()
     self._reporter = writer and Reporter(
       task, schedule, writer, progress, self._meter
     )
@@ -91,7 +91,7 @@ class Training:
     if self._policy.on_nan == 'skip':
       steps = finite.skipping(steps, num_steps)
     options = {} if task.is_convolutional else compiler.for_dense_networks()
-    return self._parallel.compile(steps, options)
+    return self._parallel.compile(meter.packing(steps), options)
 
   def run(
     self, batches: Iterator[Batch], root: jax.Array, signals: Signals

@@ -18,6 +18,7 @@ from common_flax import finite
 from common_flax.alarms import TrainingFailedError
 from common_flax.config import UserError
 from common_flax.meter import Meter
+from common_flax.meter import Packed
 from gan_flax import steps
 from gan_flax.train import train
 
@@ -176,9 +177,8 @@ def test_the_first_bad_call_is_told_from_later_ones():
 
 def test_means_leave_skipped_steps_out():
   meter = Meter()
-  meter.add({'loss': np.float32(1), 'skipped_steps': 0}, 2)
-  meter.add({'loss': np.float32(np.nan), 'skipped_steps': 2}, 2)
-  meter.add({'loss': np.float32(3), 'skipped_steps': 0}, 2)
+  for values in ([1, 0], [np.nan, 2], [3, 0]):
+    meter.add(Packed(jnp.array(values), ('loss', 'skipped_steps')), 2)
   assert meter.first_bad(lambda tree: tree) is None
   means, _ = meter.read(lambda tree: tree)
   assert means == {'loss': 2, 'skipped_steps': 2}
