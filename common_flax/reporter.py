@@ -39,13 +39,17 @@ class Reporter:
     self._is_warned = False
 
   def draw(self, step: int, state: State) -> None:
-    """Keeps a picture of a state, and draws the curves so far."""
+    """Keeps a picture of a state."""
     with self._meter.pause():
       self._writer.picture(step, self._task.draw(state))
-      self._writer.curves()
+
+  def draw_curves(self) -> None:
+    """Draws the curves so far, while training goes on."""
+    self._writer.curves()
 
   def finish(self) -> None:
     """Draws what shows all of the run."""
+    self._writer.curves()
     self._writer.gif()
 
   def trace(self) -> contextlib.AbstractContextManager[None]:

@@ -6,6 +6,7 @@ same; the first alone has a reporter, and the others do as it says.
 
 from collections.abc import Iterator
 import contextlib
+import gc
 import time
 from typing import NamedTuple
 
@@ -105,6 +106,14 @@ class Training:
     Raises:
       TrainingFailedError: of a failure that is to stop the run.
     """
+    try:
+      return self._run(batches, root, signals)
+    finally:
+      gc.unfreeze()
+
+  def _run(
+    self, batches: Iterator[Batch], root: jax.Array, signals: Signals
+  ) -> int | GoBack | NotFinite | None:
     # It shows the start, and is drawn when the first step is on its way.
     initial = None if self._start else _copy(self._parallel.local(self._state))
     stopped_by = 0
@@ -169,7 +178,8 @@ class Training:
       self._judge()
     if self._failure or self._not_finite:
       return False
-    if self._step % schedule.sample_every == 0 or finished:
+    draws = self._step % schedule.sample_every == 0 or finished
+    if draws:
       jax.block_until_ready(self._state)
       self._draw(self._step, self._parallel.local(self._state))
     if finished and self._reporter:
@@ -177,6 +187,8 @@ class Training:
         self._reporter.finish()  # before the checkpoint that says so
     if saves:
       self._save()
+    if draws and not finished:
+      self._draw_curves()  # which would slow down saving
     return last
 
   def _advance(self, batch: Batch, root: jax.Array) -> None:
@@ -190,6 +202,7 @@ class Training:
       seconds = time.monotonic() - began
       self._progress.say(f'First step after {seconds:.1f} s of compiling.')
       self._progress.began()
+      gc.freeze()  # not to search what compiling left, 150 ms, again and again
       self._meter.restart_clock()
     self._progress.advance(self._step)
 
@@ -197,6 +210,11 @@ class Training:
     if self._reporter:
       with self._writing('the picture'):
         self._reporter.draw(step, state)
+
+  def _draw_curves(self) -> None:
+    if self._reporter:
+      with self._writing('curves.png'):
+        self._reporter.draw_curves()
 
   def _look_for_nan(self, *, before_saving: bool) -> None:
     """Notes the first steps that went wrong, unless they may."""
@@ -255,6 +273,7 @@ class Training:
     jax.block_until_ready(self._state)
     state = self._parallel.local(self._state)
     self._draw(self._step, state)
+    self._draw_curves()
     response = self._task.response
     if response.action == 'stop':
       raise TrainingFailedError(
