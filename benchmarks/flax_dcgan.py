@@ -19,9 +19,14 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(
-    self, latents: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    latents: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
-    """Draws images from latents."""
+    """Draws images from latents; there are no classes."""
     features = self.base_features * self.image_shape[0] // 8
     x = nn.Dense(16 * features, use_bias=False, kernel_init=_weight_init)(
       latents
@@ -50,9 +55,14 @@ class Discriminator(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: jax.Array, *, train: bool, axis_name: str | None = None
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool,
+    axis_name: str | None = None,
   ) -> jax.Array:
-    """Classifies images."""
+    """Classifies images; there are no classes."""
     x, features = images, self.base_features
     while x.shape[1] > 4:
       x = nn.Conv(

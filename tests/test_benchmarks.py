@@ -13,6 +13,7 @@ from benchmarks import flax_dcgan
 from benchmarks import objectives
 from benchmarks import turns
 from common_flax import data
+from common_flax import memory
 from common_flax.nn.norms import NORMS
 from gan_flax import config as gan_config
 from gan_flax.losses import LOSSES
@@ -63,6 +64,13 @@ def test_the_plain_flax_networks_have_the_same_parameters(name):
 
   plain = sizes(getattr(flax_dcgan, name)(shape, 4))
   assert plain == sizes(getattr(ours, name)(shape, 4))
+
+
+@pytest.mark.parametrize('plain', [False, True])
+def test_a_step_runs_on_our_layers_and_on_those_of_flax(plain, monkeypatch):
+  monkeypatch.setattr(memory, 'keep_freed', lambda: None)
+  sizes = dcgan.Sizes(image_size=8, channels=3, base_features=5, batch_size=2)
+  dcgan.build_jax(sizes, plain, 'float32')(1)
 
 
 def test_multiply_adds_are_eleven_passes():
