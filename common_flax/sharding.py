@@ -47,14 +47,17 @@ def in_one_call(
   Args:
     step: one step.
     num_steps: K.
-    unroll_on_cpu: whether a CPU runs them written out one after the other, as
-      convolutions need: inside a loop of XLA's they run on a single thread.
+    unroll_on_cpu: whether a CPU runs all of them written out one after the
+      other, as convolutions need: inside a loop of XLA's they run on a single
+      thread. Else it loops over pairs, so that what the second one draws can
+      fill the gaps of the first.
 
   Returns:
     (state, batches, root, *, axis_name) -> (state, metrics), the metrics of the
     last step: the others do not compute what only metrics need.
   """
-  is_unrolled = unroll_on_cpu and jax.default_backend() == 'cpu'
+  on_cpu = jax.default_backend() == 'cpu'
+  unroll = (unroll_on_cpu or 2) if on_cpu else 1
 
   def steps(state, batches, root, *, axis_name=None):
     def take(state, batch):
@@ -66,7 +69,7 @@ def in_one_call(
         num_steps - 1,
         lambda i, state: take(state, _part(batches, i))[0],
         state,
-        unroll=is_unrolled,
+        unroll=unroll,
       )
     return take(state, _part(batches, -1))
 
