@@ -95,6 +95,7 @@ class Step:
     hidden_size: int,
     latent_size: int,
     *,
+    fused: bool,
     compiled: bool,
     bfloat16: bool,
   ):
@@ -106,7 +107,10 @@ class Step:
     self._grey = torch.rand(batch_size, num_pixels, device=self._device)
     self._noise_shape = (batch_size, num_importance_samples, latent_size)
     self._bfloat16 = bfloat16
-    self._tx = torch.optim.Adam(self._vae.parameters(), 1e-3, fused=True)
+    # By default, on a CPU, it takes an operation at a time for each tensor.
+    self._tx = torch.optim.Adam(
+      self._vae.parameters(), 1e-3, fused=fused or None
+    )
     self._loss = self._eager_loss
     if compiled:
       # On a GPU, steps as small as these wait for their kernels' launches.

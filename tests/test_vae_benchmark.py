@@ -107,7 +107,7 @@ def test_both_networks_have_the_same_loss_and_gradients(torch_vae, num_samples):
 
 def test_pytorch_takes_steps(torch_vae):
   sizes = benchmark.Sizes(2, 2)
-  run = benchmark.build_torch(sizes, compiled=False, bfloat16=True)
+  run = benchmark.build_torch(sizes, fused=False, compiled=False, bfloat16=True)
   run(2)
 
 
