@@ -28,7 +28,8 @@ def test_options_compile_and_leave_the_result():
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
   strange = {'xla_cpu_of_another_age': 'x'}
-  for name in ('_NO_YNNPACK', '_NO_YNNPACK_CONVOLUTIONS'):
+  names = ('_NO_YNNPACK', '_NO_YNNPACK_CONVOLUTIONS', '_WIDE_VECTORS')
+  for name in names:
     monkeypatch.setattr(compiler, name, strange)
   for options in CACHED:
     assert fresh(options) == {}
