@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import functools
-import itertools
 import queue
 import threading
 from typing import Any
@@ -32,6 +31,11 @@ from common_flax.data.source import Source
 
 T = TypeVar('T')
 Batch = Any  # an array, or a Labelled
+
+# Of sources that do not fit into memory: how many batches are read at once, and
+# how many of them wait. By default it would be 500, which may not fit either.
+_READING_THREADS = 8
+_READ_AHEAD = 16
 
 
 class Labelled(NamedTuple):
@@ -84,21 +88,23 @@ def _streamed(
   source: Source,
   line: Line,
   batch_size: int,
-  rows: range,
+  rows: slice,
   start: int,
   stop: int,
 ) -> Iterator[Labelled]:
   """Batches start to stop of a source too large for memory, through Grain."""
 
-  def example_at(number: int) -> tuple[np.ndarray, np.int32]:
-    t, row = divmod(number, len(rows))
-    (index,) = line.examples_at(np.array([t * batch_size + rows[row]]))
-    example = source[int(index)]
-    return example['image'], np.int32(example['label'])
+  def batch_at(t: int) -> Labelled:
+    examples = [source[int(i)] for i in line.batch(batch_size, t)[rows]]
+    return Labelled(
+      np.stack([example['image'] for example in examples]),
+      np.array([example['label'] for example in examples], np.int32),
+    )
 
-  numbers = grain.MapDataset.range(start * len(rows), stop * len(rows))
-  batches = numbers.map(example_at).batch(len(rows)).to_iter_dataset()
-  return itertools.starmap(Labelled, batches)
+  reading = grain.ReadOptions(_READING_THREADS, _READ_AHEAD)
+  return iter(
+    grain.MapDataset.range(start, stop).map(batch_at).to_iter_dataset(reading)
+  )
 
 
 def example_batches(
@@ -127,8 +133,7 @@ def example_batches(
     numbers = (line.batch(batch_size, t)[rows] for t in range(start, stop))
     batches = (Labelled(source.examples[n], source.labels[n]) for n in numbers)
   else:
-    share = range(batch_size)[rows]
-    batches = _streamed(source, line, batch_size, share, start, stop)
+    batches = _streamed(source, line, batch_size, rows, start, stop)
   if not with_labels:
     batches = (batch.examples for batch in batches)
   return stacked(batches, batches_per_step)
