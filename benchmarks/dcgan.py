@@ -25,6 +25,7 @@ from benchmarks import turns
 from common_flax import commands
 from common_flax import memory
 from common_flax import prng
+from common_flax.config import UserError
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
@@ -134,6 +135,9 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  side = values.image_size
+  if side < 8 or side & (side - 1):
+    raise UserError(f'--image_size={side}: take 8, 16, 32, 64 or 128')
   sizes = Sizes(
     values.image_size, values.channels, values.base_features, values.batch_size
   )

@@ -22,6 +22,7 @@ from common_flax import config as config_lib
 from common_flax import memory
 from common_flax import seeds as seeds_lib
 from common_flax import sharding
+from common_flax.config import UserError
 from gan_flax import state as gan_state
 from gan_flax import steps
 from gan_flax.train import FAMILY
@@ -64,6 +65,10 @@ def build(spec: str, num_seeds: int) -> turns.Run:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  if values.steps % _STEPS_PER_CALL:
+    raise UserError(
+      f'--steps={values.steps}: must be a multiple of {_STEPS_PER_CALL}'
+    )
   builds = {
     str(num): functools.partial(build, values.config, num)
     for num in (1, values.seeds)

@@ -100,10 +100,13 @@ def compare(
     decimals: of the milliseconds.
 
   Raises:
-    UserError: if --only names no contender.
+    UserError: if --only names no contender, or ours cannot run.
   """
   builds = _chosen(builds, values.only)
   seconds = turns.time_in_turns(builds, values.rounds, values.steps)
+  for name in (OURS, MATMUL):
+    if name not in seconds:
+      raise UserError(f'{name!r} did not run, which all else is compared with')
   matmul = seconds.pop(MATMUL)
   rows = [_row(name, seconds, sizes.batch_size, decimals) for name in seconds]
   matmul_rate = 2 * _MATMUL_SIZE**3 / np.median(matmul)

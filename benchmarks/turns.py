@@ -48,6 +48,8 @@ def repeating(
 
 def _serve(build: Build, connection: Connection) -> None:
   """A contender's process: sets up, then runs what it is asked to."""
+  # Else the first one on a GPU would take most of its memory.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   try:
     run = build()
     run(2)  # compiles, and fills caches

@@ -11,6 +11,8 @@ import pytest
 from benchmarks import dcgan
 from benchmarks import flax_dcgan
 from benchmarks import objectives
+from benchmarks import overhead
+from benchmarks import seeds
 from benchmarks import turns
 from common_flax import data
 from common_flax import memory
@@ -79,6 +81,20 @@ def test_multiply_adds_are_eleven_passes():
   logit, project = 16 * 5, 16 * 5 * 100
   expected = 2 * (8 * (convolution + logit) + 3 * (convolution + project))
   assert dcgan.multiply_adds(sizes) == expected
+
+
+@pytest.mark.parametrize(
+  ('benchmark', 'flag', 'cure'),
+  [
+    (dcgan, '--image_size=28', 'take 8, 16'),
+    (overhead, '--steps=1500', 'a multiple of 1000'),
+    (seeds, '--steps=10', 'a multiple of 50'),
+  ],
+)
+def test_sizes_that_cannot_be_timed_are_refused(benchmark, flag, cure, capsys):
+  assert benchmark.main(['benchmark', flag]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith(f'error: {flag}: ') and cure in error
 
 
 def test_every_loss_penalty_and_norm_is_tried():
