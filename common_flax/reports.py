@@ -31,8 +31,9 @@ NEAREST = 'nearest.png'  # samples and their nearest training images
 _THIS, _MEAN, _ERROR = 'this run', 'mean', 'standard error'
 _BASELINES = {'real': 'real examples', 'perfect': 'perfect samples'}
 _MAX_COLUMNS = 4  # of a table with a row for each seed
-_MAX_PANELS = 9
 _PANEL = (4.0, 2.6)  # inches
+# In the names of what says how far another number may be off: no panels.
+_ERRORS = ('standard_error', 'standard_deviation')
 
 
 class Measured(NamedTuple):
@@ -47,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of every command that evaluates a run."""
   commands.define_run_flags(values)
   flags.DEFINE_string(
-    'split', 'test', 'Of the real examples to compare with.', flag_values=values
+    'split', 'test', 'Of the real examples.', flag_values=values
   )
   flags.DEFINE_list(
     'metrics', [], 'Names, see above; all by default.', flag_values=values
@@ -84,7 +85,7 @@ def evaluate(
     raise UserError('--step: is one, and --all_checkpoints asks for all')
   found = _measure_all(workdir, measure)
   newest = found[max(found)]
-  name = next(iter(newest.metrics))
+  name = _decisive(values.metrics, newest.metrics)
   winner = best.best_step(
     {k: v.metrics.get(name) for k, v in found.items()}, name
   )
@@ -95,6 +96,12 @@ def evaluate(
   _report(workdir, newest, title)
   _write(workdir / PICTURE, draw(rows, newest.metrics))
   print(f'Best by {name}: --step={winner}. All of them: {workdir / PICTURE}')
+
+
+def _decisive(named: Sequence[str], metrics: Mapping[str, Any]) -> str:
+  """What checkpoints are compared by: the first of the metrics named."""
+  wanted = best.decisive(named[0]) if named else None
+  return wanted if wanted in metrics else next(iter(metrics))
 
 
 def _measure_all(
@@ -216,7 +223,7 @@ def draw(
     rows: `step` and metrics of each checkpoint.
     metrics: of one of them, with those of real examples.
   """
-  names = _names(metrics)[:_MAX_PANELS]
+  names = [n for n in _names(metrics) if not any(e in n for e in _ERRORS)]
   across = min(3, len(names))
   down = -(-len(names) // across)
   figure = figures.create_figure(_PANEL[0] * across, _PANEL[1] * down)

@@ -103,6 +103,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  start = time.monotonic()
   workdir = commands.existing_workdir(values)
   dataset = gan_config.read(workdir).dataset
   workdir_lib.check_trained(workdir)
@@ -117,7 +118,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   )
 
   def measure(step: int | None) -> reports.Measured:
-    start = time.monotonic()
     samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
     metrics, picture = evaluate(samplers, measurement, values.seed, num_samples)
     provenance = {

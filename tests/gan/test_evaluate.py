@@ -244,6 +244,26 @@ def test_wrong_arguments(judged, capfd, arguments, words):
   assert not (judged / 'evaluation.json').exists()
 
 
+@pytest.mark.parametrize(
+  ('named', 'decisive'),
+  [
+    ([], 'nll_nats'),
+    (['recall', 'fid'], 'recall'),
+    (['nearest'], 'nearest_train_ratio'),
+    (['likelihood', 'fid'], 'nll_nats'),
+    (['inception_score', 'fid'], 'nll_nats'),  # of a network without classes
+  ],
+)
+def test_checkpoints_are_compared_by_the_first_metric_named(named, decisive):
+  metrics = {'nll_nats': 1.0, 'fid': 2.0, 'recall': 0.5, 'kl_nats': 3.0}
+  metrics['nearest_train_ratio'] = 1.0
+  assert reports._decisive(named, metrics) == decisive
+
+
+def test_a_metric_without_a_best_value_has_no_best_step():
+  assert best_step({2: 1.0, 4: 0.5}, 'kl_nats') is None
+
+
 def test_the_first_of_equals_is_the_best():
   assert best_step({2: 1.0, 4: 0.5, 6: 0.5}, 'fid') == 4
   assert best_step({2: 1.0, 4: 0.5, 6: 1.0}, 'recall') == 2
