@@ -28,8 +28,8 @@ def keep_freed() -> None:
   """Lets a step run in the main thread, and what it frees stay, on a CPU.
 
   What a step allocates is in the heap only if the thread that calls it runs it
-  too. That is also quicker than to hand it over: the small steps of dense
-  networks take two thirds of the time.
+  too, which it can where there is one device. That is also quicker than to hand
+  it over: the small steps of dense networks take two thirds of the time.
 
   The other threads have an arena each. Threads that share one wait for each
   other: with one for all, or 16, those that XLA compiles in did, and some first

@@ -117,6 +117,12 @@ class Training:
     # It shows the start, and is drawn when the first step is on its way.
     initial = None if self._start else _copy(self._parallel.local(self._state))
     stopped_by = 0
+    profile = self._schedule.profile
+    if profile and profile.stop <= self._start:
+      self._progress.say(
+        f'Nothing is traced: the steps {profile.start:,} to '
+        f'{profile.stop - 1:,} were taken before.'
+      )
     with contextlib.ExitStack() as tracing:
       for batch in batches:
         self._profile(tracing)

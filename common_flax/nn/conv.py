@@ -11,9 +11,9 @@ are the only operations a stride-2 network needs, forward or backward:
 and the gradient of any of them is made of the other two. Saying so by hand
 matters on a CPU, where XLA derives slow forms: the kernel gradient of
 `lax.conv_transpose` takes 32 to 61 times as long as K (benchmarks/README.md).
-There kernels of side 4 and more are computed with fewer multiplications
-(`common_flax.nn.winograd`); T of smaller ones is four small convolutions, one
-for each parity of the output's row and column; next to the pixels T and K are
+There kernels of sides 4 to 6 are computed with fewer multiplications
+(`common_flax.nn.winograd`); T of others is four small convolutions, one for
+each parity of the output's row and column; next to the pixels T and K are
 matrix products. GPUs and TPUs run the library's convolutions, chosen when a
 function is lowered.
 

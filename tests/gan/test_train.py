@@ -155,6 +155,9 @@ def test_a_trace_is_written_of_the_steps_asked_for(
   traces = list((tmp_path / 'tensorboard').rglob('perfetto_trace.json.gz'))
   assert len(traces) == 1
   assert b'jit_' in gzip.decompress(traces[0].read_bytes())
+  smoke_config.num_steps = 6
+  assert train(smoke_config, tmp_path, profile=range(2, 3)) is None
+  assert 'Nothing is traced' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
