@@ -41,6 +41,9 @@ class Parts:
   # (root, state, N) -> uint8 [N, H, W, C], to be judged; None of points
   samples: Callable[[jax.Array, State, int], np.ndarray] | None = None
   as_seen: Callable[[Source], Source] = lambda source: source  # by the model
+  # Bytes of what a step holds at once for a whole batch, by the fields that
+  # make it large.
+  held: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

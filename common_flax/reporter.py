@@ -93,11 +93,18 @@ class Reporter:
     return self._speed.rates(seconds)
 
   def _measure(self, step: int, state: State) -> dict[str, float]:
-    """What the task measures of the state; arrays go to TensorBoard alone."""
+    """What the task measures of the state, of an array each number."""
     measured: Mapping[str, Any] = jax.device_get(self._task.measure(state))
     arrays = {k: v for k, v in measured.items() if np.ndim(v)}
     self._writer.histograms(step, arrays)
-    return {k: float(v) for k, v in measured.items() if not np.ndim(v)}
+    numbers = {k: float(v) for k, v in measured.items() if k not in arrays}
+    for name, array in arrays.items():
+      digits = len(str(array.size - 1))
+      # TensorBoard shows names that share what is before a slash together.
+      numbers |= {
+        f'{name}/{i:0{digits}}': float(x) for i, x in enumerate(array.flat)
+      }
+    return numbers
 
   def _evaluate(self, step: int, state: State) -> dict[str, float]:
     """What samples score, where it is time to ask."""

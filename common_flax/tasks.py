@@ -74,7 +74,7 @@ def _measure_speed(
 
 def _check_memory(
   config: ConfigDict,
-  batches_per_step: int,
+  parts: Parts,
   init: Callable[[], State],
   source: Source,
   seeds: Seeds,
@@ -85,13 +85,17 @@ def _check_memory(
     UserError: naming the fields that make it so large.
   """
   leaves = jax.tree.leaves(jax.eval_shape(init))
-  axes = seeds.batch_shape(batches_per_step, config.batch_size)
+  axes = seeds.batch_shape(parts.batches_per_step, config.batch_size)
   shape = (config.steps_per_call, *axes, *source.example_shape)
+  of_batches = {
+    f'config.batch_size={config.batch_size}, over all steps of a call': (
+      math.prod(shape) * source.dtype.itemsize
+    ),
+    **parts.held,
+  }
   needed = {
     'config.model': sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves),
-    f'config.batch_size={config.batch_size}, over all steps of a call': (
-      math.prod(shape) * source.dtype.itemsize // processes.count()
-    ),
+    **{k: size // processes.count() for k, size in of_batches.items()},
   }
   total = memory.total_bytes()
   if jax.default_backend() != 'cpu':
@@ -139,7 +143,7 @@ def create(
   def init() -> State:
     return seeds.init(functools.partial(family.init_state, model))
 
-  _check_memory(config, parts.batches_per_step, init, source, seeds)
+  _check_memory(config, parts, init, source, seeds)
 
   def adopt(state: State) -> State:
     return state if weights is None else family.with_weights(state, weights)

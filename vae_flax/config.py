@@ -147,10 +147,10 @@ def check(config: ConfigDict) -> None:
   )
   require_one_of(config, 'likelihood', LIKELIHOODS)
   require(
-    0 < config.likelihood_scale < math.inf,
+    1e-4 <= config.likelihood_scale <= 1e4,
     config,
     'likelihood_scale',
-    'must be above 0 and finite',
+    'must be from 0.0001 to 10,000; images are in [0, 1)',
   )
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)

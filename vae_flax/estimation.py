@@ -127,7 +127,8 @@ def estimate(
   sums = jax.tree.map(lambda s: np.asarray(s, np.float64), sums)
   share = sums.squares / sums.weights**2  # 1 / effective samples
   variance = np.maximum(share - 1 / num_samples, 0)  # of the mean weight
-  variance *= num_samples / max(num_samples - 1, 1)
+  # Of a single draw nothing tells how far it may be off.
+  variance *= num_samples / (num_samples - 1) if num_samples > 1 else math.nan
   return Estimates(
     log_prob=sums.largest + np.log(sums.weights) - math.log(num_samples),
     standard_error=np.sqrt(variance),

@@ -99,13 +99,16 @@ def _per_image(
   }
 
 
-def _active_units(trained: Trained, root: jax.Array) -> int:
-  """Burda et al.'s count, on the first images that it was trained on."""
-  config = trained.config
+def first_trained_on(config: ConfigDict) -> np.ndarray:
+  """The first images that a VAE was trained on, uint8 [M, H, W, C]."""
   source = train_lib.prepare_source(
     config, sources.load(config.dataset, config.dataset.split)
   )
-  images = sources.first_examples(source, train_lib.NUM_WATCHED)
+  return sources.first_examples(source, train_lib.NUM_WATCHED)
+
+
+def _active_units(trained: Trained, images: np.ndarray, root: jax.Array) -> int:
+  """Burda et al.'s count of the latents that change with the image."""
   x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
   use = generation.latent_use(trained.vae, trained.params, x)
   return int(use['active_units'])
@@ -116,13 +119,18 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def evaluate(
-  trained: Trained, source: Source, seed: int, num_samples: int
+  trained: Trained,
+  source: Source,
+  trained_on: np.ndarray,
+  seed: int,
+  num_samples: int,
 ) -> dict[str, Any]:
   """The metrics of a trained VAE on a source.
 
   Args:
     trained: the networks.
     source: of the images.
+    trained_on: uint8 [M, H, W, C], on which active units are counted.
     seed: of everything that is drawn, binary images included.
     num_samples: importance samples for each image.
 
@@ -159,11 +167,17 @@ def evaluate(
     'bits_per_dim': bits_per_dim(
       nll, int(np.prod(trained.vae.image_shape)), trained.vae.likelihood
     ),
-    'active_units': _active_units(trained, root),
+    'active_units': _active_units(trained, trained_on, root),
     'aggregated_posterior_kl_nats': aggregated,
     'mutual_information_nats': kl - aggregated,
     'kl_per_latent_nats': images['kl'].mean(axis=0).tolist(),
   }
+
+
+def _binarise_seed(config: ConfigDict, seed: int) -> int | None:
+  """Of the draw that made images binary, if they were drawn."""
+  seeds = {'fixed': config.dataset.binarise_seed, 'stochastic': seed}
+  return seeds.get(config.dataset.binarise)
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -173,6 +187,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     None,
     "For each image; by default the config's evaluation_samples.",
     1,
+    vae_config.MAX_DRAWS,
     flag_values=values,
   )
   flags.DEFINE_integer(
@@ -186,6 +201,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  start = time.monotonic()
   workdir = commands.existing_workdir(values)
   config = vae_config.read(workdir)
   workdir_lib.check_trained(workdir)
@@ -196,11 +212,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     values.metrics, (LIKELIHOOD, *evaluation.METRICS)
   )
   num_draws = values.num_importance_samples or config.evaluation_samples
+  trained_on = first_trained_on(config) if LIKELIHOOD in chosen else None
   reference = _reference(values, config, chosen)
   real = reference.baseline(values.num_samples) if reference else {}
 
   def measure(step: int | None) -> reports.Measured:
-    start = time.monotonic()
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
     metrics, picture = {}, None
     provenance = {
@@ -209,11 +225,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'split': values.split,
       'likelihood': config.likelihood,
       'binarise': config.dataset.binarise,
+      'binarise_seed': _binarise_seed(config, values.seed),
       'seed': values.seed,
       'moving_average': values.ema,
     }
     if LIKELIHOOD in chosen:
-      metrics |= evaluate(trained, source, values.seed, num_draws)
+      metrics |= evaluate(trained, source, trained_on, values.seed, num_draws)
       provenance['num_images'] = len(source)
       provenance['num_importance_samples'] = num_draws
     if reference is not None:

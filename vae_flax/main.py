@@ -17,7 +17,8 @@ def _closing(folder: str) -> str:
   return (
     f'To draw samples: python -m vae_flax.sample --workdir={folder} '
     '--num_samples=64 --output=samples.png\n'
-    f'To estimate Pr(x): python -m vae_flax.evaluate --workdir={folder}'
+    f'To estimate Pr(x): python -m vae_flax.evaluate --workdir={folder} '
+    '--metrics=likelihood'
   )
 
 

@@ -2,7 +2,7 @@
 
   python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--kind=prior|reconstruction|interpolation|traversal|manifold|latents]
-      [--num_samples=64] [--seed=0] [--split=test] [--noema]
+      [--num_samples=64] [--seed=0] [--split=test] [--step=STEP] [--noema]
 
   prior           decoded draws of z from N(0, I)
   reconstruction  images of the split, each followed by its reconstruction
@@ -186,9 +186,12 @@ def _check_kind(kind: str, output: str, latent_size: int) -> None:
     )
   is_plane = kind == 'manifold' or (kind == _LATENTS and ending == '.png')
   if is_plane and latent_size != 2:
+    cure = 'train with --config.model.latent_size=2'
+    if kind == _LATENTS:
+      cure = f'take --output=FILE.npz, or {cure}'
     raise UserError(
       f'--kind={kind}: a picture of it needs 2 latents, and this run has '
-      f'{latent_size}; train with --config.model.latent_size=2'
+      f'{latent_size}; {cure}'
     )
 
 

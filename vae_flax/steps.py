@@ -68,10 +68,10 @@ def _importance_loss(
 ) -> tuple[jax.Array, Metrics]:
   """The negative importance-weighted bound (Burda et al. 2015).
 
-  'dreg' has the same value and another estimator of the encoder's gradient,
-  whose signal does not drown as K grows: it reaches θ through z alone, each
-  draw weighted by its squared normalised weight (Tucker et al. 2018,
-  arXiv:1810.04152, equation 8).
+  'dreg' reports the same bound, and minimises what gives another estimator of
+  the encoder's gradient, whose signal does not drown as K grows: it reaches θ
+  through z alone, each draw weighted by its squared normalised weight (Tucker
+  et al. 2018, arXiv:1810.04152, equation 8).
   """
   mean, log_var = inference.encode(vae, params, x)
   z = inference.reparameterise(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 
 import jax
 from ml_collections import ConfigDict
@@ -40,7 +41,7 @@ _NUM_RECONSTRUCTIONS = 2 * _COLUMNS
 NUM_WATCHED = 500
 _NO_ACTIVE_UNITS = (
   'no latent is active: the posterior has collapsed onto the prior, and the '
-  'decoder ignores z. Try kl_warmup_steps, free_bits_nats, or a beta below 1.'
+  'decoder ignores z. Try'
 )
 _CURVES = {
   'nats': ('elbo_nats', 'reconstruction_nats'),
@@ -115,9 +116,31 @@ def _samples(
   return np.asarray(trained.generate(prng.stream(root, 'evaluate'), num))
 
 
-def _judge(rows: Sequence[Row]) -> Verdict:
-  has_collapsed = rows[-1]['active_units'] == 0
-  return Verdict(_NO_ACTIVE_UNITS if has_collapsed else None)
+def _cure(config: ConfigDict) -> str:
+  """What may help against a collapsed posterior, of what a config allows."""
+  if config.objective != 'elbo':
+    return (
+      'a lower learning rate, or --init_from a run with objective=elbo and '
+      'kl_warmup_steps'
+    )
+  cures = ['kl_warmup_steps', 'free_bits_nats', 'a beta below 1']
+  if config.kl != 'closed_form':
+    cures.remove('free_bits_nats')
+  return ' or '.join(cures)
+
+
+def _judge(config: ConfigDict, rows: Sequence[Row]) -> Verdict:
+  if rows[-1]['active_units'] > 0:
+    return Verdict(None)
+  return Verdict(f'{_NO_ACTIVE_UNITS} {_cure(config)}.')
+
+
+def _held(config: ConfigDict, vae: VAE) -> dict[str, int]:
+  """The decoder's outputs of all draws of z, which a step holds at once."""
+  size, draws = config.batch_size, config.num_importance_samples
+  fields = f'config.batch_size={size}, config.num_importance_samples={draws}'
+  numbers = math.prod(vae.image_shape) * vae.likelihood.num_outputs
+  return {fields: size * draws * numbers * vae.dtype.itemsize}
 
 
 def _parts(config: ConfigDict, vae: VAE, source: Source) -> Parts:
@@ -141,10 +164,11 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> Parts:
     measure=lambda unused_root, state: generation.latent_use(
       vae, state.params, watched
     ),
-    judge=_judge,
+    judge=functools.partial(_judge, config),
     is_convolutional=config.model.name == 'conv',
     samples=functools.partial(_samples, config, vae),
     as_seen=functools.partial(as_seen, config),
+    held=_held(config, vae),
   )
 
 

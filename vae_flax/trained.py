@@ -57,7 +57,8 @@ class Trained:
 
     Args:
       key: consumed where the likelihood is of draws, such as binary images.
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C]; with `binarise=fixed` of 0 and 255, as grey
+        ones are taken by a threshold.
 
     Returns:
       [N, Z] each.

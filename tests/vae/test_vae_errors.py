@@ -59,6 +59,10 @@ def assert_refused(capfd, main, arguments, words):
     ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
     ([SMOKE, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
     ([SMOKE, '--config.likelihood_scale=0.0'], ['likelihood_scale']),
+    (
+      [SMOKE, '--config.likelihood_scale=1e-20'],
+      ['likelihood_scale', '0.0001'],
+    ),
     ([SMOKE, '--config.objective=vae'], ['objective', 'iwae']),
     ([SMOKE, '--config.num_importance_samples=0'], ['num_importance_samples']),
     ([SMOKE, '--config.kl=exact'], ['config.kl', 'closed_form']),
@@ -77,6 +81,15 @@ def assert_refused(capfd, main, arguments, words):
     (
       [SMOKE, '--config.objective=dreg', '--config.free_bits_nats=0.1'],
       ['free_bits_nats', 'dreg'],
+    ),
+    (
+      [
+        SMOKE,
+        '--config.objective=iwae',
+        '--config.num_importance_samples=100000',
+        '--config.batch_size=80000',
+      ],
+      ['batch_size=80000', 'num_importance_samples=100000', 'GiB'],
     ),
     ([SMOKE, '--config.optimizer.learning_rate=0.0'], ['learning_rate']),
     ([SMOKE, '--config.batch_size=12'], ['batch_size=12', '8 devices']),
@@ -134,7 +147,7 @@ def test_a_workdir_of_the_other_family_is_refused(capfd, trained):
     ),
     (
       ['--workdir=TRAINED', '--output=x.png', '--kind=latents'],
-      ['2 latents', 'latent_size=2'],
+      ['2 latents', 'latent_size=2', '--output=FILE.npz'],
     ),
     (['--workdir=TRAINED', '--output=x', '--kind=latents'], ['FILE.npz']),
     (
@@ -165,6 +178,7 @@ def test_sampling_refuses(capfd, trained_vae, arguments, words):
     (['--workdir=nosuch'], ['nosuch']),
     (['--workdir=TRAINED', '--split=dev'], ['split', 'test']),
     (['--workdir=TRAINED', '--num_importance_samples=0'], ['num_importance']),
+    (['--workdir=TRAINED', f'--num_importance_samples={2**31}'], ['1000000']),
   ],
 )
 def test_evaluating_refuses(capfd, trained_vae, arguments, words):

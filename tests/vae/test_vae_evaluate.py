@@ -41,6 +41,7 @@ def test_a_report_holds_metrics_and_their_provenance(report):
     'num_importance_samples': 60,
     'likelihood': 'bernoulli',
     'binarise': 'stochastic',
+    'binarise_seed': 0,
     'seed': 0,
     'moving_average': True,
   }
@@ -78,7 +79,8 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
 
   def nll(images, labels):
     part = type(source)(images, labels, 10)
-    return evaluate.evaluate(trained, part, 0, 50)['nll_nats']
+    report = evaluate.evaluate(trained, part, images[:9], 0, 50)
+    return report['nll_nats']
 
   whole = nll(source.examples[:70], source.labels[:70])
   first = nll(source.examples[:69], source.labels[:69])

@@ -16,6 +16,7 @@ from vae_flax import config as vae_config_lib
 from vae_flax.state import create_vae
 from vae_flax.state import EXPORT
 from vae_flax.state import init_state
+from vae_flax.train import _judge
 from vae_flax.train import train
 
 
@@ -49,6 +50,7 @@ def test_a_run_leaves_what_it_promises(trained_vae):
     'grad_norm',
     'active_units',
     'images_per_second',
+    *(f'kl_per_latent_nats/{i}' for i in range(4)),
   }
   assert last['elbo_nats'] == pytest.approx(
     last['reconstruction_nats'] - last['kl_nats'], rel=1e-5
@@ -130,6 +132,24 @@ def test_a_collapsed_posterior_is_said_once(tmp_path, vae_config, capsys):
   output = capsys.readouterr().out
   assert output.count('the posterior has collapsed') == 1
   assert 'kl_warmup_steps' in output
+
+
+@pytest.mark.parametrize(
+  ('changes', 'cures', 'others'),
+  [
+    ({}, ['kl_warmup_steps', 'free_bits_nats', 'beta'], []),
+    ({'kl': 'monte_carlo'}, ['kl_warmup_steps', 'beta'], ['free_bits_nats']),
+    ({'objective': 'iwae'}, ['learning rate', 'objective=elbo'], ['beta']),
+  ],
+)
+def test_a_collapsed_posterior_is_given_cures_that_the_config_allows(
+  vae_config, changes, cures, others
+):
+  vae_config.update(changes)
+  warning = _judge(vae_config, [{'active_units': 0}]).warning
+  assert all(cure in warning for cure in cures)
+  assert not any(cure in warning for cure in others)
+  assert _judge(vae_config, [{'active_units': 1}]).warning is None
 
 
 @pytest.mark.slow
