@@ -44,7 +44,6 @@ _NO_ACTIVE_UNITS = (
   'decoder ignores z. Try'
 )
 _CURVES = {
-  'nats': ('elbo_nats', 'reconstruction_nats'),
   'divergence (nats)': ('kl_nats',),
   'active latents': ('active_units',),
 }
@@ -159,7 +158,7 @@ def _parts(config: ConfigDict, vae: VAE, source: Source) -> Parts:
     draw=functools.partial(_draw, vae, z, watched[:_NUM_RECONSTRUCTIONS]),
     networks=lambda state: state.params,
     export=lambda state: {EXPORT: exported(state)},
-    curves=_CURVES,
+    curves={'nats': (*bounds, 'reconstruction_nats'), **_CURVES},
     headline=(*bounds, 'kl_nats', 'active_units'),
     measure=lambda unused_root, state: generation.latent_use(
       vae, state.params, watched
