@@ -1,13 +1,13 @@
 """Times what the training loop costs beside the train step.
 
-  python -m benchmarks.overhead [--steps=2000]
+  python -m benchmarks.overhead [--steps=4000]
 
-Trains the recipe of the digits with a log line every 100 steps, samples every
-500 and a checkpoint every 1,000, and waits for the end of each step. What lies
-between the end of a step and the start of the next is the loop's, more than
-without that wait, when the loop works while the devices do. What its threads
-take from the steps themselves is seen from steps that are timed alone, some of
-them half-way between log lines.
+Trains the recipe of the digits as its users do, with a log line every 100
+steps, samples every 500 and a checkpoint every 1,000. Every 20 steps the loop
+is halted for a few steps that are taken alone, so that a busy machine troubles
+both alike; what steps take more in the loop than alone is the loop's. After
+each change the first step does not count: it finds its numbers out of reach of
+the caches.
 """
 
 from collections.abc import Iterator
@@ -35,49 +35,52 @@ from common_flax.training import Training
 from gan_flax import train as train_lib
 
 _LOG, _SAMPLE, _CHECKPOINT = 100, 500, 1000
-_ALONE = 5  # steps, each 100
+_BLOCK = 20  # steps of the loop, those that log in their middle; the first one
+_ALONE = 5  # of them, and one before those taken alone, does not count
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
-    'steps', 2000, 'A multiple of 1,000.', 1000, flag_values=values
+    'steps', 4000, 'A multiple of 1,000.', 1000, flag_values=values
   )
 
 
-class _Clocked(sharding.JitOverMesh):
-  """Notes when each step starts and ends, and times some alone in between."""
+class _Halting(sharding.JitOverMesh):
+  """Times blocks of the loop's steps, and between them steps alone."""
 
   def __init__(self, mesh: jax.sharding.Mesh):
     super().__init__(mesh)
-    self.starts, self.ends = [], []
-    self.alone = []  # seconds of steps that do not count
-    self._paused = 0.0  # seconds that they took, which do not count either
-
-  def _now(self) -> float:
-    return time.perf_counter() - self._paused
+    self.blocks = []  # seconds of each block
+    self.alone = []  # seconds of a step, before the first block and after each
+    self._num_steps = 0
+    self._began = 0.0
 
   def compile(self, step: sharding.Step, options: Options | None = None):
     compiled = super().compile(step, options)
 
-    def time_alone(state, batches, root):
-      began = time.perf_counter()
+    def take_alone(state, batches, root) -> float:
       state = jax.tree.map(jnp.copy, state)
-      for i in range(1 + _ALONE):
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batches, root))
-        if i:  # after the copy's
-          self.alone.append(time.perf_counter() - start)
-      self._paused += time.perf_counter() - began
+      state, _ = jax.block_until_ready(compiled(state, batches, root))
+      start = time.perf_counter()
+      for _ in range(_ALONE):
+        state, _ = compiled(state, batches, root)
+      jax.block_until_ready(state)
+      return (time.perf_counter() - start) / _ALONE
 
-    def clocked(state, batches, root):
-      if len(self.starts) % _LOG == _LOG // 2:  # with nothing else to do
-        time_alone(state, batches, root)
-      self.starts.append(self._now())
-      state, metrics = jax.block_until_ready(compiled(state, batches, root))
-      self.ends.append(self._now())
-      return state, metrics
+    def halting(state, batches, root):
+      if self._num_steps % _BLOCK == _BLOCK // 2:
+        jax.block_until_ready(state)
+        if self.alone:
+          self.blocks.append(time.perf_counter() - self._began)
+        self.alone.append(take_alone(state, batches, root))
+        taken = jax.block_until_ready(compiled(state, batches, root))
+        self._began = time.perf_counter()
+      else:
+        taken = compiled(state, batches, root)
+      self._num_steps += 1
+      return taken
 
-    return clocked
+    return halting
 
 
 @contextlib.contextmanager
@@ -87,6 +90,7 @@ def _timed_saves() -> Iterator[list[float]]:
   save = Training._save
 
   def timed(training):
+    jax.block_until_ready(training._state)
     start = time.perf_counter()
     save(training)
     seconds.append(time.perf_counter() - start)
@@ -95,17 +99,15 @@ def _timed_saves() -> Iterator[list[float]]:
     yield seconds
 
 
-def _main(values: flags.FlagValues, arguments: list[str]) -> None:
-  commands.parse(values, arguments)
-  if values.steps % _CHECKPOINT:
-    raise UserError(f'--steps={values.steps}: take a multiple of {_CHECKPOINT}')
+def _train(num_steps: int) -> tuple[_Halting, list[float]]:
+  """Trains the digits; returns what was timed, and the stalls of saving."""
   recipe = pathlib.Path(__file__).parents[1] / 'configs' / 'dcgan.py'
   config = runpy.run_path(str(recipe))['get_config']().unlock()
-  config.num_steps = values.steps
+  config.num_steps = num_steps
   config.log_every_steps = _LOG
   config.sample_every_steps = _SAMPLE
   config.checkpoint_every_steps = _CHECKPOINT
-  parallel = _Clocked(sharding.create_mesh())
+  parallel = _Halting(sharding.create_mesh())
   with (
     tempfile.TemporaryDirectory() as workdir,
     mock.patch.object(sharding, 'create', lambda *unused: parallel),
@@ -114,44 +116,42 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     _timed_saves() as saves,
   ):
     train_lib.train(config, workdir)
-  starts, ends = np.array(parallel.starts), np.array(parallel.ends)
-  # The first gap is the start's, the last one the end's.
-  gaps = starts[2:] - ends[1:-1]
-  steps = np.arange(2, values.steps)
-  total = starts[-1] - starts[1]
-  kinds = {
-    'nothing': steps % _LOG != 0,
-    'a log line': (steps % _LOG == 0) & (steps % _SAMPLE != 0),
-    'a log line and samples': (steps % _SAMPLE == 0)
-    & (steps % _CHECKPOINT != 0),
-    'a log line, samples and a checkpoint': steps % _CHECKPOINT == 0,
+  return parallel, saves
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  commands.parse(values, arguments)
+  if values.steps % _CHECKPOINT:
+    raise UserError(f'--steps={values.steps}: take a multiple of {_CHECKPOINT}')
+  # Half a block more, so that the last checkpoint lies within one.
+  parallel, saves = _train(values.steps + _BLOCK // 2 + 1)
+  blocks, alone = np.array(parallel.blocks), np.array(parallel.alone)
+  num_steps = _BLOCK - 1
+  as_alone = num_steps * (alone[:-1] + alone[1:]) / 2
+  more = blocks - as_alone
+  middles = _BLOCK * np.arange(1, 1 + len(blocks))
+  does = {
+    'nothing': middles % _LOG != 0,
+    'a log line': (middles % _LOG == 0) & (middles % _SAMPLE != 0),
+    'a log line and samples': (middles % _SAMPLE == 0)
+    & (middles % _CHECKPOINT != 0),
+    'a log line, samples and a checkpoint': middles % _CHECKPOINT == 0,
   }
-  medians = {kind: np.median(gaps[at]) for kind, at in kinds.items() if any(at)}
-  # What the first log line and the first samples need is compiled then.
-  once = sum(
-    gaps[steps == first].sum() - medians[kind]
-    for first, kind in (
-      (_LOG, 'a log line'),
-      (_SAMPLE, 'a log line and samples'),
-    )
-  )
+  medians = {name: np.median(more[at]) for name, at in does.items()}
+  recurring = sum(medians[name] * np.sum(at) for name, at in does.items())
+  step = 1000 * np.median(alone)
   rows = [
-    [f'gap after a step with {kind}', f'{1000 * median:.1f}']
-    for kind, median in medians.items()
+    [f'{num_steps} steps with {name}', f'{1000 * median:.1f}']
+    for name, median in medians.items()
   ]
-  rows += [
-    ['stall of a checkpoint', f'{1000 * np.median(saves):.1f}'],
-    ['step within the loop', f'{1000 * np.median(ends - starts):.1f}'],
-    ['step alone', f'{1000 * np.median(parallel.alone):.1f}'],
-  ]
+  rows.append(['stall of a checkpoint', f'{1000 * np.median(saves):.1f}'])
   print(f'{values.steps} steps of the digits, {turns.machine()}\n')
-  print(turns.markdown(('', 'median ms'), rows))
-  as_many = np.mean(parallel.alone) * len(gaps)
+  print(turns.markdown(('', 'ms more than alone, median'), rows))
   print(
-    f'\nThe gaps are {100 * gaps.sum() / total:.2f} % of {total:.0f} s, '
-    f'{100 * once / total:.2f} % what the first log line and the first samples '
-    f'take once. All together took {100 * (total / as_many - 1):.1f} % longer '
-    'than as many steps alone.'
+    f'\nA step alone takes {step:.1f} ms. The loop costs '
+    f'{100 * more.sum() / as_alone.sum():.1f} % over {as_alone.sum():.0f} s of '
+    f'such steps; {100 * recurring / as_alone.sum():.1f} % by the medians, '
+    'which leave out what is compiled once.'
   )
 
 

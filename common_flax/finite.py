@@ -5,6 +5,7 @@ Dimensions: K steps a call.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class FirstBad(NamedTuple):
 def first_bad(rows: Sequence[Mapping[str, Any]]) -> FirstBad | None:
   """Looks through the metrics of calls in their order."""
   for index, row in enumerate(rows):
-    names = [name for name, value in row.items() if not np.isfinite(value)]
+    names = [name for name, value in row.items() if not math.isfinite(value)]
     if names:
       return FirstBad(index, names)
   return None

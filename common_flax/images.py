@@ -100,11 +100,16 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     partial.unlink(missing_ok=True)
 
 
-def write_png(path: epath.PathLike, image: np.ndarray) -> None:
-  """Writes uint8 [H, W, C] as PNG."""
+def to_png(image: np.ndarray) -> bytes:
+  """uint8 [H, W, C] with C = 1 or 3 -> the bytes of a PNG file."""
   buffer = io.BytesIO()
   to_pil(image).save(buffer, 'PNG')
-  write_bytes(path, buffer.getvalue())
+  return buffer.getvalue()
+
+
+def write_png(path: epath.PathLike, image: np.ndarray) -> None:
+  """Writes uint8 [H, W, C] as PNG."""
+  write_bytes(path, to_png(image))
 
 
 def write_gif(

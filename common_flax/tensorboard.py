@@ -15,6 +15,7 @@ from typing import Any
 from etils import epath
 import jax
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 from common_flax import files
 
@@ -38,6 +39,20 @@ class Board:
       self._local = self._temporary.name
     self.writer = SummaryWriter(self._local, purge_step=purge_step)
     _forgive(self.writer)
+
+  def add_png(
+    self, name: str, png: bytes, shape: tuple[int, int, int], step: int
+  ) -> None:
+    """Shows a picture [H, W, C], encoded: to encode it again takes a while."""
+    height, width, channels = shape
+    image = Summary.Image(
+      height=height,
+      width=width,
+      colorspace=channels,  # 1 is grey, 3 is RGB
+      encoded_image_string=png,
+    )
+    summary = Summary(value=[Summary.Value(tag=name, image=image)])
+    self.writer._get_file_writer().add_summary(summary, step)
 
   def copy_if_due(self) -> None:
     """Copies what was written, if that is not where it belongs."""

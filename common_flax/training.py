@@ -193,8 +193,9 @@ class Training:
         self._reporter.finish()  # before the checkpoint that says so
     if saves:
       self._save()
-    if draws and not finished:
-      self._draw_curves()  # which would slow down saving
+    if draws and not finished and self._reporter:
+      with self._writing('curves.png'):  # which would slow down saving
+        self._reporter.draw_curves_if_due()
     return last
 
   def _advance(self, batch: Batch, root: jax.Array) -> None:
@@ -216,11 +217,6 @@ class Training:
     if self._reporter:
       with self._writing('the picture'):
         self._reporter.draw(step, state)
-
-  def _draw_curves(self) -> None:
-    if self._reporter:
-      with self._writing('curves.png'):
-        self._reporter.draw_curves()
 
   def _look_for_nan(self, *, before_saving: bool) -> None:
     """Notes the first steps that went wrong, unless they may."""
@@ -279,7 +275,9 @@ class Training:
     jax.block_until_ready(self._state)
     state = self._parallel.local(self._state)
     self._draw(self._step, state)
-    self._draw_curves()
+    if self._reporter:
+      with self._writing('curves.png'):
+        self._reporter.draw_curves()
     response = self._task.response
     if response.action == 'stop':
       raise TrainingFailedError(

@@ -116,8 +116,9 @@ class RunWriter:
 
   def picture(self, step: int, picture: np.ndarray) -> None:
     """Keeps uint8 [H, W, C] as the samples of a step."""
-    images_lib.write_png(self._samples / f'step_{step:08d}.png', picture)
-    self._board.writer.add_image('samples', picture, step, dataformats='HWC')
+    png = images_lib.to_png(picture)
+    images_lib.write_bytes(self._samples / f'step_{step:08d}.png', png)
+    self._board.add_png('samples', png, picture.shape, step)
 
   def curves(self) -> None:
     """Draws `curves.png` from the metrics so far, in the background.

@@ -38,15 +38,32 @@ def class_by_number(gan: GAN, numbers: jax.Array) -> jax.Array | None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _statistics_of_batch(
-  gan: GAN, params: Params, latents: jax.Array, labels: jax.Array | None
+  gan: GAN, params: Params, keys: jax.Array, index: int
 ) -> BatchStats:
   """The statistics of one batch: running averages without memory."""
+  latents = draw_latents(gan, keys[index], _STATISTICS_BATCH_SIZE)
+  labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
   generator = gan.generator.clone(norm_momentum=0.0)
   variables = {'params': params}
   _, updates = generator.apply(
     variables, latents, labels, train=True, mutable=['batch_stats']
   )
   return updates.get('batch_stats', {})
+
+
+@jax.jit
+def _pooled(batches: list[BatchStats]) -> BatchStats:
+  """The mean of each layer's batch means, and the variance about it."""
+
+  def pool(*layers: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    means = jnp.stack([layer['mean'] for layer in layers])
+    variances = jnp.stack([layer['var'] for layer in layers])
+    return {
+      'mean': means.mean(axis=0),
+      'var': variances.mean(axis=0) + means.var(axis=0),
+    }
+
+  return jax.tree.map(pool, *batches, is_leaf=lambda node: 'mean' in node)
 
 
 def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
@@ -60,23 +77,14 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
   Returns:
     The mean of each layer's batch means, and the variance about it.
   """
-  labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
-  batches = [
-    _statistics_of_batch(
-      gan, params, draw_latents(gan, batch_key, _STATISTICS_BATCH_SIZE), labels
-    )
-    for batch_key in jax.random.split(key, _STATISTICS_BATCHES)
-  ]
-
-  def pool(*layers: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    means = jnp.stack([layer['mean'] for layer in layers])
-    variances = jnp.stack([layer['var'] for layer in layers])
-    return {
-      'mean': means.mean(axis=0),
-      'var': variances.mean(axis=0) + means.var(axis=0),
-    }
-
-  return jax.tree.map(pool, *batches, is_leaf=lambda node: 'mean' in node)
+  keys = jax.random.split(key, _STATISTICS_BATCHES)
+  # A call each: inside a loop of XLA's, convolutions run on a single thread.
+  return _pooled(
+    [
+      _statistics_of_batch(gan, params, keys, i)
+      for i in range(_STATISTICS_BATCHES)
+    ]
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)

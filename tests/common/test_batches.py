@@ -1,5 +1,8 @@
 """The batch rule, and its way to the devices."""
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 
@@ -143,15 +146,33 @@ def test_stacking_leaves_a_rest_of_labelled_batches_out():
 
 
 def test_prefetching_keeps_order_and_ends():
-  items = [np.array([i]) for i in range(10)]
+  items = [np.array([i]) for i in range(20)]
   with batches.prefetched(iter(items), lambda x: 2 * x) as ready:
-    assert [int(x[0]) for x in ready] == list(range(0, 20, 2))
+    assert [int(x[0]) for x in ready] == list(range(0, 40, 2))
 
 
 def test_prefetching_stops_early_without_hanging():
   endless = (np.zeros(1) for _ in iter(int, 1))
   with batches.prefetched(endless, lambda x: x) as ready:
     next(ready)
+
+
+@pytest.mark.parametrize(('megabytes', 'num_waiting'), [(1, 16), (40, 2)])
+def test_large_batches_do_not_wait_in_groups(megabytes, num_waiting):
+  """A group is in the queue, and one waits to get there."""
+  batch = np.broadcast_to(np.zeros(1), (megabytes, 2**17))  # of no memory
+  made = []
+
+  def put(batch):
+    made.append(batch)
+    return batch
+
+  with batches.prefetched(itertools.repeat(batch), put):
+    deadline = time.monotonic() + 10
+    while len(made) < num_waiting and time.monotonic() < deadline:
+      time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(made) == num_waiting
 
 
 def test_an_error_while_prefetching_reaches_the_consumer():
