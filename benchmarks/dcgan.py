@@ -100,9 +100,8 @@ def contenders(sizes: Sizes) -> dict[str, turns.Build]:
   ours = functools.partial(build_jax, sizes)
   builds = {
     table.OURS: functools.partial(ours, False, 'float32'),
-    'ours, bfloat16': functools.partial(ours, False, 'bfloat16'),
+    table.OURS_BFLOAT16: functools.partial(ours, False, 'bfloat16'),
     'Flax layers': functools.partial(ours, True, 'float32'),
-    table.MATMUL: table.build_matmul,
   }
   for layout, compiled, bfloat16 in itertools.product((False, True), repeat=3):
     parts = [

@@ -1,7 +1,8 @@
 """Times the forms of the stride-2 operations that DCGAN is made of.
 
   python -m benchmarks.layers [--image_size=32] [--channels=1]
-      [--base_features=64] [--batch_size=64]
+      [--base_features=64] [--batch_size=64] [--kernel_size=4]
+      [--dtype=float32]
 
 For each layer: the strided convolution S, the forms of its adjoints in the
 image, T, and in the kernel, K, and the kernel gradient that JAX derives of
@@ -18,14 +19,14 @@ import time
 
 from absl import flags
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from common_flax import commands
 from common_flax import images
+from common_flax.config import UserError
 from common_flax.nn import conv
 from common_flax.nn import winograd
-
-_KERNEL_SIZE = 4
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -35,7 +36,11 @@ def _define_flags(values: flags.FlagValues) -> None:
     channels=1,
     base_features=64,
     batch_size=64,
+    kernel_size=4,
     repeats=15,
+  )
+  flags.DEFINE_enum(
+    'dtype', 'float32', ['float32', 'bfloat16'], 'Of all.', flag_values=values
   )
 
 
@@ -63,19 +68,28 @@ def time_forms(
 
 
 def _forms(
-  batch: int, size: int, inputs: int, outputs: int
+  batch: int, size: int, inputs: int, outputs: int, kernel: int, dtype: str
 ) -> dict[str, Callable[[], jax.Array]]:
   """The forms of one layer, compiled, on random arrays."""
   keys = jax.random.split(jax.random.key(0), 3)
-  x = jax.random.normal(keys[0], (batch, size, size, inputs))
-  w = jax.random.normal(keys[1], (_KERNEL_SIZE, _KERNEL_SIZE, inputs, outputs))
-  y = jax.random.normal(keys[2], (batch, size // 2, size // 2, outputs))
+  x, w, y = (
+    jax.random.normal(key, shape, jnp.dtype(dtype))
+    for key, shape in zip(
+      keys,
+      (
+        (batch, size, size, inputs),
+        (kernel, kernel, inputs, outputs),
+        (batch, size // 2, size // 2, outputs),
+      ),
+      strict=True,
+    )
+  )
   gradients = {
     'K library': conv._library_kernel_gradient,
     'K matmul': conv._matmul_kernel_gradient,
     'K Winograd': winograd.kernel_gradient,
   }
-  return {
+  forms = {
     'S library': functools.partial(jax.jit(conv._library_strided), x, w),
     'S Winograd': functools.partial(jax.jit(winograd.strided), x, w),
     'T library': functools.partial(jax.jit(conv._library_transposed), y, w),
@@ -83,25 +97,40 @@ def _forms(
     'T matmul': functools.partial(jax.jit(conv._matmul_transposed), y, w),
     'T Winograd': functools.partial(jax.jit(winograd.transposed), y, w),
     **{
-      name: functools.partial(
-        jax.jit(form, static_argnums=2), x, y, _KERNEL_SIZE
-      )
+      name: functools.partial(jax.jit(form, static_argnums=2), x, y, kernel)
       for name, form in gradients.items()
     },
     'K derived': functools.partial(jax.jit(_derived_kernel_gradient), y, x, w),
+  }
+  return {
+    name: form
+    for name, form in forms.items()
+    if 'Winograd' not in name or winograd.supports(kernel)
   }
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
-  _, count = images.doublings(values.image_size)
+  if values.kernel_size < 2:
+    raise UserError('--kernel_size=1: take 2 or more')
+  try:
+    _, count = images.doublings(values.image_size)
+  except ValueError as error:
+    raise UserError(f'--image_size: {error}') from error
   size, inputs, outputs = (
     values.image_size,
     values.channels,
     values.base_features,
   )
   for i in range(count):
-    forms = _forms(values.batch_size, size, inputs, outputs)
+    forms = _forms(
+      values.batch_size,
+      size,
+      inputs,
+      outputs,
+      values.kernel_size,
+      values.dtype,
+    )
     if i == 0:
       _print_row('layer', forms)
       _print_row('---', ['---:'] * len(forms))

@@ -3,29 +3,22 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import turns
 from common_flax import commands
 from common_flax import memory
+from common_flax import speed
 from common_flax.config import UserError
 
-OURS = 'ours'
-MATMUL = 'matmul'
-_MATMUL_SIZE = 2048
-_HEADER = (
-  'step',
-  'ms',
-  'quartiles',
-  'images/s',
-  'ours is times as fast',
-  'quartiles',
-)
+OURS, OURS_BFLOAT16 = 'ours', 'ours, bfloat16'
+_MATMULS = {OURS: 'matmul', OURS_BFLOAT16: 'matmul, bfloat16'}
+_DTYPES = {OURS: 'float32', OURS_BFLOAT16: 'bfloat16'}
 
 
 def define_flags(values: flags.FlagValues, **defaults: int) -> None:
@@ -40,44 +33,57 @@ def define_flags(values: flags.FlagValues, **defaults: int) -> None:
   flags.DEFINE_string('output', None, 'FILE.json', flag_values=values)
 
 
-def build_matmul() -> turns.Run:
-  """A large product, in float32: what the machine can do."""
+def _build_matmul(dtype: str) -> turns.Run:
+  """A large product: what the machine can do."""
   memory.keep_freed()
-  product = jax.jit(jnp.matmul)
-  x = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE))
+  product = speed.large_product(np.dtype(dtype))
 
   def run(num_products: int) -> None:
     for _ in range(num_products):
-      jax.block_until_ready(product(x, x))
+      jax.block_until_ready(product())
 
   return run
 
 
 def _chosen(
   builds: Mapping[str, turns.Build], only: Sequence[str] | None
-) -> Mapping[str, turns.Build]:
+) -> dict[str, turns.Build]:
+  """Those of --only beside ours, and products of ours' precisions."""
   for name in only or ():
     if name not in builds:
       raise UserError(f'--only={name}: take one of {"; ".join(builds)}')
-  return {n: builds[n] for n in (OURS, MATMUL, *only)} if only else builds
+  chosen = {n: builds[n] for n in (OURS, *only)} if only else dict(builds)
+  for name, matmul in _MATMULS.items():
+    if name in chosen:
+      chosen[matmul] = functools.partial(_build_matmul, _DTYPES[name])
+  return chosen
 
 
 def _row(
   name: str,
   seconds: Mapping[str, Sequence[float]],
+  ours: Sequence[str],
   batch_size: int,
   decimals: int,
 ) -> list[str]:
   low, median, high = np.percentile(seconds[name], (25, 50, 75))
-  times, least, most = turns.ratio(seconds, name, OURS)
-  return [
+  row = [
     name,
     f'{1000 * median:,.{decimals}f}',
     f'{1000 * low:,.{decimals}f} to {1000 * high:,.{decimals}f}',
     f'{batch_size / median:,.0f}',
-    f'{times:.2f}',
-    f'{least:.2f} to {most:.2f}',
   ]
+  for mine in ours:
+    times, least, most = turns.ratio(seconds, name, mine)
+    row += [f'{times:.2f}', f'{least:.2f} to {most:.2f}']
+  return row
+
+
+def _header(ours: Sequence[str]) -> list[str]:
+  header = ['step', 'ms', 'quartiles', 'images/s']
+  for mine in ours:
+    header += [f'{mine} is times as fast', 'quartiles']
+  return header
 
 
 def compare(
@@ -91,9 +97,12 @@ def compare(
 ) -> None:
   """Times contenders in turns, prints the table, writes the file asked for.
 
+  Large matrix products take their turns too, to say how much of the machine's
+  rate is used.
+
   Args:
     values: the flags of `define_flags`, `rounds` and `steps` among them.
-    builds: contenders by name, `OURS` and `MATMUL` among them.
+    builds: contenders by name, `OURS` and perhaps `OURS_BFLOAT16` among them.
     sizes: a dataclass of what is printed above the table, with `batch_size`.
     multiply_adds: of one step of ours.
     counted_as: what form of the step has so many.
@@ -104,24 +113,40 @@ def compare(
   """
   builds = _chosen(builds, values.only)
   seconds = turns.time_in_turns(builds, values.rounds, values.steps)
-  for name in (OURS, MATMUL):
-    if name not in seconds:
+  matmuls = {n: seconds.pop(n) for n in _MATMULS.values() if n in seconds}
+  for name, run in ((OURS, seconds), (_MATMULS[OURS], matmuls)):
+    if name not in run:
       raise UserError(f'{name!r} did not run, which all else is compared with')
-  matmul = seconds.pop(MATMUL)
-  rows = [_row(name, seconds, sizes.batch_size, decimals) for name in seconds]
-  matmul_rate = 2 * _MATMUL_SIZE**3 / np.median(matmul)
-  rate = 2 * multiply_adds / np.median(seconds[OURS])
+  ours = [name for name in _MATMULS if name in seconds]
+  rows = [
+    _row(name, seconds, ours, sizes.batch_size, decimals) for name in seconds
+  ]
   print(f'\n{sizes}, {turns.machine()}\n')
-  print(turns.markdown(_HEADER, rows))
-  print(
-    f'\nOurs, counted as {counted_as}: {rate / 1e9:,.0f} GFLOP/s, '
-    f'{rate / matmul_rate:.2f} of the {matmul_rate / 1e9:,.0f} GFLOP/s of a '
-    f'{_MATMUL_SIZE}^3 float32 product.'
-  )
+  print(turns.markdown(_header(ours), rows))
+  print(f'\nCounted as {counted_as}:')
+  for name in ours:
+    if matmul := matmuls.get(_MATMULS[name]):
+      print(_share(name, multiply_adds, seconds[name], matmul))
   if values.output:
     result = {
       'machine': turns.machine(),
       'sizes': dataclasses.asdict(sizes),
-      'seconds': {**seconds, MATMUL: matmul},
+      'seconds': {**seconds, **matmuls},
     }
     turns.write_json(values.output, result)
+
+
+def _share(
+  name: str,
+  multiply_adds: float,
+  seconds: Sequence[float],
+  of_matmul: Sequence[float],
+) -> str:
+  """What share of the rate of a large product a step has."""
+  size = speed.product_size()
+  rate = 2 * multiply_adds / np.median(seconds)
+  matmul_rate = 2 * size**3 / np.median(of_matmul)
+  return (
+    f'{name}, {rate / 1e9:,.0f} GFLOP/s, {rate / matmul_rate:.2f} of the '
+    f'{matmul_rate / 1e9:,.0f} GFLOP/s of a {size}^3 {_DTYPES[name]} product'
+  )

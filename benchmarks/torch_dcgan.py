@@ -79,6 +79,7 @@ class Step:
     latent_size: int = 100,
   ):
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True  # tries its algorithms, as XLA does
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
     layout = torch.channels_last if channels_last else torch.contiguous_format
     self._generator = generator(

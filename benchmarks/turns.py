@@ -48,8 +48,6 @@ def repeating(
 
 def _serve(build: Build, connection: Connection) -> None:
   """A contender's process: sets up, then runs what it is asked to."""
-  # Else the first one on a GPU would take most of its memory.
-  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   try:
     run = build()
     run(2)  # compiles, and fills caches
@@ -93,6 +91,8 @@ def time_in_turns(
     num_steps: steps in a turn, after one that does not count.
     say: hears of contenders that cannot run.
   """
+  # Else the first process on a GPU would take most of its memory.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   contenders = {}
   for name, build in builds.items():  # one after the other: no crowd
     contender = _start(build)
@@ -125,7 +125,7 @@ def ratio(
 
 
 def machine() -> str:
-  """The processor, its number of cores, and today's date."""
+  """The processor, its number of cores, accelerators, and today's date."""
   name = platform.processor() or platform.machine()
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   if cpuinfo.exists():
@@ -133,7 +133,10 @@ def machine() -> str:
       if line.startswith('model name'):
         name = line.partition(':')[2].strip()
         break
-  return f'{name}, {os.cpu_count()} cores, {datetime.date.today().isoformat()}'
+  parts = [name, f'{os.cpu_count()} cores']
+  if jax.default_backend() != 'cpu':
+    parts.append(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
+  return ', '.join([*parts, datetime.date.today().isoformat()])
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -127,8 +127,7 @@ def contenders(sizes: Sizes, steps_per_call: int) -> dict[str, turns.Build]:
   builds = {
     table.OURS: functools.partial(ours, 'float32', steps_per_call),
     'ours, one step a call': functools.partial(ours, 'float32'),
-    'ours, bfloat16': functools.partial(ours, 'bfloat16', steps_per_call),
-    table.MATMUL: table.build_matmul,
+    table.OURS_BFLOAT16: functools.partial(ours, 'bfloat16', steps_per_call),
   }
   torch = functools.partial(build_torch, sizes)
   builds['PyTorch'] = functools.partial(

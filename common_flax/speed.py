@@ -5,6 +5,7 @@ device multiplies large matrices: the share says how much a faster program could
 still win.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import time
@@ -15,27 +16,36 @@ import jax.numpy as jnp
 _TRIALS = 2  # the first of which is one as good as any
 
 
-@functools.cache  # of a machine, which does not change
-def matmul_flops_per_second(dtype: jnp.dtype) -> float:
-  """Floating-point operations a second of a large product on one device.
+def product_size() -> int:
+  """The side of matrices that are large to this platform."""
+  return 2048 if jax.default_backend() == 'cpu' else 8192
+
+
+def large_product(dtype: jnp.dtype) -> Callable[[], jax.Array]:
+  """A product of large square matrices on one device, compiled.
 
   Args:
     dtype: of the factors; sums are at least float32.
   """
-  size = 2048 if jax.default_backend() == 'cpu' else 8192
+  shape = (product_size(), product_size())
   accumulator = jnp.promote_types(dtype, jnp.float32)
-  x = jnp.ones((size, size), dtype)
+  x = jax.block_until_ready(jnp.ones(shape, dtype))
   product = jax.jit(
     lambda x: jnp.matmul(x, x, preferred_element_type=accumulator)
   )
-  compiled = product.lower(x).compile()
-  jax.block_until_ready(x)
+  return functools.partial(product.lower(x).compile(), x)
+
+
+@functools.cache  # of a machine, which does not change
+def matmul_flops_per_second(dtype: jnp.dtype) -> float:
+  """Floating-point operations a second of a large product on one device."""
+  product = large_product(dtype)
   seconds = []
   for _ in range(_TRIALS):
     start = time.perf_counter()
-    jax.block_until_ready(compiled(x))
+    jax.block_until_ready(product())
     seconds.append(time.perf_counter() - start)
-  return 2 * size**3 / min(seconds)
+  return 2 * product_size() ** 3 / min(seconds)
 
 
 def count_flops(traced: jax.stages.Traced) -> float:

@@ -12,16 +12,18 @@ and the gradient of any of them is made of the other two. Saying so by hand
 matters on a CPU, where XLA derives slow forms: the kernel gradient of
 `lax.conv_transpose` takes 32 to 61 times as long as K (benchmarks/README.md).
 There kernels of sides 4 to 6 are computed with fewer multiplications
-(`common_flax.nn.winograd`); T of others is four small convolutions, one for
-each parity of the output's row and column; next to the pixels T and K are
-matrix products. GPUs and TPUs run the library's convolutions, chosen when a
-function is lowered.
+(`common_flax.nn.winograd`); T of larger ones is four small convolutions, one
+for each parity of the output's row and column; next to the pixels, of the
+smallest kernels and in bfloat16, whose large products a CPU may take in units
+of its own, T and K are matrix products. GPUs and TPUs run the library's
+convolutions, chosen when a function is lowered.
 
 Padding is 'SAME'. `common_flax.nn.layers` makes modules of these functions.
 
 Dimensions: B batch, H height, W width, I input and O output features, k kernel.
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -32,7 +34,7 @@ from common_flax.nn import winograd
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # With so few features, as grey or colour has, XLA's convolutions leave most
-# of a CPU idle; there T and K are written as matrix products.
+# of a CPU idle, and there is little to gain from fewer multiplications.
 _FEW_FEATURES = 4
 
 
@@ -164,6 +166,38 @@ def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   return kernel[:size, :size].astype(y.dtype)
 
 
+# The fastest forms of those that `benchmarks.layers` times.
+
+
+def _strided_on_cpu(size: int, features: int) -> Callable[..., jax.Array]:
+  if features > _FEW_FEATURES and winograd.supports(size):
+    return winograd.strided
+  return _library_strided
+
+
+def _transposed_on_cpu(
+  size: int, features: int, dtype: jnp.dtype
+) -> Callable[..., jax.Array]:
+  is_narrow = dtype == jnp.bfloat16
+  if size == 2 or features <= _FEW_FEATURES or (is_narrow and size <= 6):
+    return _matmul_transposed
+  if size == 3:
+    return _library_transposed
+  return winograd.transposed if winograd.supports(size) else _phased_transposed
+
+
+def _kernel_gradient_on_cpu(
+  size: int, features: int, dtype: jnp.dtype
+) -> Callable[..., jax.Array]:
+  is_narrow = dtype == jnp.bfloat16
+  is_small = size == 2 or (is_narrow and size == 3 and features > _FEW_FEATURES)
+  if features == 1 or is_small:
+    return _matmul_kernel_gradient
+  if winograd.supports(size):
+    return winograd.kernel_gradient
+  return _library_kernel_gradient
+
+
 @jax.custom_vjp
 def strided(x: jax.Array, w: jax.Array) -> jax.Array:
   """S(x, w): stride-2 'SAME' convolution of an image of even height and width.
@@ -175,10 +209,12 @@ def strided(x: jax.Array, w: jax.Array) -> jax.Array:
   Returns:
     [B, H/2, W/2, O].
   """
-  on_cpu = _library_strided
-  if x.shape[-1] > _FEW_FEATURES and winograd.supports(w.shape[0]):
-    on_cpu = winograd.strided
-  return lax.platform_dependent(x, w, cpu=on_cpu, default=_library_strided)
+  return lax.platform_dependent(
+    x,
+    w,
+    cpu=_strided_on_cpu(w.shape[0], x.shape[-1]),
+    default=_library_strided,
+  )
 
 
 @jax.custom_vjp
@@ -192,12 +228,12 @@ def transposed(y: jax.Array, w: jax.Array) -> jax.Array:
   Returns:
     [B, H, W, I].
   """
-  on_cpu = _phased_transposed
-  if w.shape[2] <= _FEW_FEATURES:
-    on_cpu = _matmul_transposed
-  elif winograd.supports(w.shape[0]):
-    on_cpu = winograd.transposed
-  return lax.platform_dependent(y, w, cpu=on_cpu, default=_library_transposed)
+  return lax.platform_dependent(
+    y,
+    w,
+    cpu=_transposed_on_cpu(w.shape[0], w.shape[2], w.dtype),
+    default=_library_transposed,
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -212,13 +248,13 @@ def kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   Returns:
     [k, k, I, O].
   """
-  library = functools.partial(_library_kernel_gradient, size=size)
-  on_cpu = library
-  if x.shape[-1] <= _FEW_FEATURES:
-    on_cpu = functools.partial(_matmul_kernel_gradient, size=size)
-  elif winograd.supports(size):
-    on_cpu = functools.partial(winograd.kernel_gradient, size=size)
-  return lax.platform_dependent(x, y, cpu=on_cpu, default=library)
+  on_cpu = _kernel_gradient_on_cpu(size, x.shape[-1], x.dtype)
+  return lax.platform_dependent(
+    x,
+    y,
+    cpu=functools.partial(on_cpu, size=size),
+    default=functools.partial(_library_kernel_gradient, size=size),
+  )
 
 
 strided.defvjp(

@@ -75,6 +75,11 @@ def _multiply(left: jax.Array, right: jax.Array) -> jax.Array:
   )
 
 
+def _turned(x: jax.Array) -> jax.Array:
+  """x.T; of bfloat16 written out, as a CPU's fast products take it."""
+  return lax.optimization_barrier(x.T) if x.dtype == jnp.bfloat16 else x.T
+
+
 def _taps(kernel_size: int) -> int:
   return (kernel_size + 1) // 2
 
@@ -286,7 +291,7 @@ def transposed(y: jax.Array, w: jax.Array) -> jax.Array:
 def kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   """K(x, y), [B, H, W, I] and [B, H/2, W/2, O] -> [k, k, I, O]."""
   products = [
-    _multiply(u.T, v)
+    _multiply(_turned(u), v)
     for u, v in zip(
       _image_products(x, size), _output_products(y, size), strict=True
     )

@@ -1,0 +1,21 @@
+"""When the one who reports draws, and when not."""
+
+from types import SimpleNamespace
+
+from common_flax import reporter as reporter_lib
+
+
+def test_curves_are_drawn_in_training_once_a_minute_at_most(monkeypatch):
+  times = iter([10, 10, 40, 69, 71, 71, 100, 101])  # due, drawn; due; ...
+  clock = SimpleNamespace(monotonic=lambda: next(times))
+  monkeypatch.setattr(reporter_lib, 'time', clock)
+  drawn = []
+  writer = SimpleNamespace(curves=lambda: drawn.append(1))
+  reporter = reporter_lib.Reporter(None, None, writer, None, None)
+  counts = []
+  for _ in range(5):
+    reporter.draw_curves_if_due()
+    counts.append(len(drawn))
+  assert counts == [1, 1, 1, 2, 2]
+  reporter.draw_curves()  # as when training fails
+  assert len(drawn) == 3
