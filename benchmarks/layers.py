@@ -116,7 +116,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   try:
     _, count = images.doublings(values.image_size)
   except ValueError as error:
-    raise UserError(f'--image_size: {error}') from error
+    raise UserError(f'--image_size={values.image_size}: {error}') from error
   size, inputs, outputs = (
     values.image_size,
     values.channels,

@@ -48,15 +48,16 @@ class Reporter:
     with self._meter.pause():
       self._writer.picture(step, self._task.draw(state))
 
-  def draw_curves(self) -> None:
-    """Draws the curves so far, while training goes on."""
-    self._drew_curves = time.monotonic()
-    self._writer.curves()
+  def draw_curves(self, *, in_any_case: bool) -> None:
+    """Draws the curves so far, while training goes on.
 
-  def draw_curves_if_due(self) -> None:
-    """The same, unless they were drawn a moment ago."""
-    if time.monotonic() - self._drew_curves > _CURVES_SECONDS:
-      self.draw_curves()
+    Args:
+      in_any_case: also if they were drawn less than a minute ago.
+    """
+    now = time.monotonic()
+    if in_any_case or now - self._drew_curves > _CURVES_SECONDS:
+      self._drew_curves = now
+      self._writer.curves()
 
   def finish(self) -> None:
     """Draws what shows all of the run."""

@@ -193,9 +193,8 @@ class Training:
         self._reporter.finish()  # before the checkpoint that says so
     if saves:
       self._save()
-    if draws and not finished and self._reporter:
-      with self._writing('curves.png'):  # which would slow down saving
-        self._reporter.draw_curves_if_due()
+    if draws and not finished:
+      self._draw_curves()  # which would slow down saving
     return last
 
   def _advance(self, batch: Batch, root: jax.Array) -> None:
@@ -217,6 +216,11 @@ class Training:
     if self._reporter:
       with self._writing('the picture'):
         self._reporter.draw(step, state)
+
+  def _draw_curves(self, *, in_any_case: bool = False) -> None:
+    if self._reporter:
+      with self._writing('curves.png'):
+        self._reporter.draw_curves(in_any_case=in_any_case)
 
   def _look_for_nan(self, *, before_saving: bool) -> None:
     """Notes the first steps that went wrong, unless they may."""
@@ -275,9 +279,7 @@ class Training:
     jax.block_until_ready(self._state)
     state = self._parallel.local(self._state)
     self._draw(self._step, state)
-    if self._reporter:
-      with self._writing('curves.png'):
-        self._reporter.draw_curves()
+    self._draw_curves(in_any_case=True)
     response = self._task.response
     if response.action == 'stop':
       raise TrainingFailedError(

@@ -136,9 +136,9 @@ def measure(
     )
     return samples.reshape(_NUM_WATCHED, -1)
 
-  # One program for both, in half the time to compile.
-  samples, others = jax.vmap(draw)(jnp.stack([latents, moved]))
-  steps = jnp.linalg.norm(others - samples, axis=-1)
+  # The generator once in the program, which takes a while to compile.
+  samples, moved_samples = jax.vmap(draw)(jnp.stack([latents, moved]))
+  steps = jnp.linalg.norm(moved_samples - samples, axis=-1)
   return {
     'diversity': mean_distance(samples) / real_spread,
     'latent_response': steps.mean() / real_spread,

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import dcgan
 from benchmarks import flax_dcgan
+from benchmarks import layers
 from benchmarks import objectives
 from benchmarks import overhead
 from benchmarks import seeds
@@ -87,6 +88,8 @@ def test_multiply_adds_are_eleven_passes():
   ('benchmark', 'flag', 'cure'),
   [
     (dcgan, '--image_size=28', 'take 8, 16'),
+    (layers, '--image_size=30', '28, 32, 64'),
+    (layers, '--kernel_size=1', 'take 2 or more'),
     (overhead, '--steps=1500', 'a multiple of 1000'),
     (seeds, '--steps=10', 'a multiple of 50'),
   ],

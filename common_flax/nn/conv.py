@@ -13,9 +13,9 @@ matters on a CPU, where XLA derives slow forms: the kernel gradient of
 `lax.conv_transpose` takes 32 to 61 times as long as K (benchmarks/README.md).
 There kernels of sides 4 to 6 are computed with fewer multiplications
 (`common_flax.nn.winograd`); T of larger ones is four small convolutions, one
-for each parity of the output's row and column; next to the pixels, of the
-smallest kernels and in bfloat16, whose large products a CPU may take in units
-of its own, T and K are matrix products. GPUs and TPUs run the library's
+for each parity of the output's row and column. Some are matrix products: T next
+to the pixels and in bfloat16, of which a CPU may have units of its own, T and K
+of the smallest kernels, K of grey images. GPUs and TPUs run the library's
 convolutions, chosen when a function is lowered.
 
 Padding is 'SAME'. `common_flax.nn.layers` makes modules of these functions.
