@@ -67,6 +67,14 @@ def _wide(x: jax.Array) -> jax.Array:
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def _padded(x: jax.Array, edges: Sequence[tuple[int, int]]) -> jax.Array:
+  """Padded, wide. XLA writes this out once, in the narrow type.
+
+  What is not padded, whatever it is made of, is made anew for each factor.
+  """
+  return _wide(lax.optimization_barrier(jnp.pad(x, edges)))
+
+
 def _multiply(left: jax.Array, right: jax.Array) -> jax.Array:
   return jnp.matmul(
     left,
@@ -95,38 +103,35 @@ def _image_products(x: jax.Array, size: int) -> list[jax.Array]:
   batch, height, width, features = x.shape
   rows, columns = _tiles(height), _tiles(width)
   low = (size - 2) // 2
-
-  def edge(length, tiles):
-    return (low, 2 * _TILE * (tiles + 1) - low - length)
-
-  padded = jnp.pad(
-    x, ((0, 0), edge(height, rows), edge(width, columns), (0, 0))
+  edge = (low, 2 - low)  # low is 1 or 2
+  half_rows, half_columns = height // 2 + 1, width // 2 + 1
+  split = (
+    jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
+    .reshape(batch, half_rows, 2, half_columns, 2, features)
+    .transpose(0, 1, 3, 2, 4, 5)
+  )  # [B, half rows, half columns, row parity, column parity, I]
+  edges = (
+    (0, _TILE * (rows + 1) - half_rows),
+    (0, _TILE * (columns + 1) - half_columns),
   )
-  # Written out, or each of the factors would pad the image for itself.
-  padded = _wide(lax.optimization_barrier(padded))
-  padded = padded.reshape(
-    batch, rows + 1, _TILE, 2, columns + 1, _TILE, 2 * features
+  padded = _padded(split, ((0, 0), *edges, (0, 0), (0, 0), (0, 0))).reshape(
+    batch, rows + 1, _TILE, columns + 1, _TILE, 4 * features
   )
   num = len(matrix)
-  by_parity = []
-  for parity in (0, 1):  # of the row; that of the column is in the features
-    taps = [
-      padded[:, t // _TILE : rows + t // _TILE, t % _TILE, parity]
-      for t in range(num)
-    ]  # [B, tiles, tiles + 1, 2, 2 I]
-    factors = []
-    for row in _apply(matrix, taps):
-      factors += _apply(
-        matrix,
-        [
-          row[:, :, t // _TILE : columns + t // _TILE, t % _TILE]
-          for t in range(num)
-        ],
-      )
-    by_parity.append(factors)
+  by_row = _apply(
+    matrix,
+    [padded[:, t // _TILE : rows + t // _TILE, t % _TILE] for t in range(num)],
+  )  # [P + 1] of [B, tiles, tiles + 1, 2, 4 I]
   return [
-    jnp.concatenate(pair, axis=-1).reshape(-1, 4 * features).astype(x.dtype)
-    for pair in zip(*by_parity, strict=True)
+    product.reshape(-1, 4 * features).astype(x.dtype)
+    for row in by_row
+    for product in _apply(
+      matrix,
+      [
+        row[:, :, t // _TILE : columns + t // _TILE, t % _TILE]
+        for t in range(num)
+      ],
+    )
   ]
 
 
@@ -152,37 +157,29 @@ def _sum_image(
       places.append(total)
     return places
 
-  by_parity = []
-  for half in (slice(None, 2 * features), slice(2 * features, None)):
-    factors = [
-      product[:, half].reshape(batch, rows, columns, 2 * features)
-      for product in products
-    ]
-    by_row = [
-      overlap(_apply(matrix, factors[i : i + num]), 2)
-      for i in range(0, num * num, num)
-    ]  # [P + 1][tile] of [B, tiles, tiles + 1, 2 I]
-    by_parity.append(
-      [
-        overlap(_apply(matrix, [row[place] for row in by_row]), 1)
-        for place in range(_TILE)
-      ]
-    )  # [tile column][tile row] of [B, tiles + 1, tiles + 1, 2 I]
-  padded = jnp.stack(
+  factors = [
+    product.reshape(batch, rows, columns, 4 * features) for product in products
+  ]
+  by_row = [
+    overlap(_apply(matrix, factors[i : i + num]), 2)
+    for i in range(0, num * num, num)
+  ]  # [P + 1][tile column] of [B, tiles, tiles + 1, 4 I]
+  by_column = [
+    overlap(_apply(matrix, [row[place] for row in by_row]), 1)
+    for place in range(_TILE)
+  ]  # [tile column][tile row] of [B, tiles + 1, tiles + 1, 4 I]
+  split = jnp.stack(
     [
-      jnp.stack(
-        [
-          jnp.stack([parity[column][row] for column in range(_TILE)], 3)
-          for parity in by_parity
-        ],
-        2,
-      )
+      jnp.stack([column[row] for column in by_column], 3)
       for row in range(_TILE)
     ],
     2,
-  )  # [B, tiles + 1, tile row, parity, tiles + 1, tile column, 2 I]
-  padded = padded.reshape(
-    batch, 2 * _TILE * (rows + 1), 2 * _TILE * (columns + 1), features
+  )  # [B, tiles + 1, tile row, tiles + 1, tile column, 4 I]
+  half_rows, half_columns = _TILE * (rows + 1), _TILE * (columns + 1)
+  padded = (
+    split.reshape(batch, half_rows, half_columns, 2, 2, features)
+    .transpose(0, 1, 3, 2, 4, 5)
+    .reshape(batch, 2 * half_rows, 2 * half_columns, features)
   )
   low = (size - 2) // 2
   return padded[:, low : low + height, low : low + width]
@@ -249,9 +246,11 @@ def _output_products(y: jax.Array, size: int) -> list[jax.Array]:
   matrix = _transposed(matrix)
   batch, height, width, features = y.shape
   rows, columns = -(-height // _TILE), -(-width // _TILE)
-  edges = ((0, _TILE * rows - height), (0, _TILE * columns - width))
-  padded = jnp.pad(_wide(y), ((0, 0), *edges, (0, 0)))
-  padded = padded.reshape(batch, rows, _TILE, columns, _TILE, features)
+  # One row of tiles more than needed, or even sizes would not be padded.
+  edges = ((0, _TILE * (rows + 1) - height), (0, _TILE * columns - width))
+  padded = _padded(y, ((0, 0), *edges, (0, 0))).reshape(
+    batch, rows + 1, _TILE, columns, _TILE, features
+  )[:, :rows]
   return [
     product.reshape(-1, features).astype(y.dtype)
     for row in _apply(matrix, [padded[:, :, i] for i in range(_TILE)])
