@@ -4,17 +4,7 @@ import functools
 
 import jax
 
-Options = dict[str, str | int]
-
-
-def hastily() -> Options:
-  """For what runs once: on a CPU, to optimise it takes longer than to run."""
-  return (
-    {'xla_backend_optimization_level': 0}
-    if jax.default_backend() == 'cpu'
-    else {}
-  )
-
+Options = dict[str, str | int | bool]
 
 _YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
 # Of the kinds of operations that XLA may give to the library YNNPACK, the one
@@ -23,6 +13,15 @@ _NO_YNNPACK = {_YNNPACK: 'LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'}
 _NO_YNNPACK_CONVOLUTIONS = {_YNNPACK: 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'}
 # Bits; of a CPU that has them XLA would use 256.
 _WIDE_VECTORS = {'xla_cpu_prefer_vector_width': 512}
+_UNOPTIMISED = {'xla_backend_optimization_level': 0}
+# Two ways from operations to code; this one is the shorter.
+_NO_EMITTERS = {'xla_cpu_use_fusion_emitters': False}
+
+
+@functools.cache
+def hastily() -> Options:
+  """For what runs once: on a CPU, to optimise it takes longer than to run."""
+  return {**_where_known(_UNOPTIMISED), **_where_known(_NO_EMITTERS)}
 
 
 @functools.cache

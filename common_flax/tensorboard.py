@@ -8,16 +8,26 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import pathlib
+import sys
 import tempfile
 import time
 from typing import Any
 
 from etils import epath
 import jax
-from tensorboardX import SummaryWriter
-from tensorboardX.proto.summary_pb2 import Summary
 
 from common_flax import files
+
+# It would import PyTorch, which takes seconds, for the name of a type.
+_had_torch = 'torch' in sys.modules
+if not _had_torch:
+  sys.modules['torch'] = None
+try:
+  from tensorboardX import SummaryWriter
+  from tensorboardX.proto.summary_pb2 import Summary
+finally:
+  if not _had_torch:
+    del sys.modules['torch']
 
 _COPY_SECONDS = 120
 

@@ -9,8 +9,7 @@ Started again on the same workdir, it goes on from the newest checkpoint.
 from collections.abc import Sequence
 import sys
 
-from common_flax import training_command
-from gan_flax.train import train
+from common_flax import startup
 
 
 def _closing(folder: str) -> str:
@@ -22,6 +21,9 @@ def _closing(folder: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
+  with startup.importing():
+    from common_flax import training_command
+    from gan_flax.train import train
   return training_command.run(argv, train, 'gan_flax', __doc__, _closing)
 
 

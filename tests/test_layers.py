@@ -20,6 +20,7 @@ FLOORS = {
   'common_flax.images': 0,
   'common_flax.memory': 0,
   'common_flax.signals': 0,
+  'common_flax.startup': 0,
   'common_flax.processes': 1,
   'common_flax.latents': 1,
   'common_flax.optimisers': 1,
