@@ -8,7 +8,7 @@ Measured on 2 cores of a shared x86 CPU (AVX-512), 22 November 2026, with
   (none)   The embedded digits at 32x32. 2 min at 1,000 to 1,400 images/s.
            Readable from step 600 on; rarest class 6.7 %, most frequent 12.2 %.
            Over seeds 0, 1, 2 the rarest has 6.7, 6.5, 6.7 %, and in bfloat16
-           7.8, 6.4, 7.6 % (26 November).
+           7.0, 7.9, 6.6 % (26 November).
   mnist    TFDS mnist at 32x32. 10 min at about 330 images/s. Readable; rarest
            class 6.9 %, most frequent 13.5 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.

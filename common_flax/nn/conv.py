@@ -193,7 +193,7 @@ def _kernel_gradient_on_cpu(
   is_small = size == 2 or (is_narrow and size == 3 and features > _FEW_FEATURES)
   if features == 1 or is_small:
     return _matmul_kernel_gradient
-  if winograd.supports(size):
+  if features > _FEW_FEATURES and winograd.supports(size):
     return winograd.kernel_gradient
   return _library_kernel_gradient
 
