@@ -14,7 +14,7 @@ _NO_YNNPACK_CONVOLUTIONS = {_YNNPACK: 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'}
 # Bits; of a CPU that has them XLA would use 256.
 _WIDE_VECTORS = {'xla_cpu_prefer_vector_width': 512}
 _UNOPTIMISED = {'xla_backend_optimization_level': 0}
-# Two ways from operations to code; this one is the shorter.
+# XLA's older way from operations to code, which takes less time.
 _NO_EMITTERS = {'xla_cpu_use_fusion_emitters': False}
 
 

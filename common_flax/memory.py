@@ -33,7 +33,7 @@ def keep_freed() -> None:
 
   The other threads have an arena each. Threads that share one wait for each
   other: with one for all, or 16, those that XLA compiles in did, and some first
-  steps took 13 s instead of 10.
+  steps took a third longer.
 
   Called before JAX looks for devices.
   """

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import pathlib
-import sys
 import tempfile
 import time
 from typing import Any
@@ -17,17 +16,11 @@ from etils import epath
 import jax
 
 from common_flax import files
+from common_flax import startup
 
-# It would import PyTorch, which takes seconds, for the name of a type.
-_had_torch = 'torch' in sys.modules
-if not _had_torch:
-  sys.modules['torch'] = None
-try:
+with startup.without('torch'):  # whose tensors it would take
   from tensorboardX import SummaryWriter
   from tensorboardX.proto.summary_pb2 import Summary
-finally:
-  if not _had_torch:
-    del sys.modules['torch']
 
 _COPY_SECONDS = 120
 

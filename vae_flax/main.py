@@ -23,7 +23,7 @@ def _closing(folder: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
-  with startup.importing():
+  with startup.importing():  # before which nothing may import JAX
     from common_flax import training_command
     from vae_flax.train import train
   return training_command.run(argv, train, 'vae_flax', __doc__, _closing)

@@ -10,13 +10,13 @@ are the only operations a stride-2 network needs, forward or backward:
 
 and the gradient of any of them is made of the other two. Saying so by hand
 matters on a CPU, where XLA derives slow forms: the kernel gradient of
-`lax.conv_transpose` takes 32 to 61 times as long as K (benchmarks/README.md).
+`lax.conv_transpose` takes 15 to 61 times as long as K (benchmarks/README.md).
 There kernels of sides 4 to 6 are computed with fewer multiplications
-(`common_flax.nn.winograd`); T of larger ones is four small convolutions, one
-for each parity of the output's row and column. Some are matrix products: T next
-to the pixels and in bfloat16, of which a CPU may have units of its own, T and K
-of the smallest kernels, K of grey images. GPUs and TPUs run the library's
-convolutions, chosen when a function is lowered.
+(`common_flax.nn.winograd`), but next to the pixels; T of larger ones is four
+small convolutions, one for each parity of the output's row and column. Some are
+matrix products: T next to the pixels and in bfloat16, of which a CPU may have
+units of its own, T and K of the smallest kernels, K of grey images. GPUs and
+TPUs run the library's convolutions, chosen when a function is lowered.
 
 Padding is 'SAME'. `common_flax.nn.layers` makes modules of these functions.
 
@@ -33,8 +33,8 @@ import jax.numpy as jnp
 from common_flax.nn import winograd
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
-# With so few features, as grey or colour has, XLA's convolutions leave most
-# of a CPU idle, and there is little to gain from fewer multiplications.
+# With so few features, as grey or colour has, there is little to gain from
+# fewer multiplications.
 _FEW_FEATURES = 4
 
 
@@ -166,7 +166,8 @@ def _matmul_kernel_gradient(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   return kernel[:size, :size].astype(y.dtype)
 
 
-# The fastest forms of those that `benchmarks.layers` times.
+# The fastest forms of those that `benchmarks.layers` times, or as fast within a
+# train step.
 
 
 def _strided_on_cpu(size: int, features: int) -> Callable[..., jax.Array]:

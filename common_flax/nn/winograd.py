@@ -68,9 +68,11 @@ def _wide(x: jax.Array) -> jax.Array:
 
 
 def _padded(x: jax.Array, edges: Sequence[tuple[int, int]]) -> jax.Array:
-  """Padded, wide. XLA writes this out once, in the narrow type.
+  """Padded, written out once, and wide.
 
-  What is not padded, whatever it is made of, is made anew for each factor.
+  XLA for CPUs fuses what an array is made of into each of the operations that
+  take it, so that each factor would make it anew, but it does not fuse padding.
+  Barriers are gone by then; this one has bfloat16 written as bfloat16.
   """
   return _wide(lax.optimization_barrier(jnp.pad(x, edges)))
 
@@ -175,11 +177,11 @@ def _sum_image(
     ],
     2,
   )  # [B, tiles + 1, tile row, tiles + 1, tile column, 4 I]
-  half_rows, half_columns = _TILE * (rows + 1), _TILE * (columns + 1)
+  height_in_tiles, width_in_tiles = _TILE * (rows + 1), _TILE * (columns + 1)
   padded = (
-    split.reshape(batch, half_rows, half_columns, 2, 2, features)
+    split.reshape(batch, height_in_tiles, width_in_tiles, 2, 2, features)
     .transpose(0, 1, 3, 2, 4, 5)
-    .reshape(batch, 2 * half_rows, 2 * half_columns, features)
+    .reshape(batch, 2 * height_in_tiles, 2 * width_in_tiles, features)
   )
   low = (size - 2) // 2
   return padded[:, low : low + height, low : low + width]
@@ -246,7 +248,8 @@ def _output_products(y: jax.Array, size: int) -> list[jax.Array]:
   matrix = _transposed(matrix)
   batch, height, width, features = y.shape
   rows, columns = -(-height // _TILE), -(-width // _TILE)
-  # One row of tiles more than needed, or even sizes would not be padded.
+  # One row of tiles more than needed, so that even sizes are padded, too. It
+  # costs less than to make y anew for each factor.
   edges = ((0, _TILE * (rows + 1) - height), (0, _TILE * columns - width))
   padded = _padded(y, ((0, 0), *edges, (0, 0))).reshape(
     batch, rows + 1, _TILE, columns, _TILE, features

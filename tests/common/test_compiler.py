@@ -30,6 +30,11 @@ def test_options_compile_and_leave_the_result():
     np.testing.assert_allclose(product(x, x.T), x @ x.T, atol=1e-3)
 
 
+def test_this_compiler_knows_all_options():
+  assert len(compiler.hastily()) == 2
+  assert len(compiler.for_dense_networks()) == 2
+
+
 def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
   strange = {'xla_cpu_of_another_age': 'x'}
   names = (

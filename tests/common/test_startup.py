@@ -1,18 +1,25 @@
 """Commands start without detours."""
 
 import gc
+import os
+import pathlib
 import subprocess
 import sys
 import textwrap
+import types
+
+import pytest
 
 from common_flax import startup
 
+ROOT = pathlib.Path(__file__).parents[2]
 
-def run(code, **environment):
+
+def run(code, folder=ROOT):
   """What a fresh Python prints."""
   return subprocess.run(
     [sys.executable, '-c', textwrap.dedent(code)],
-    env=environment,
+    env={**os.environ, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'},
     capture_output=True,
     text=True,
     check=True,
@@ -50,6 +57,16 @@ def test_nothing_changes_where_jax_is_imported():
   assert gc.get_freeze_count() == frozen
 
 
+@pytest.mark.parametrize('family', ['gan_flax', 'vae_flax'])
+def test_training_imports_jax_no_sooner(family):
+  code = f"""
+    import sys
+    import {family}.main
+    print('jax' in sys.modules)
+  """
+  assert run(code) == ['False']
+
+
 def test_pytorch_is_not_imported_for_tensorboard(tmp_path):
   (tmp_path / 'torch.py').write_text('print("imported")')
   code = """
@@ -57,6 +74,13 @@ def test_pytorch_is_not_imported_for_tensorboard(tmp_path):
     import common_flax.tensorboard
     print('torch' in sys.modules)
     import torch
-    import tensorboardX
   """
-  assert run(code, PYTHONPATH=str(tmp_path)) == ['False', 'imported']
+  assert run(code, tmp_path) == ['False', 'imported']
+
+
+def test_what_is_imported_stays(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', types.ModuleType('torch'))
+  before = sys.modules['torch']
+  with startup.without('torch'):
+    assert sys.modules['torch'] is before
+  assert sys.modules['torch'] is before
