@@ -18,7 +18,7 @@ import jax
 from common_flax import files
 from common_flax import startup
 
-with startup.without('torch'):  # whose tensors it would take
+with startup.without('torch'):  # seconds, for the name of a type
   from tensorboardX import SummaryWriter
   from tensorboardX.proto.summary_pb2 import Summary
 

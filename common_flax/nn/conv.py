@@ -190,12 +190,14 @@ def _transposed_on_cpu(
 def _kernel_gradient_on_cpu(
   size: int, features: int, dtype: jnp.dtype
 ) -> Callable[..., jax.Array]:
-  is_narrow = dtype == jnp.bfloat16
-  is_small = size == 2 or (is_narrow and size == 3 and features > _FEW_FEATURES)
-  if features == 1 or is_small:
+  if features == 1 or size == 2:
     return _matmul_kernel_gradient
-  if features > _FEW_FEATURES and winograd.supports(size):
+  if features <= _FEW_FEATURES:
+    return _library_kernel_gradient
+  if winograd.supports(size):
     return winograd.kernel_gradient
+  if dtype == jnp.bfloat16 and size == 3:
+    return _matmul_kernel_gradient
   return _library_kernel_gradient
 
 
