@@ -1,1 +1,1 @@
-"""What is measured of this project; see README.md."""
+"""Benchmarks of this project; see README.md."""

@@ -1,10 +1,10 @@
-"""Which classes generated images belong to, by a classifier of real ones.
+"""Measures the class balance of generated images.
 
   python -m benchmarks.class_shares --images=samples.npz [--dataset=digits]
 
 A support vector machine with scikit-learn's default settings is fitted to the
-training images of a labelled source, resized as the samples are, and tested on
-its test images; then it classifies the samples.
+training images of a labelled dataset, resized to the size of the samples. It is
+scored on the test images and then classifies the samples.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ from absl import flags
 import numpy as np
 from sklearn import svm
 
-from common_flax import commands
 from common_flax import data
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.errors import UserError
 
-_MAX_EXAMPLES = 10_000  # an SVM's time grows with their square
+_MAX_EXAMPLES = 10_000  # fitting an SVM takes quadratic time
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
-    'images', None, 'An .npz with "images".', flag_values=values
+    'images', None, 'An .npz file with an array "images".', flag_values=values
   )
   flags.DEFINE_string(
     'dataset',
     'digits',
-    'digits, or a labelled set of TFDS.',
+    'digits, or a labelled TFDS dataset.',
     flag_values=values,
   )
 
@@ -39,15 +39,18 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def class_shares(images: np.ndarray, dataset: str) -> tuple[np.ndarray, float]:
-  """Shares of the classes among images, and the classifier's accuracy.
+  """Classifies images; returns class shares and the classifier's accuracy.
 
   Args:
     images: uint8 [N, S, S, C].
-    dataset: name of a labelled source.
+    dataset: name of a labelled dataset.
 
   Returns:
-    Shares [classes], summing to 1, and the share of the real test images that
-    the classifier labels correctly.
+    Class shares [classes], summing to 1, and the accuracy in [0, 1] on the real
+    test images.
+
+  Raises:
+    UserError: if the images and the dataset differ in shape.
   """
   train, test = (
     data.load_source(dataset, split, images.shape[1])
@@ -55,8 +58,8 @@ def class_shares(images: np.ndarray, dataset: str) -> tuple[np.ndarray, float]:
   )
   if train.example_shape != images.shape[1:]:
     raise UserError(
-      f'images of shape {images.shape[1:]}, but {dataset} has '
-      f'{train.example_shape}'
+      f'--images: shape {images.shape[1:]} differs from the '
+      f'{train.example_shape} of --dataset={dataset}; give images of that shape'
     )
   classifier = svm.SVC()
   classifier.fit(

@@ -1,12 +1,11 @@
-"""Counts what the devices of a DCGAN's train step tell each other.
+"""Counts the communication between devices in a DCGAN's train step.
 
   python -m benchmarks.communication [--image_size=64] [--batch_size=16384]
 
-The step is compiled for virtual devices, in the form that it has on a TPU, and
-the sums over all devices are read off the program that comes out. What they
-take on a pod follows from a ring of all its chips: every chip sends and
-receives twice its share of what is summed, and each sum starts with a delay of
-its own.
+The step is compiled for virtual CPU devices in the form it has on a TPU, and
+the all-reduces are read from the compiled program. Their time on a pod is
+estimated from a ring of all its chips: in each all-reduce of b bytes over n
+chips, every chip sends and receives 2 b (n - 1) / n bytes after a fixed delay.
 """
 
 from collections.abc import Sequence
@@ -22,15 +21,17 @@ from jax import lax
 import numpy as np
 
 from benchmarks import turns
-from common_flax import commands
 from common_flax import prng
-from common_flax import sharding
-from common_flax.speed import count_flops
+from common_flax.cli import commands
+from common_flax.distributed import sharding
+from common_flax.training import loop
+from common_flax.training.speed import count_flops
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
+from gan_flax.gan import create_gan
 
-_NUM_DEVICES = 8  # virtual; what is summed is the same on any number
+_NUM_DEVICES = 8  # virtual; the all-reduces are the same for any number
 _BYTES = {'f32': 4, 'bf16': 2, 'f64': 8, 's32': 4, 'pred': 1}
 
 
@@ -46,22 +47,31 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     'gigabytes_per_second',
     200.0,
-    'Of all links of a chip together, in one direction.',
+    'Bandwidth of all links of a chip together, in one direction.',
     flag_values=values,
   )
   flags.DEFINE_float(
-    'teraflops_per_second', 197.0, 'Of a chip, in bfloat16.', flag_values=values
+    'teraflops_per_second',
+    197.0,
+    'Peak rate of a chip in bfloat16.',
+    flag_values=values,
   )
   flags.DEFINE_float(
-    'utilisation', 0.3, 'Share of them that a step reaches.', flag_values=values
+    'utilisation',
+    0.3,
+    'Share of the peak rate that a step reaches.',
+    flag_values=values,
   )
   flags.DEFINE_float(
-    'microseconds_per_sum', 20.0, 'Before its data flow.', flag_values=values
+    'microseconds_per_sum',
+    20.0,
+    'Delay before the data of an all-reduce flow.',
+    flag_values=values,
   )
 
 
 def sums_of(program: str) -> list[int]:
-  """The bytes of each sum over all devices in a compiled program."""
+  """Returns the bytes of each all-reduce in a compiled program."""
   sums = []
   for types in re.findall(r'= (.*?) all-reduce(?:-start)?\(', program):
     sizes = re.findall(r'(\w+)\[([\d,]*)\]', types)
@@ -80,12 +90,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   config = gan_config.default().unlock()
   config.model.base_features = values.base_features
   shape = (values.image_size, values.image_size, values.channels)
-  gan = gan_state.create_gan(config, shape)
+  gan = create_gan(config, shape)
   root = prng.root_key(0)
   train_step = functools.partial(steps.train_step, gan)
   state = jax.eval_shape(functools.partial(gan_state.init_state, gan, root))
-  parallel = sharding.create('jit', sharding.create_mesh())
-  step = parallel.compile(sharding.in_one_call(train_step, 1))
+  parallel = sharding.create('jit')
+  step = loop.compile_step(train_step, parallel, config, is_convolutional=True)
   images = np.zeros((1, 1, _NUM_DEVICES, *shape), np.uint8)
   with mock.patch.object(lax, 'platform_dependent', _not_on_a_cpu):
     lowered = step.lower(
@@ -102,14 +112,14 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   share = (flow + delays) / (seconds + flow + delays)
   large = [size for size in sums if size >= 65_536]
   rows = [
-    ['sums over all devices', f'{len(sums)}'],
-    ['bytes summed', f'{sum(sums):,}'],
-    ['of these in sums of 64 KiB and more', f'{sum(large):,}'],
-    ['images a chip', f'{values.batch_size / values.chips:,.0f}'],
-    ['arithmetic of a chip', f'{1e3 * seconds:.2f} ms'],
-    ['data of all sums', f'{1e3 * flow:.2f} ms'],
-    ['delays of all sums', f'{1e3 * delays:.2f} ms'],
-    ['share of the step', f'{share:.0%}'],
+    ['all-reduces', f'{len(sums)}'],
+    ['bytes reduced', f'{sum(sums):,}'],
+    ['of these in all-reduces of at least 64 KiB', f'{sum(large):,}'],
+    ['images per chip', f'{values.batch_size / values.chips:,.0f}'],
+    ['arithmetic', f'{1e3 * seconds:.2f} ms'],
+    ['transfer', f'{1e3 * flow:.2f} ms'],
+    ['delays', f'{1e3 * delays:.2f} ms'],
+    ['communication as a share of the step', f'{share:.0%}'],
   ]
   print(f'{shape}, {values.base_features} features, {values.chips} chips\n')
   print(turns.markdown(('', ''), rows))

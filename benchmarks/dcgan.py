@@ -1,12 +1,13 @@
-"""Times a DCGAN's train step against PyTorch's and against plain Flax's.
+"""Times a DCGAN's train step against PyTorch and plain Flax.
 
   python -m benchmarks.dcgan [--image_size=32] [--channels=1]
       [--base_features=64] [--batch_size=64] [--output=FILE.json]
       [--only='PyTorch, channels_last']
 
-Each contender takes the full alternating step, one update of the discriminator
-and one of the generator, in turn with the others. PyTorch comes with the extra
-`bench`: eager, in either memory layout, and compiled. Prints a Markdown table.
+All contenders run the full alternating step, one update of the discriminator
+and one of the generator, and take turns. PyTorch, installed by the extra
+`bench`, runs eagerly and compiled, in both memory layouts. Prints a Markdown
+table.
 """
 
 from collections.abc import Sequence
@@ -22,18 +23,19 @@ import numpy as np
 from benchmarks import flax_dcgan
 from benchmarks import table
 from benchmarks import turns
-from common_flax import commands
-from common_flax import memory
 from common_flax import prng
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cpu import memory
+from common_flax.errors import UserError
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
+from gan_flax.gan import create_gan
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of the networks and the batch."""
+  """Sizes of the networks and the batch."""
 
   image_size: int
   channels: int
@@ -42,10 +44,11 @@ class Sizes:
 
 
 def multiply_adds(sizes: Sizes, latent_size: int = 100) -> float:
-  """Multiply-adds of a step, as a direct convolution takes them.
+  """Multiply-adds of a step with direct convolutions.
 
-  Eleven forward passes of a network: D 3 on real and 3 on fake images, 2 for
-  the gradient that reaches the generator, whose own pass counts 3.
+  A forward and backward pass costs as much as three forward passes. The
+  discriminator counts 3 on real images, 3 on fake images and 2 for the
+  generator's gradient. The generator counts 3.
   """
   size, inputs, outputs = (
     sizes.image_size,
@@ -62,13 +65,13 @@ def multiply_adds(sizes: Sizes, latent_size: int = 100) -> float:
 
 
 def build_jax(sizes: Sizes, plain: bool, compute_dtype: str) -> turns.Run:
-  """Ours, or with `plain` the same step on Flax's layers."""
+  """Builds our step; with `plain`, the same step on Flax's own layers."""
   memory.keep_freed()
   config = gan_config.default().unlock()
   config.model.base_features = sizes.base_features
   config.compute_dtype = compute_dtype
   shape = (sizes.image_size, sizes.image_size, sizes.channels)
-  gan = gan_state.create_gan(config, shape)
+  gan = create_gan(config, shape)
   if plain:
     gan = dataclasses.replace(
       gan,
@@ -88,15 +91,15 @@ def build_jax(sizes: Sizes, plain: bool, compute_dtype: str) -> turns.Run:
 
 
 def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
-  """PyTorch's; the options are those of `torch_dcgan.Step`."""
-  # An extra: without it the contender is left out.
+  """Builds PyTorch's step with the options of `torch_dcgan.Step`."""
+  # Without the extra `bench` the import fails and the contender is left out.
   from benchmarks import torch_dcgan
 
   return torch_dcgan.Step(**dataclasses.asdict(sizes), **options)
 
 
 def contenders(sizes: Sizes) -> dict[str, turns.Build]:
-  """What is compared, by name."""
+  """Returns the contenders by name."""
   ours = functools.partial(build_jax, sizes)
   builds = {
     table.OURS: functools.partial(ours, False, 'float32'),
@@ -136,7 +139,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   side = values.image_size
   if side < 8 or side & (side - 1):
-    raise UserError(f'--image_size={side}: take 8, 16, 32, 64 or 128')
+    raise UserError(f'--image_size={side}: use 8, 16, 32, 64 or 128')
   sizes = Sizes(
     values.image_size, values.channels, values.base_features, values.batch_size
   )

@@ -1,7 +1,7 @@
-"""The plain DCGAN in Flax, against which ours is timed.
+"""A plain DCGAN in Flax, the baseline for ours.
 
-The networks of `gan_flax/models/dcgan.py` from Flax's own layers, as most
-implementations write them.
+The networks of `gan_flax/models/dcgan.py`, built from Flax's own layers as in
+most implementations.
 """
 
 from flax import linen as nn
@@ -12,7 +12,7 @@ _weight_init = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
-  """z [B, Z] -> images [B, S, S, C], S = 4 * 2**k."""
+  """Maps latents [B, Z] to images [B, S, S, C], S = 4 * 2**k."""
 
   image_shape: tuple[int, int, int]
   base_features: int
@@ -24,9 +24,8 @@ class Generator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Draws images from latents; there are no classes."""
+    """Draws images from latents; ignores labels."""
     features = self.base_features * self.image_shape[0] // 8
     x = nn.Dense(16 * features, use_bias=False, kernel_init=_weight_init)(
       latents
@@ -48,7 +47,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] -> logits [B]."""
+  """Maps images [B, S, S, C] to logits [B]."""
 
   image_shape: tuple[int, int, int]
   base_features: int
@@ -60,9 +59,8 @@ class Discriminator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Classifies images; there are no classes."""
+    """Returns logits of images; ignores labels."""
     x, features = images, self.base_features
     while x.shape[1] > 4:
       x = nn.Conv(

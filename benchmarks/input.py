@@ -1,12 +1,12 @@
-"""Times the input pipeline: batches from memory, from a file, from a folder.
+"""Times the input pipeline from memory, from a mapped file, from a folder.
 
   python -m benchmarks.input [--image_size=32] [--batch_size=128]
 
-From memory and from a file that is mapped to memory the pipeline is that of
-training, device transfer included; of a folder of JPEG files it is what a first
-start does (decoding and resizing) and what a later one does (checking that the
-images are the same). The images are random; their number, not their content,
-matters to all but the decoder.
+From memory and from a memory-mapped file, it times training's pipeline,
+including the transfer to the device. For a folder of JPEG files it times the
+first start, which decodes and resizes, and later starts, which check that the
+files are unchanged. The images are random; only the decoder's speed depends on
+their content.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,16 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import turns
-from common_flax import commands
 from common_flax import data
-from common_flax import sharding
+from common_flax.cli import commands
 from common_flax.data.batches import example_batches
+from common_flax.data.batches import join_each
 from common_flax.data.batches import prefetched
-from common_flax.data.batches import stacked
 from common_flax.data.source import ArraySource
+from common_flax.distributed import sharding
 
 _NUM_FILES = 2000
-_FILE_SIZE = (178, 218)  # of CelebA's photographs
+_FILE_SIZE = (178, 218)  # size of CelebA's photographs
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -49,8 +49,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 def images_per_second(
   source: ArraySource, batch_size: int, num_batches: int
 ) -> float:
-  """Rate at which batches of a source arrive on the devices."""
-  parallel = sharding.create('jit', sharding.create_mesh())
+  """Measures the rate at which batches arrive on the devices."""
+  parallel = sharding.create('jit')
   batches = example_batches(
     source,
     seed=0,
@@ -59,8 +59,8 @@ def images_per_second(
     start_step=0,
     num_steps=num_batches + 1,
   )
-  with prefetched(stacked(batches, 1), parallel.put_batches) as ready:
-    jax.block_until_ready(next(ready))  # the first permutation is drawn
+  with prefetched(join_each(batches, 1), parallel.put_batches) as ready:
+    jax.block_until_ready(next(ready))  # draws the first permutation
     start = time.perf_counter()
     for batch in ready:
       jax.block_until_ready(batch)
@@ -71,7 +71,7 @@ def _write_files(folder: pathlib.Path) -> None:
   random = np.random.default_rng(0)
   width, height = _FILE_SIZE
   for i in range(_NUM_FILES):
-    # Smooth, as photographs are: noise would be slower to decode.
+    # Smooth like photographs; noise would be slower to decode.
     small = random.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
     image = PIL.Image.fromarray(small).resize(_FILE_SIZE)
     image.save(folder / f'{i:05d}.jpg', quality=90)
@@ -115,7 +115,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     for kind, r in rates.items()
   ]
   print(f'{size}x{size}x{values.channels}, {turns.machine()}\n')
-  print(turns.markdown(('images', 'a second', 'range'), rows))
+  print(turns.markdown(('images', 'images/s', 'range'), rows))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,13 +1,14 @@
-"""Times the forms of the stride-2 operations that DCGAN is made of.
+"""Times the forms of DCGAN's stride-2 operations.
 
   python -m benchmarks.layers [--image_size=32] [--channels=1]
       [--base_features=64] [--batch_size=64] [--kernel_size=4]
       [--dtype=float32]
 
-For each layer: the strided convolution S, the forms of its adjoints in the
-image, T, and in the kernel, K, and the kernel gradient that JAX derives of
-`lax.conv_transpose`, which the layers avoid. Medians, in milliseconds; the
-forms take turns, so that a busy machine troubles them alike.
+Times each layer's strided convolution S, the forms of its adjoints in the image
+(T) and in the kernel (K), and the kernel gradient that JAX derives from
+`lax.conv_transpose`, which the layers avoid. Prints medians in milliseconds as
+a Markdown table. The forms run in turn, so that other load on the machine slows
+them all alike.
 """
 
 from collections.abc import Callable
@@ -22,11 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common_flax import commands
 from common_flax import images
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cpu import convolutions
+from common_flax.cpu import winograd
+from common_flax.errors import UserError
 from common_flax.nn import conv
-from common_flax.nn import winograd
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -40,22 +42,26 @@ def _define_flags(values: flags.FlagValues) -> None:
     repeats=15,
   )
   flags.DEFINE_enum(
-    'dtype', 'float32', ['float32', 'bfloat16'], 'Of all.', flag_values=values
+    'dtype',
+    'float32',
+    ['float32', 'bfloat16'],
+    'Type of all arrays.',
+    flag_values=values,
   )
 
 
 def _derived_kernel_gradient(
   y: jax.Array, x: jax.Array, w: jax.Array
 ) -> jax.Array:
-  """What JAX makes of the kernel of `lax.conv_transpose`."""
-  _, pullback = jax.vjp(lambda w: conv._library_transposed(y, w), w)
+  """The kernel gradient that JAX derives from `lax.conv_transpose`."""
+  _, pullback = jax.vjp(lambda w: conv.library_transposed(y, w), w)
   return pullback(x)[0]
 
 
 def time_forms(
   forms: dict[str, Callable[[], jax.Array]], repeats: int
 ) -> dict[str, float]:
-  """Median milliseconds of each form, taken in turns after a first run."""
+  """Median milliseconds of each form; they run in turn after a first run."""
   seconds = {name: [] for name in forms}
   for form in forms.values():
     jax.block_until_ready(form())
@@ -70,7 +76,7 @@ def time_forms(
 def _forms(
   batch: int, size: int, inputs: int, outputs: int, kernel: int, dtype: str
 ) -> dict[str, Callable[[], jax.Array]]:
-  """The forms of one layer, compiled, on random arrays."""
+  """The compiled forms of one layer, applied to random arrays."""
   keys = jax.random.split(jax.random.key(0), 3)
   x, w, y = (
     jax.random.normal(key, shape, jnp.dtype(dtype))
@@ -84,27 +90,25 @@ def _forms(
       strict=True,
     )
   )
-  gradients = {
-    'K library': conv._library_kernel_gradient,
-    'K matmul': conv._matmul_kernel_gradient,
-    'K Winograd': winograd.kernel_gradient,
-  }
+
+  def with_side(gradient):
+    return functools.partial(gradient, size=kernel)
+
   forms = {
-    'S library': functools.partial(jax.jit(conv._library_strided), x, w),
-    'S Winograd': functools.partial(jax.jit(winograd.strided), x, w),
-    'T library': functools.partial(jax.jit(conv._library_transposed), y, w),
-    'T phases': functools.partial(jax.jit(conv._phased_transposed), y, w),
-    'T matmul': functools.partial(jax.jit(conv._matmul_transposed), y, w),
-    'T Winograd': functools.partial(jax.jit(winograd.transposed), y, w),
-    **{
-      name: functools.partial(jax.jit(form, static_argnums=2), x, y, kernel)
-      for name, form in gradients.items()
-    },
-    'K derived': functools.partial(jax.jit(_derived_kernel_gradient), y, x, w),
+    'S library': (conv.library_strided, x, w),
+    'S Winograd': (winograd.strided, x, w),
+    'T library': (conv.library_transposed, y, w),
+    'T phases': (convolutions.phased_transposed, y, w),
+    'T matmul': (convolutions.matmul_transposed, y, w),
+    'T Winograd': (winograd.transposed, y, w),
+    'K library': (with_side(conv.library_kernel_gradient), x, y),
+    'K matmul': (with_side(convolutions.matmul_kernel_gradient), x, y),
+    'K Winograd': (with_side(winograd.kernel_gradient), x, y),
+    'K derived': (_derived_kernel_gradient, y, x, w),
   }
   return {
-    name: form
-    for name, form in forms.items()
+    name: functools.partial(jax.jit(form), *arrays)
+    for name, (form, *arrays) in forms.items()
     if 'Winograd' not in name or winograd.supports(kernel)
   }
 
@@ -112,7 +116,7 @@ def _forms(
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   if values.kernel_size < 2:
-    raise UserError('--kernel_size=1: take 2 or more')
+    raise UserError('--kernel_size=1: use 2 or more')
   try:
     _, count = images.doublings(values.image_size)
   except ValueError as error:
@@ -143,7 +147,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _print_row(first: str, rest: Iterable[str]) -> None:
-  """A line of a Markdown table."""
+  """Prints a line of a Markdown table."""
   print(f'| {" | ".join([first, *rest])} |')
 
 

@@ -1,9 +1,9 @@
-"""Times precision, recall, density and coverage of many features.
+"""Times precision, recall, density and coverage on many features.
 
   python -m benchmarks.neighbours [--num=50000] [--size=64]
 
-The features are Gaussian, of as many generated as real images. Prints seconds,
-and the memory that the process held at most.
+The features are Gaussian, equally many for real and generated images. Prints
+the metrics, the time and the peak memory of the process.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ import time
 from absl import flags
 import numpy as np
 
-from common_flax import commands
-from common_flax import evaluation
+from common_flax.cli import commands
+from common_flax.evaluation import protocol as evaluation
 from common_flax.metrics import neighbours
 
 
@@ -29,15 +29,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   shape = (2, values.num, values.size)
   real, generated = random.standard_normal(shape, np.float32)
   start = time.monotonic()
-  found = neighbours.manifold(
+  found = neighbours.manifold_metrics(
     real, generated, num_neighbours=evaluation.DEFAULT_NEIGHBOURS
   )
   seconds = time.monotonic() - start
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(', '.join(f'{k} {v:.3f}' for k, v in found._asdict().items()))
   print(
-    f'{values.num:,} real and as many generated features of {values.size} '
-    f'dimensions: {seconds:.1f} s, {memory:.2f} GiB at most'
+    f'{values.num:,} real and {values.num:,} generated features of '
+    f'{values.size} dimensions: {seconds:.1f} s, peak memory {memory:.2f} GiB'
   )
 
 

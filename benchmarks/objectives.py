@@ -1,10 +1,10 @@
-"""Trains with every objective, penalty and layer, and looks for NaN.
+"""Trains with every loss, penalty and norm, and checks for NaN.
 
   python -m benchmarks.objectives [--steps=200] [--base_features=16]
 
-Each trains on the digits for some steps, in float32 and in bfloat16, with the
-default settings (DCGAN's) otherwise. Prints a Markdown table of
-the last step's numbers, and exits with 1 if one of any step was not finite.
+Each variant trains on the digits in float32 and in bfloat16; all other settings
+are DCGAN's defaults. Prints a Markdown table of the last step's metrics. The
+exit status is 1 if any metric of any step was not finite.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,22 @@ import numpy as np
 import rich.progress
 
 from benchmarks import turns
-from common_flax import commands
 from common_flax import data
-from common_flax import memory
 from common_flax import prng
+from common_flax.cli import commands
+from common_flax.cpu import memory
 from common_flax.data.batches import example_batches
 from common_flax.data.source import Source
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
+from gan_flax.gan import create_gan
 from gan_flax.losses import LOSSES
 
 _LAYER_NORM = {'model.discriminator_norm': 'layer'}
 _SPECTRAL = {'model.discriminator_norm': 'none', 'model.spectral_norm': True}
 
-# name -> fields that differ from the default's
+# The fields of each variant that differ from the defaults.
 VARIANTS: dict[str, dict[str, Any]] = {
   **{
     name: {'loss.name': name}
@@ -84,7 +85,7 @@ _HEADER = ('objective', 'type', 'd_loss', 'g_loss', 'd_grad_norm', 'finite')
 def create_config(
   variant: str, compute_dtype: str, base_features: int
 ) -> ConfigDict:
-  """The config of a variant, checked."""
+  """Returns the checked config of a variant."""
   config = gan_config.default()
   config.compute_dtype = compute_dtype
   config.model.base_features = base_features
@@ -96,8 +97,8 @@ def create_config(
 def train(
   config: ConfigDict, source: Source, num_steps: int
 ) -> dict[str, np.ndarray]:
-  """The metrics of every step, each [num_steps]."""
-  gan = gan_state.create_gan(config, source.example_shape)
+  """Trains; returns the metrics of every step, [num_steps] each."""
+  gan = create_gan(config, source.example_shape)
   root = prng.root_key(config.seed)
   state = jax.jit(functools.partial(gan_state.init_state, gan, root))()
   step = jax.jit(functools.partial(steps.train_step, gan), donate_argnums=0)

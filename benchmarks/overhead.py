@@ -1,122 +1,139 @@
-"""Times what the training loop costs beside the train step.
+"""Times the training loop's overhead over the train step.
 
   python -m benchmarks.overhead [--steps=4000]
 
-Trains the recipe of the digits as its users do, with a log line every 100
-steps, samples every 500 and a checkpoint every 1,000. Every 20 steps the loop
-is halted for a few steps that are taken alone, so that a busy machine troubles
-both alike; what steps take more in the loop than alone is the loop's. After
-each change the first step does not count: it finds its numbers out of reach of
-the caches.
+Trains the digits recipe with a log line every 100 steps, samples every 500 and
+a checkpoint every 1,000. Every 20 steps the loop pauses for a few bare steps,
+so other load on the machine slows both alike. The overhead is the time of a
+step in the loop minus the time of a bare step. The first step after each switch
+does not count, because its data are no longer in the caches.
 """
 
-from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import functools
 import os
 import pathlib
 import runpy
 import sys
 import tempfile
 import time
+from typing import Any
 from unittest import mock
 
 from absl import flags
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from benchmarks import turns
-from common_flax import commands
-from common_flax import sharding
-from common_flax.compiler import Options
-from common_flax.config import UserError
-from common_flax.training import Training
+from common_flax import data
+from common_flax.cli import commands
+from common_flax.distributed import sharding
+from common_flax.errors import UserError
+from common_flax.training import loop
+from common_flax.training.hooks import Checkpoints
+from common_flax.training.loop import Moment
+from gan_flax import steps
 from gan_flax import train as train_lib
+from gan_flax.gan import create_gan
 
 _LOG, _SAMPLE, _CHECKPOINT = 100, 500, 1000
-_BLOCK = 20  # steps of the loop, those that log in their middle; the first one
-_ALONE = 5  # of them, and one before those taken alone, does not count
+# Steps of the loop in a block. Logging falls in the middle of a block, and the
+# first step of each block does not count.
+_BLOCK = 20
+_ALONE = 5  # bare steps between blocks, after one that does not count
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
-    'steps', 4000, 'A multiple of 1,000.', 1000, flag_values=values
+    'steps', 4000, 'Steps, a multiple of 1,000.', 1000, flag_values=values
   )
 
 
-class _Halting(sharding.JitOverMesh):
-  """Times blocks of the loop's steps, and between them steps alone."""
+class _Halting:
+  """A hook that times blocks of the loop's steps, and bare steps between."""
 
-  def __init__(self, mesh: jax.sharding.Mesh):
-    super().__init__(mesh)
-    self.blocks = []  # seconds of each block
-    self.alone = []  # seconds of a step, before the first block and after each
-    self._num_steps = 0
+  def __init__(self, config: ConfigDict):
+    """Compiles the step as the loop does.
+
+    Args:
+      config: of the run.
+    """
+    self.blocks = []  # seconds per block
+    self.alone = []  # seconds per bare step, before and after each block
+    source = data.load(config.dataset, config.dataset.split)
+    parallel = sharding.create('jit')
+    gan = create_gan(config, source.example_shape, axis=parallel.axis)
+    train_step = functools.partial(steps.train_step, gan)
+    self._step = loop.compile_step(
+      train_step, parallel, config, is_convolutional=True
+    )
+    images = data.first_examples(source, config.batch_size)
+    self._batches = parallel.put_batches(images[None, None])
     self._began = 0.0
 
-  def compile(self, step: sharding.Step, options: Options | None = None):
-    compiled = super().compile(step, options)
+  def __call__(self, now: Moment) -> None:
+    place = now.step % _BLOCK
+    if now.is_start or place not in (_BLOCK // 2, _BLOCK // 2 + 1):
+      return
+    now.wait()
+    if place == _BLOCK // 2 + 1:  # the first step of a block does not count
+      self._began = time.perf_counter()
+      return
+    if self.alone:
+      self.blocks.append(time.perf_counter() - self._began)
+    self.alone.append(self._take_alone(now))
 
-    def take_alone(state, batches, root) -> float:
-      state = jax.tree.map(jnp.copy, state)
-      state, _ = jax.block_until_ready(compiled(state, batches, root))
-      start = time.perf_counter()
-      for _ in range(_ALONE):
-        state, _ = compiled(state, batches, root)
-      jax.block_until_ready(state)
-      return (time.perf_counter() - start) / _ALONE
+  def _take_alone(self, now: Moment) -> float:
+    def take(state):
+      return self._step(state, self._batches, now.run.root)[0]
 
-    def halting(state, batches, root):
-      if self._num_steps % _BLOCK == _BLOCK // 2:
-        jax.block_until_ready(state)
-        if self.alone:
-          self.blocks.append(time.perf_counter() - self._began)
-        self.alone.append(take_alone(state, batches, root))
-        taken = jax.block_until_ready(compiled(state, batches, root))
-        self._began = time.perf_counter()
-      else:
-        taken = compiled(state, batches, root)
-      self._num_steps += 1
-      return taken
-
-    return halting
-
-
-@contextlib.contextmanager
-def _timed_saves() -> Iterator[list[float]]:
-  """Seconds that each checkpoint keeps the loop waiting."""
-  seconds = []
-  save = Training._save
-
-  def timed(training):
-    jax.block_until_ready(training._state)
+    state = jax.tree.map(jnp.copy, now.global_state)
+    state = jax.block_until_ready(take(state))
     start = time.perf_counter()
-    save(training)
-    seconds.append(time.perf_counter() - start)
+    for _ in range(_ALONE):
+      state = take(state)
+    jax.block_until_ready(state)
+    return (time.perf_counter() - start) / _ALONE
 
-  with mock.patch.object(Training, '_save', timed):
-    yield seconds
+
+class _TimedCheckpoints(Checkpoints):
+  """Records the seconds for which each checkpoint blocks the loop."""
+
+  def __init__(self, seconds: list[float], *arguments: Any):
+    super().__init__(*arguments)
+    self._seconds = seconds
+
+  def __call__(self, now: Moment) -> None:
+    saves = now.is_multiple_of(_CHECKPOINT)
+    if saves:
+      now.wait()
+    start = time.perf_counter()
+    super().__call__(now)
+    if saves:
+      self._seconds.append(time.perf_counter() - start)
 
 
 def _train(num_steps: int) -> tuple[_Halting, list[float]]:
-  """Trains the digits; returns what was timed, and the stalls of saving."""
+  """Trains the digits; returns the timings and the seconds of each save."""
   recipe = pathlib.Path(__file__).parents[1] / 'configs' / 'dcgan.py'
   config = runpy.run_path(str(recipe))['get_config']().unlock()
   config.num_steps = num_steps
   config.log_every_steps = _LOG
   config.sample_every_steps = _SAMPLE
   config.checkpoint_every_steps = _CHECKPOINT
-  parallel = _Halting(sharding.create_mesh())
+  halting, saves = _Halting(config), []
+  checkpoints = functools.partial(_TimedCheckpoints, saves)
   with (
     tempfile.TemporaryDirectory() as workdir,
-    mock.patch.object(sharding, 'create', lambda *unused: parallel),
+    mock.patch.object(train_lib, 'Checkpoints', checkpoints),
     open(os.devnull, 'w') as nowhere,
     contextlib.redirect_stdout(nowhere),
-    _timed_saves() as saves,
   ):
-    train_lib.train(config, workdir)
-  return parallel, saves
+    train_lib.train(config, workdir, hooks=[halting])
+  return halting, saves
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -124,8 +141,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if values.steps % _CHECKPOINT:
     raise UserError(f'--steps={values.steps}: take a multiple of {_CHECKPOINT}')
   # Half a block more, so that the last checkpoint lies within one.
-  parallel, saves = _train(values.steps + _BLOCK // 2 + 1)
-  blocks, alone = np.array(parallel.blocks), np.array(parallel.alone)
+  halting, saves = _train(values.steps + _BLOCK // 2)
+  blocks, alone = np.array(halting.blocks), np.array(halting.alone)
   num_steps = _BLOCK - 1
   as_alone = num_steps * (alone[:-1] + alone[1:]) / 2
   more = blocks - as_alone
@@ -144,14 +161,16 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     [f'{num_steps} steps with {name}', f'{1000 * median:.1f}']
     for name, median in medians.items()
   ]
-  rows.append(['stall of a checkpoint', f'{1000 * np.median(saves):.1f}'])
+  rows.append(
+    ['time blocked by a checkpoint', f'{1000 * np.median(saves):.1f}']
+  )
   print(f'{values.steps} steps of the digits, {turns.machine()}\n')
-  print(turns.markdown(('', 'ms more than alone, median'), rows))
+  print(turns.markdown(('', 'overhead in ms, median'), rows))
   print(
-    f'\nA step alone takes {step:.1f} ms. The loop costs '
+    f'\nA bare step takes {step:.1f} ms. The overhead of the loop is '
     f'{100 * more.sum() / as_alone.sum():.1f} % over {as_alone.sum():.0f} s of '
-    f'such steps; {100 * recurring / as_alone.sum():.1f} % by the medians, '
-    'which leave out what is compiled once.'
+    f'bare steps; {100 * recurring / as_alone.sum():.1f} % by the medians, '
+    'which exclude compilation.'
   )
 
 

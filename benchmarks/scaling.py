@@ -2,11 +2,11 @@
 
   python -m benchmarks.scaling [--batch_size=64] [--parallelism=jit]
 
-The global batch stays the same. Where there is one CPU, its devices are virtual
-ones that share its cores: the table then says what splitting costs, not what it
-wins. "In parts" is one device that takes the batch's shares one after the
-other, and talks to nobody: what it loses comes of small shares and of what
-every device does again, the optimisers and all else that is of the parameters.
+The global batch stays the same. On a CPU the devices are virtual and share its
+cores, so the table shows the cost of splitting, not the gain. "In parts" is one
+device that processes the shares of the batch one after the other, without
+communication. Its loss comes from the small shares and from work that every
+device repeats, such as the optimisers.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,19 @@ import jax
 import numpy as np
 
 from benchmarks import turns
-from common_flax import commands
-from common_flax import memory
 from common_flax import prng
-from common_flax import sharding
+from common_flax.cli import commands
+from common_flax.cpu import memory
+from common_flax.distributed import sharding
+from common_flax.training import loop
 from gan_flax import config as gan_config
 from gan_flax import state as gan_state
 from gan_flax import steps
+from gan_flax.gan import create_gan
 
 _NUM_DEVICES = (1, 2, 4, 8)
 _IMAGE_SHAPE = (32, 32, 1)
+_KINDS = {'jit': sharding.JitOverMesh, 'pmap': sharding.PmapOverMesh}
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -39,31 +42,35 @@ def _define_flags(values: flags.FlagValues) -> None:
     steps=10,
   )
   flags.DEFINE_enum(
-    'parallelism', 'jit', ('jit', 'pmap'), '', flag_values=values
+    'parallelism',
+    'jit',
+    tuple(_KINDS),
+    'How the step is split over devices.',
+    flag_values=values,
   )
 
 
 def build(
   num_devices: int, parallelism: str, base_features: int, batch_size: int
 ) -> turns.Run:
-  """The step on some devices, or on one with a share of its batch."""
+  """Builds the step on `num_devices` devices with a global batch size."""
   memory.keep_freed()
-  # Virtual ones, of a CPU; read when JAX first looks for devices.
+  # For virtual CPU devices; takes effect before JAX first lists its devices.
   jax.config.update('jax_num_cpu_devices', num_devices)
   devices = jax.devices()
   if len(devices) < num_devices:
-    raise ValueError(f'there are {len(devices)} devices')
+    raise ValueError(f'found only {len(devices)} devices')
   config = gan_config.default().unlock()
   config.model.base_features = base_features
-  gan = gan_state.create_gan(config, _IMAGE_SHAPE)
-  root = prng.root_key(0)
   mesh = sharding.create_mesh(devices[:num_devices])
-  parallel = sharding.create(parallelism, mesh)
+  parallel = _KINDS[parallelism](mesh)
+  gan = create_gan(config, _IMAGE_SHAPE, axis=parallel.axis)
+  root = prng.root_key(0)
   state = parallel.spread(
     jax.jit(functools.partial(gan_state.init_state, gan, root))()
   )
   train_step = functools.partial(steps.train_step, gan)
-  step = parallel.compile(sharding.in_one_call(train_step, 1))
+  step = loop.compile_step(train_step, parallel, config, is_convolutional=True)
   batch = np.random.default_rng(0).integers(
     0, 256, (1, 1, batch_size, *_IMAGE_SHAPE), np.uint8
   )
@@ -112,7 +119,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   header = (
     'devices',
     'images/s',
-    'times as fast as one',
+    'speedup',
     'quartiles',
     'one device, in parts',
   )

@@ -1,4 +1,4 @@
-"""A table of train steps timed in turns, and ours beside a large product."""
+"""Table of train steps timed in turns, and their share of the peak rate."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from benchmarks import turns
-from common_flax import commands
-from common_flax import memory
-from common_flax import speed
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cpu import memory
+from common_flax.errors import UserError
+from common_flax.training import speed
 
 OURS, OURS_BFLOAT16 = 'ours', 'ours, bfloat16'
 _MATMULS = {OURS: 'matmul', OURS_BFLOAT16: 'matmul, bfloat16'}
@@ -22,19 +22,21 @@ _DTYPES = {OURS: 'float32', OURS_BFLOAT16: 'bfloat16'}
 
 
 def define_flags(values: flags.FlagValues, **defaults: int) -> None:
-  """Defines --only, --output, and flags of numbers from 1 on."""
+  """Defines --only, --output, and a positive integer flag per default."""
   commands.define_integers(values, **defaults)
   flags.DEFINE_multi_string(
     'only',
     None,
-    'A contender beside ours, by its name in the table; may be repeated.',
+    'Contender to time beside ours, by its name in the table; repeatable.',
     flag_values=values,
   )
-  flags.DEFINE_string('output', None, 'FILE.json', flag_values=values)
+  flags.DEFINE_string(
+    'output', None, 'JSON file for the timings.', flag_values=values
+  )
 
 
 def _build_matmul(dtype: str) -> turns.Run:
-  """A large product: what the machine can do."""
+  """Builds a large matrix product, which runs near the machine's peak rate."""
   memory.keep_freed()
   product = speed.large_product(np.dtype(dtype))
 
@@ -48,10 +50,10 @@ def _build_matmul(dtype: str) -> turns.Run:
 def _chosen(
   builds: Mapping[str, turns.Build], only: Sequence[str] | None
 ) -> dict[str, turns.Build]:
-  """Those of --only beside ours, and products of ours' precisions."""
+  """Selects ours, those of --only, and a product in each of our precisions."""
   for name in only or ():
     if name not in builds:
-      raise UserError(f'--only={name}: take one of {"; ".join(builds)}')
+      raise UserError(f'--only={name}: unknown; use one of {"; ".join(builds)}')
   chosen = {n: builds[n] for n in (OURS, *only)} if only else dict(builds)
   for name, matmul in _MATMULS.items():
     if name in chosen:
@@ -82,7 +84,7 @@ def _row(
 def _header(ours: Sequence[str]) -> list[str]:
   header = ['step', 'ms', 'quartiles', 'images/s']
   for mine in ours:
-    header += [f'{mine} is times as fast', 'quartiles']
+    header += [f'speedup of {mine}', 'quartiles']
   return header
 
 
@@ -95,17 +97,17 @@ def compare(
   *,
   decimals: int = 0,
 ) -> None:
-  """Times contenders in turns, prints the table, writes the file asked for.
+  """Times contenders in turns, prints the table, and writes --output.
 
-  Large matrix products take their turns too, to say how much of the machine's
-  rate is used.
+  A large matrix product takes turns with them; the table is followed by our
+  step's share of its rate.
 
   Args:
-    values: the flags of `define_flags`, `rounds` and `steps` among them.
-    builds: contenders by name, `OURS` and perhaps `OURS_BFLOAT16` among them.
-    sizes: a dataclass of what is printed above the table, with `batch_size`.
+    values: the flags of `define_flags`, including `rounds` and `steps`.
+    builds: contenders by name, with `OURS` and optionally `OURS_BFLOAT16`.
+    sizes: a dataclass to print above the table, with a field `batch_size`.
     multiply_adds: of one step of ours.
-    counted_as: what form of the step has so many.
+    counted_as: the operations that `multiply_adds` counts.
     decimals: of the milliseconds.
 
   Raises:
@@ -116,14 +118,14 @@ def compare(
   matmuls = {n: seconds.pop(n) for n in _MATMULS.values() if n in seconds}
   for name, run in ((OURS, seconds), (_MATMULS[OURS], matmuls)):
     if name not in run:
-      raise UserError(f'{name!r} did not run, which all else is compared with')
+      raise UserError(f'{name!r} did not run; the others are compared with it')
   ours = [name for name in _MATMULS if name in seconds]
   rows = [
     _row(name, seconds, ours, sizes.batch_size, decimals) for name in seconds
   ]
   print(f'\n{sizes}, {turns.machine()}\n')
   print(turns.markdown(_header(ours), rows))
-  print(f'\nCounted as {counted_as}:')
+  print(f'\nCounting {counted_as}:')
   for name in ours:
     if matmul := matmuls.get(_MATMULS[name]):
       print(_share(name, multiply_adds, seconds[name], matmul))
@@ -142,7 +144,7 @@ def _share(
   seconds: Sequence[float],
   of_matmul: Sequence[float],
 ) -> str:
-  """What share of the rate of a large product a step has."""
+  """Describes the step's rate as a share of a large product's rate."""
   size = speed.product_size()
   rate = 2 * multiply_adds / np.median(seconds)
   matmul_rate = 2 * size**3 / np.median(of_matmul)

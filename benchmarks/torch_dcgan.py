@@ -1,9 +1,9 @@
-"""The plain DCGAN in PyTorch, against which ours is timed.
+"""A plain DCGAN in PyTorch, the baseline for ours.
 
-The same networks, losses, optimisers and order of updates as
-`gan_flax/models/dcgan.py` and `gan_flax/steps.py`; none of the average of the
-generator's weights, gradient norms, or the conversion of bytes, which ours also
-computes. The extra `bench` installs PyTorch.
+It has the networks, losses, optimisers and order of updates of
+`gan_flax/models/dcgan.py` and `gan_flax/steps.py`. It omits what ours also
+computes: the moving average of the generator's weights, gradient norms, and the
+conversion of uint8 images. The extra `bench` installs PyTorch.
 """
 
 import torch
@@ -22,7 +22,7 @@ def _init_weights(module: nn.Module) -> None:
 def generator(
   image_size: int, channels: int, base_features: int, latent_size: int
 ) -> nn.Module:
-  """Latents [B, Z, 1, 1] -> images [B, C, S, S], S = 4 * 2**k."""
+  """Maps latents [B, Z, 1, 1] to images [B, C, S, S], S = 4 * 2**k."""
   features = base_features * image_size // 8
   layers = [
     nn.ConvTranspose2d(latent_size, features, 4, 1, 0, bias=False),
@@ -46,7 +46,7 @@ def generator(
 def discriminator(
   image_size: int, channels: int, base_features: int
 ) -> nn.Module:
-  """Images [B, C, S, S] -> logits [B]."""
+  """Maps images [B, C, S, S] to logits [B]."""
   features = base_features
   layers = [
     nn.Conv2d(channels, features, 4, 2, 1, bias=False),
@@ -64,7 +64,7 @@ def discriminator(
 
 
 class Step:
-  """One alternating step on one batch, again and again."""
+  """Repeats one alternating step on one batch."""
 
   def __init__(
     self,
@@ -79,7 +79,7 @@ class Step:
     latent_size: int = 100,
   ):
     torch.manual_seed(0)
-    torch.backends.cudnn.benchmark = True  # tries its algorithms, as XLA does
+    torch.backends.cudnn.benchmark = True  # autotunes, as XLA does
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
     layout = torch.channels_last if channels_last else torch.contiguous_format
     self._generator = generator(
@@ -102,7 +102,7 @@ class Step:
       self._discriminator = torch.compile(self._discriminator, dynamic=False)
 
   def __call__(self, num_steps: int) -> None:
-    """Runs steps to their end."""
+    """Runs steps and waits for them."""
     for _ in range(num_steps):
       self._step()
     if self._device == 'cuda':

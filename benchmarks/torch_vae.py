@@ -1,10 +1,10 @@
-"""The VAE of dense layers in PyTorch, against which ours is timed.
+"""A VAE of dense layers in PyTorch, the baseline for ours.
 
-The same networks, bounds and optimiser as `vae_flax/models/mlp.py` and
-`vae_flax/steps.py`, as most implementations write them; none of the average of
-the weights, the bound's terms, gradient norms, the limit of log-variances, or
-the conversion of bytes, which ours also computes. The extra `bench` installs
-PyTorch.
+It has the networks, bounds and optimiser of `vae_flax/models/mlp.py` and
+`vae_flax/steps.py`, as in most implementations. It omits what ours also
+computes: the moving average of the weights, the terms of the bound, gradient
+norms, the limit on log-variances, and the conversion of uint8 images. The extra
+`bench` installs PyTorch.
 
 Dimensions: B batch, D pixels, K importance samples, Z latent size.
 """
@@ -38,7 +38,7 @@ class VAE(nn.Module):
     )
 
   def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """X [B, D] -> mean and log-variance, [B, Z] each."""
+    """Maps x [B, D] to the mean and log-variance of q(z|x), [B, Z] each."""
     hidden = self.encoder(x)
     return self.mean(hidden), self.log_var(hidden)
 
@@ -46,16 +46,16 @@ class VAE(nn.Module):
 def bound(
   vae: VAE, x: torch.Tensor, noise: torch.Tensor, *, bfloat16: bool = False
 ) -> torch.Tensor:
-  """The ELBO for K = 1, else the importance-weighted bound.
+  """ELBO for K = 1, importance-weighted bound for K > 1.
 
   Args:
-    vae: both networks.
-    x: [B, D] of 0 and 1.
+    vae: encoder and decoder.
+    x: [B, D] in {0, 1}.
     noise: [B, K, Z] from N(0, I).
-    bfloat16: whether the networks compute in it; the bound does not.
+    bfloat16: whether the networks compute in bfloat16; the bound is float32.
 
   Returns:
-    [] the mean over the batch, in nats.
+    [] mean over the batch, in nats.
   """
   batch_size, num_samples, _ = noise.shape
   autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16)
@@ -78,14 +78,14 @@ def bound(
   cross_entropy = functional.binary_cross_entropy_with_logits(
     logits.float(), x[:, None].expand_as(logits), reduction='none'
   ).sum(-1)
-  # log Pr(z) - log q(z|x): the standardised z is the noise itself.
+  # log q(z|x) - log Pr(z); the standardised z is the noise itself.
   divergence = 0.5 * torch.sum(z**2 - noise**2 - log_var[:, None], -1)
   log_weights = -cross_entropy - divergence  # [B, K]
   return (torch.logsumexp(log_weights, 1) - math.log(num_samples)).mean()
 
 
 class Step:
-  """One step on one batch, binarised anew each time, again and again."""
+  """Repeats one step on one batch of grey images, binarised anew each time."""
 
   def __init__(
     self,
@@ -102,23 +102,23 @@ class Step:
     torch.manual_seed(0)
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if self._device == 'cuda':
-      torch.set_float32_matmul_precision('high')  # TF32, as XLA has it
+      torch.set_float32_matmul_precision('high')  # TF32, as in XLA
     self._vae = VAE(num_pixels, hidden_size, latent_size).to(self._device)
     self._grey = torch.rand(batch_size, num_pixels, device=self._device)
     self._noise_shape = (batch_size, num_importance_samples, latent_size)
     self._bfloat16 = bfloat16
-    # By default, on a CPU, it takes an operation at a time for each tensor.
+    # By default Adam on a CPU runs one operation at a time on each tensor.
     self._tx = torch.optim.Adam(
       self._vae.parameters(), 1e-3, fused=fused or None
     )
     self._loss = self._eager_loss
     if compiled:
-      # On a GPU, steps as small as these wait for their kernels' launches.
+      # On a GPU, steps this small are bound by kernel launches.
       mode = 'reduce-overhead' if self._device == 'cuda' else 'default'
       self._loss = torch.compile(self._eager_loss, dynamic=False, mode=mode)
 
   def __call__(self, num_steps: int) -> None:
-    """Runs steps to their end."""
+    """Runs steps and waits for them."""
     for _ in range(num_steps):
       self._tx.zero_grad(set_to_none=True)
       self._loss().backward()

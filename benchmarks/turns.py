@@ -1,9 +1,9 @@
-"""Times several programs in turns, so that a busy machine troubles them alike.
+"""Times several programs in turns, so other load slows them all alike.
 
-Each contender lives in a process of its own, as its users would run it: its
-threads, its allocator and its settings disturb nobody else. In every round each
-of them runs a few steps while the others sleep; what is compared is the ratio
-within a round.
+Each contender runs in its own process, as its users would run it, so its
+threads, allocator and settings do not disturb the others. In every round each
+contender runs a few steps while the others sleep. Ratios are taken within a
+round.
 """
 
 from collections.abc import Callable
@@ -24,17 +24,17 @@ from typing import Any
 import jax
 import numpy as np
 
-Run = Callable[[int], None]  # runs that many steps to the end
-Build = Callable[[], Run]  # sets a contender up, in its own process
+Run = Callable[[int], None]  # runs a number of steps and waits for them
+Build = Callable[[], Run]  # sets up a contender in its own process
 
 
 def repeating(
   steps: Callable, state: Any, *arguments: Any, steps_per_call: int = 1
 ) -> Run:
-  """Runs `steps(state, *arguments) -> (state, metrics)` again and again.
+  """Returns a function that repeats `steps(state, *arguments)`.
 
-  It takes whole calls: where `steps_per_call` does not divide the number of
-  steps, it takes more than it is asked for.
+  `steps` returns (state, metrics) and takes `steps_per_call` steps. The number
+  of steps is rounded up to whole calls.
   """
 
   def run(num_steps: int) -> None:
@@ -47,16 +47,16 @@ def repeating(
 
 
 def _serve(build: Build, connection: Connection) -> None:
-  """A contender's process: sets up, then runs what it is asked to."""
+  """Main function of a contender's process: sets up, then serves requests."""
   try:
     run = build()
-    run(2)  # compiles, and fills caches
+    run(2)  # compiles and fills caches
     connection.send(None)
-  except Exception as error:  # reported by the parent
+  except Exception as error:  # the parent reports it
     connection.send(f'{type(error).__name__}: {error}')
     return
   while num_steps := connection.recv():
-    run(1)  # wakes threads up
+    run(1)  # wakes up threads
     start = time.perf_counter()
     run(num_steps)
     connection.send((time.perf_counter() - start) / num_steps)
@@ -83,18 +83,18 @@ def time_in_turns(
   num_steps: int,
   say: Callable[[str], None] = print,
 ) -> dict[str, list[float]]:
-  """Seconds a step in each round, by contender.
+  """Measures seconds per step in each round, by contender.
 
   Args:
-    builds: picklable functions; one that raises is left out, and said so.
-    rounds: how often each takes its turn.
-    num_steps: steps in a turn, after one that does not count.
-    say: hears of contenders that cannot run.
+    builds: picklable functions; a contender that raises is left out.
+    rounds: number of turns of each contender.
+    num_steps: steps in a turn, after a warm-up step.
+    say: receives a line about each contender that is left out.
   """
-  # Else the first process on a GPU would take most of its memory.
+  # Otherwise the first process on a GPU would reserve most of its memory.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   contenders = {}
-  for name, build in builds.items():  # one after the other: no crowd
+  for name, build in builds.items():  # one at a time, as setting up is heavy
     contender = _start(build)
     try:
       error = contender.connection.recv()
@@ -118,14 +118,14 @@ def time_in_turns(
 def ratio(
   seconds: Mapping[str, Sequence[float]], slow: str, fast: str
 ) -> tuple[float, float, float]:
-  """How many times as fast `fast` is: median and quartiles over the rounds."""
+  """Median and quartiles of the speedup of `fast` over `slow`, per round."""
   ratios = np.array(seconds[slow]) / np.array(seconds[fast])
   low, median, high = np.percentile(ratios, (25, 50, 75))
   return float(median), float(low), float(high)
 
 
 def machine() -> str:
-  """The processor, its number of cores, accelerators, and today's date."""
+  """Describes the processor, its cores, the accelerators, and the date."""
   name = platform.processor() or platform.machine()
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   if cpuinfo.exists():
@@ -140,14 +140,14 @@ def machine() -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """A Markdown table; all columns but the first are numbers."""
+  """Formats a Markdown table; all columns but the first are right-aligned."""
   marks = ['---', *['---:'] * (len(header) - 1)]
   lines = [header, marks, *rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def write_json(path: str, result: Any) -> None:
-  """Writes a result to a file, its folder made if missing."""
+  """Writes a result to a JSON file; creates its folder."""
   file = pathlib.Path(path)
   file.parent.mkdir(parents=True, exist_ok=True)
   file.write_text(json.dumps(result, indent=2) + '\n')

@@ -1,16 +1,16 @@
-"""Times a VAE's train step against PyTorch's.
+"""Times a VAE's train step against PyTorch.
 
   python -m benchmarks.vae [--batch_size=500] [--num_importance_samples=1]
       [--steps_per_call=20] [--rounds=11] [--steps=20]
       [--output=FILE.json] [--only=PyTorch]
 
-The networks are those of `configs/vae_burda.py`, dense layers around 50
-latents, trained on 28x28 images that are binarised anew in every step: by the
-ELBO, or by the importance-weighted bound where there are several samples. Each
-contender takes the full step in turn with the others; ours takes several in one
-compiled call, as the recipe does, and one. PyTorch, with the extra `bench`,
-comes eager as it is, and eager and compiled with its quicker Adam. Prints a
-Markdown table.
+The networks are those of `configs/vae_burda.py`: dense layers and 50 latents,
+on 28x28 images that are binarised anew in every step. They maximise the ELBO,
+or the importance-weighted bound if --num_importance_samples is more than 1. All
+contenders run the full step and take turns. Ours runs with several steps per
+compiled call, as in the recipe, and with one. PyTorch, installed by the extra
+`bench`, runs eagerly with its default Adam, and eagerly and compiled with its
+fused Adam. Prints a Markdown table.
 """
 
 from collections.abc import Sequence
@@ -26,38 +26,38 @@ import numpy as np
 
 from benchmarks import table
 from benchmarks import turns
-from common_flax import commands
-from common_flax import compiler
-from common_flax import memory
 from common_flax import prng
-from common_flax import sharding
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cpu import memory
+from common_flax.distributed import sharding
+from common_flax.errors import UserError
+from common_flax.training import loop
 from vae_flax import config as vae_config
 from vae_flax import state as vae_state
 from vae_flax import steps
+from vae_flax.vae import create_vae
 
 IMAGE_SIZE = 28
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of the networks and the batch."""
+  """Sizes of the networks and the batch."""
 
   batch_size: int
   num_importance_samples: int
   num_pixels: int = IMAGE_SIZE**2
-  hidden_size: int = 200  # of both layers
+  hidden_size: int = 200  # of both hidden layers
   latent_size: int = 50
 
 
 def multiply_adds(sizes: Sizes) -> float:
   """Multiply-adds of a step's matrix products.
 
-  A layer from m to n units takes m n for each row that goes forward, as many
-  for the gradient of its weights, and as many for that of its input, which
-  pixels do not need. The encoder's rows are the images, the decoder's their
-  samples. What is not a product (draws, activations, the bound, Adam) does not
-  count.
+  A layer from m to n units takes m n multiply-adds per row in the forward pass,
+  m n for the gradient of its weights and m n for the gradient of its input. The
+  pixels need no gradient. The encoder's rows are images, the decoder's rows are
+  latent samples. Random numbers, activations, the bound and Adam do not count.
   """
   pixels, hidden, latents = (
     sizes.num_pixels,
@@ -71,7 +71,7 @@ def multiply_adds(sizes: Sizes) -> float:
 
 
 def create_config(sizes: Sizes, compute_dtype: str) -> ConfigDict:
-  """The config of ours; the number of pixels comes with the images."""
+  """Returns the config of our step."""
   config = vae_config.default().unlock()
   config.compute_dtype = compute_dtype
   config.model.name = 'mlp'
@@ -86,20 +86,20 @@ def create_config(sizes: Sizes, compute_dtype: str) -> ConfigDict:
 def build_jax(
   sizes: Sizes, compute_dtype: str, steps_per_call: int = 1
 ) -> turns.Run:
-  """Ours, compiled as training does it."""
+  """Builds our step, compiled as in training."""
   memory.keep_freed()
   shape = (IMAGE_SIZE, IMAGE_SIZE, 1)
-  vae = vae_state.create_vae(create_config(sizes, compute_dtype), shape)
+  config = create_config(sizes, compute_dtype)
+  config.steps_per_call = steps_per_call
+  vae = create_vae(config, shape)
   root = prng.root_key(0)
   state = jax.jit(functools.partial(vae_state.init_state, vae, root))()
-  parallel = sharding.create('jit', sharding.create_mesh())
-  compiled = parallel.compile(
-    sharding.in_one_call(
-      functools.partial(steps.train_step, vae),
-      steps_per_call,
-      unroll_on_cpu=False,
-    ),
-    compiler.for_dense_networks(),
+  parallel = sharding.create('jit')
+  compiled = loop.compile_step(
+    functools.partial(steps.train_step, vae),
+    parallel,
+    config,
+    is_convolutional=False,
   )
   batches = np.random.default_rng(0).integers(
     0, 256, (steps_per_call, 1, sizes.batch_size, *shape), np.uint8
@@ -114,15 +114,15 @@ def build_jax(
 
 
 def build_torch(sizes: Sizes, **options: bool) -> turns.Run:
-  """PyTorch's; the options are those of `torch_vae.Step`."""
-  # An extra: without it the contender is left out.
+  """Builds PyTorch's step with the options of `torch_vae.Step`."""
+  # Without the extra `bench` the import fails and the contender is left out.
   from benchmarks import torch_vae
 
   return torch_vae.Step(**dataclasses.asdict(sizes), **options)
 
 
 def contenders(sizes: Sizes, steps_per_call: int) -> dict[str, turns.Build]:
-  """What is compared, by name."""
+  """Returns the contenders by name."""
   ours = functools.partial(build_jax, sizes)
   builds = {
     table.OURS: functools.partial(ours, 'float32', steps_per_call),
@@ -155,7 +155,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   if values.steps % values.steps_per_call:
     raise UserError(
-      f'--steps={values.steps}: must be a multiple of '
+      f'--steps={values.steps}: use a multiple of '
       f'--steps_per_call={values.steps_per_call}'
     )
   sizes = Sizes(values.batch_size, values.num_importance_samples)
@@ -164,8 +164,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     contenders(sizes, values.steps_per_call),
     sizes,
     multiply_adds(sizes),
-    'matrix products alone',
-    decimals=2,  # a small batch takes few milliseconds
+    'matrix products only',
+    decimals=2,  # a step takes a few milliseconds
   )
 
 

@@ -1,1 +1,1 @@
-"""The ground floor that every model family stands on."""
+"""Code that all model families share."""

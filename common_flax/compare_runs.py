@@ -1,10 +1,10 @@
-"""Draws runs side by side: their samples, and metrics over steps.
+"""Draws runs side by side: their samples, and their metrics over steps.
 
   python -m common_flax.compare_runs --workdirs=DIR,DIR[,...] --output=FILE.png
       [--metrics=NAME,NAME]
 
-Each run is named by its folder and by the fields of its config in which the
-runs differ.
+Each run is labelled with its folder's name and the config fields that differ
+between the runs.
 """
 
 from collections.abc import Mapping
@@ -22,30 +22,30 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from common_flax import commands
-from common_flax import figures
 from common_flax import files
-from common_flax import sample_files
-from common_flax import writers
-from common_flax.config import UserError
-from common_flax.workdir import CONFIG
+from common_flax.cli import commands
+from common_flax.cli import plotting
+from common_flax.cli import sample_files
+from common_flax.errors import UserError
+from common_flax.workdir import writers
+from common_flax.workdir.layout import CONFIG
 
-_WIDTH = 3.6  # inches, of a picture of samples
-_HEIGHT = 2.4  # of a panel of metrics
-_MAX_METRICS = 3  # drawn where none are named
+_WIDTH = 3.6  # inches, of a panel of samples
+_HEIGHT = 2.4  # inches, of a panel of metrics
+_MAX_METRICS = 3  # drawn by default
 
 
 class Run:
-  """What a workdir shows of its run."""
+  """The config, metrics and latest samples of a workdir."""
 
   def __init__(self, workdir: str):
     """Reads a workdir.
 
     Raises:
-      UserError: if it holds no run with samples and metrics.
+      UserError: if it has no samples or no metrics.
     """
     path = epath.Path(os.path.expanduser(workdir))
-    self.name = figures.plain(path.name)
+    self.name = plotting.plain(path.name)
     self.fields = _read_fields(path / CONFIG)
     try:
       self.rows = writers.read_metrics(path)
@@ -55,9 +55,7 @@ class Run:
         if re.fullmatch(r'step_\d{1,18}', picture.stem)
       ]
       if not self.rows or not pictures:
-        raise UserError(
-          f'--workdirs={workdir}: has no samples yet; train first'
-        )
+        raise UserError(f'--workdirs={workdir}: no samples yet; train first')
       picture = writers.read_picture(pictures[-1])
     except OSError as error:
       raise UserError(f'--workdirs={workdir}: {error}') from error
@@ -65,13 +63,13 @@ class Run:
     self.step = int(pictures[-1].stem.removeprefix('step_'))
 
   def series(self, metric: str) -> tuple[list[int], list[float]]:
-    """The steps at which a metric is known, and its values."""
+    """The steps at which a metric was recorded, and its values."""
     rows = [row for row in self.rows if row.get(metric) is not None]
     return [row['step'] for row in rows], [row[metric] for row in rows]
 
 
 def _read_fields(path: epath.Path) -> dict[str, Any]:
-  """{'dataset.name': 'digits', ...} of a config.json."""
+  """The fields of a config.json, {'dataset.name': 'digits', ...}."""
 
   def flatten(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     flat = {}
@@ -91,9 +89,9 @@ def _read_fields(path: epath.Path) -> dict[str, Any]:
 
 
 def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Of each run the fields in which the runs differ, and its values.
+  """For each run, its values of the config fields that differ between runs.
 
-  A field that a config lacks is None there, as a field that is not set.
+  A field that a config lacks counts as None.
   """
   names = {name for run in runs for name in run.fields}
   different = [
@@ -107,27 +105,27 @@ def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _choose_metrics(
   runs: Sequence[Run], metrics: Sequence[str]
 ) -> Sequence[str]:
-  """The metrics to draw, which all runs have.
+  """The metrics to draw, all of which every run has.
 
   Raises:
-    UserError: naming one that a run does not have.
+    UserError: naming a metric that some run lacks.
   """
   known = [name for name in runs[0].rows[-1] if name != 'step']
   shared = [n for n in known if all(run.series(n)[0] for run in runs)]
   for name in metrics:
     if name not in shared:
       raise UserError(
-        f'--metrics={name}: is not measured in all runs; take some of '
+        f'--metrics={name}: not recorded in every run; choose from '
         f'{", ".join(shared)}'
       )
   return metrics or shared[:_MAX_METRICS]
 
 
 def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
-  """Samples of runs in a row, metrics over steps below."""
+  """Draws the samples of the runs in a row, and metrics over steps below."""
   width = _WIDTH * len(runs)
   heights = (_WIDTH * 1.1, _HEIGHT)
-  figure = figures.create_figure(width, sum(heights))
+  figure = plotting.create_figure(width, sum(heights))
   top, bottom = figure.subfigures(2, height_ratios=heights)
   panels = top.subplots(1, len(runs), squeeze=False)[0]
   for panel, run, fields in zip(panels, runs, differences(runs), strict=True):
@@ -135,31 +133,31 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
     panel.set_axis_off()
     lines = [f'{run.name}, step {run.step:,}']
     lines += [
-      figures.plain(f'{name} = {value}') for name, value in fields.items()
+      plotting.plain(f'{name} = {value}') for name, value in fields.items()
     ]
     panel.set_title('\n'.join(lines), fontsize=9)
   panels = bottom.subplots(1, len(metrics), squeeze=False)[0]
   for panel, metric in zip(panels, metrics, strict=True):
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
       panel.plot(*run.series(metric), label=run.name, color=colour)
-    figures.finish(panel, figures.plain(metric), 'step')
+    plotting.finish(panel, plotting.plain(metric), 'step')
   panels[0].legend(fontsize=8, frameon=False)
   return figure
 
 
 def _colours(num: int) -> list[str]:
-  return [figures.COLOURS[i % len(figures.COLOURS)] for i in range(num)]
+  return [plotting.COLOURS[i % len(plotting.COLOURS)] for i in range(num)]
 
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_list(
-    'workdirs', [], 'Folders of two or more runs.', flag_values=values
+    'workdirs', [], 'Workdirs of two or more runs.', flag_values=values
   )
   flags.DEFINE_string('output', None, 'FILE.png', flag_values=values)
   flags.DEFINE_list(
     'metrics',
     [],
-    'Names from metrics.jsonl; by default the first ones.',
+    f'Names from metrics.jsonl; the first {_MAX_METRICS} by default.',
     flag_values=values,
   )
 
@@ -169,10 +167,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.require_flags(values, 'workdirs', 'output')
   if len(values.workdirs) < 2:
     raise UserError(
-      f'--workdirs={",".join(values.workdirs)}: name two runs or more'
+      f'--workdirs={",".join(values.workdirs)}: name two or more runs'
     )
   if pathlib.Path(values.output).suffix.lower() != '.png':
-    raise UserError(f'--output={values.output}: is a picture, FILE.png')
+    raise UserError(f'--output={values.output}: must be a picture, FILE.png')
   sample_files.check(values.output, is_file=True)
   runs = [Run(workdir) for workdir in values.workdirs]
   figure = draw(runs, _choose_metrics(runs, values.metrics))

@@ -1,9 +1,8 @@
-"""Configurations: the fields every family shares, their checks, their files.
+"""Configurations: shared fields, checks, recipes and files.
 
-A configuration is a locked ml_collections ConfigDict in which every field is
-present. A family's `default()` is both its starting point for recipes and the
-list of the fields that exist; a new field's default is what the code did before
-the field came, so that older workdirs keep their meaning.
+A configuration is a locked ml_collections ConfigDict that has every field. A
+family's `default()` lists the fields, and recipes start from it. The default of
+a new field is the earlier behaviour, so older workdirs keep their meaning.
 """
 
 from collections.abc import Callable
@@ -21,32 +20,13 @@ from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import files
-
-
-class UserError(ValueError):
-  """What the user gave is wrong.
-
-  The message is one line that names the field or file and says what to do;
-  commands print it after `error: ` and exit with status 2.
-  """
-
-
-# What a started run may change; beside these, every field that ends so. The
-# steps may change too, where no schedule depends on them: families say so.
-_MAY_CHANGE = {
-  'keep_checkpoints',
-  'parallelism',
-  'dataset.data_dir',
-  'dataset.path',
-}
-_MAY_CHANGE_SUFFIX = '_every_steps'
-_MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
+from common_flax.errors import UserError
 
 MAX_COUNT = 2**31 - 1  # steps and sizes are int32
-MAX_FEATURES = 2**16  # of a layer, and latents
+MAX_FEATURES = 2**16  # features of a layer, size of the latents
 MAX_IMAGE_SIZE = 2**12  # pixels
-MAX_SAMPLES = 10**6  # drawn to be judged, held in memory
-MAX_STEPS_PER_CALL = 2**12  # on a CPU each of them is compiled
+MAX_SAMPLES = 10**6  # drawn for evaluation, held in memory
+MAX_STEPS_PER_CALL = 2**12  # a CPU compiles each of them
 
 PARALLELISMS = ('jit', 'pmap')
 COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
@@ -59,54 +39,54 @@ def base() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.num_steps = 10_000
-  config.batch_size = 64  # over all devices together
-  config.steps_per_call = 1  # in one compiled call; more helps on a GPU or TPU
+  config.batch_size = 64  # sum over all devices
+  config.steps_per_call = 1  # per compiled call; more may help on a GPU or TPU
   config.parallelism = 'jit'  # or 'pmap'
-  config.compute_dtype = 'float32'  # or 'bfloat16'; 'float64' to look closely
-  config.ema_decay = 0.999  # of the averaged weights; 0.0 for no average
+  config.compute_dtype = 'float32'  # or 'bfloat16'; 'float64' for debugging
+  config.ema_decay = 0.999  # of the moving average of weights; 0.0 for none
   config.log_every_steps = 100
   config.sample_every_steps = 500
   config.checkpoint_every_steps = 1000
   config.keep_checkpoints = 3
-  # Where a loss or gradient is not finite: 'stop', 'skip' the step, 'rollback'
-  # to a checkpoint and draw anew, or 'warn' and go on.
+  # If a loss or gradient is not finite: 'stop', 'skip' the step, 'rollback' to
+  # a checkpoint and draw anew, or 'warn' and continue.
   config.on_nan = 'stop'
-  config.on_nan_max_skips = 100  # steps from one start to the next; then stop
-  config.on_nan_max_rollbacks = 3  # then it stops
-  config.on_save_error = 'stop'  # or 'warn', and go on without
-  # 0 for never; the best checkpoint by the first metric is kept as well.
+  config.on_nan_max_skips = 100  # maximum skips per start before stopping
+  config.on_nan_max_rollbacks = 3  # maximum rollbacks before stopping
+  config.on_save_error = 'stop'  # or 'warn' and continue without saving
+  # 0 for never. The best checkpoint by the first metric is kept.
   config.evaluate_every_steps = 0
-  config.evaluation_metrics = ('fid',)  # see `common_flax.evaluation`
+  config.evaluation_metrics = ('fid',)  # see `common_flax.evaluation.protocol`
   config.evaluation_num_samples = 2048
-  config.evaluation_features = 'auto'  # 'inception', 'classifier', 'random'
+  config.evaluation_features = 'auto'  # or 'inception', 'classifier', 'random'
   config.evaluation_inception_weights = config_dict.placeholder(str)  # a file
-  config.evaluation_resize = 'clean'  # to 299 pixels for inception; 'legacy'
+  config.evaluation_resize = 'clean'  # for inception; or 'legacy'
 
   config.dataset = dataset = ConfigDict()
-  dataset.name = 'digits'  # 'folder', or an image data set of TFDS
+  dataset.name = 'digits'  # or 'folder', 'stacked', a world, a TFDS data set
   dataset.split = 'train'
   dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
-  dataset.path = config_dict.placeholder(str)  # of 'folder'
-  dataset.stack_of = 'digits'  # the grey images of 'stacked'
-  dataset.image_size = 32  # height and width, pixels
-  dataset.flip = False  # mirror half of the images, at random
-  dataset.skip_corrupt = False  # go on without images that cannot be read
+  dataset.path = config_dict.placeholder(str)  # folder of 'folder'
+  dataset.stack_of = 'digits'  # grey images behind 'stacked'
+  dataset.image_size = 32  # height and width in pixels
+  dataset.flip = False  # mirror a random half of the images
+  dataset.skip_corrupt = False  # skip images that cannot be decoded
   return config
 
 
 def load(spec: str) -> ConfigDict:
   """Runs a recipe, `FILE.py` or `FILE.py:VARIANT`, and returns its config.
 
-  A recipe is Python code: run only those you trust.
+  A recipe is Python code; run only recipes that you trust.
 
   Raises:
-    UserError: if the file is missing, cannot be run, or has no such variant.
+    UserError: if the file is missing, fails, or has no such variant.
   """
   path, *variant = spec.split(':', 1)
   if not os.path.isfile(path):
     raise UserError(
-      f'--config={spec}: there is no file {path}; give the path of a recipe '
-      'such as configs/dcgan.py'
+      f'--config={spec}: there is no file {path}; give the path of a '
+      'recipe such as configs/dcgan.py'
     )
   try:
     recipe = runpy.run_path(path)
@@ -128,20 +108,19 @@ def of_variant(
   variants: Mapping[str, Callable[[ConfigDict], None]],
   name: str,
 ) -> ConfigDict:
-  """What a recipe's `get_config` returns.
+  """The configuration of a recipe's variant.
 
   Args:
-    default: every field of the family's configuration; becomes what is
-      returned.
-    variants: by name what each changes; '' is the recipe itself.
-    name: of the variant asked for.
+    default: the family's default configuration; modified and returned.
+    variants: functions by name that modify it; '' is the recipe itself.
+    name: name of the variant.
 
   Raises:
     ValueError: if there is no such variant.
   """
   if name not in variants:
     known = ', '.join(filter(None, variants))
-    raise ValueError(f'no variant {name!r}; take one of {known}')
+    raise ValueError(f'no variant {name!r}; choose one of {known}')
   config = default.unlock()
   variants[name](config)
   return config.lock()
@@ -159,18 +138,17 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def unknown_field(name: str, known: Collection[str]) -> UserError:
-  """The error for a field that does not exist, with the likely intention."""
+  """The error for a field that does not exist; suggests a similar name."""
   matches = difflib.get_close_matches(name, known, n=1)
   hint = f'; did you mean {matches[0]}?' if matches else ''
   return UserError(f'config.{name}: no such field{hint}')
 
 
 def check_fields(config: ConfigDict, default: ConfigDict) -> None:
-  """Refuses a config whose fields or types are not those of the default.
+  """Checks that a config has the fields and types of the default.
 
   Raises:
-    UserError: naming the first field that is unknown, missing or of the wrong
-      type.
+    UserError: naming the first unknown, missing or mistyped field.
   """
   flat, known = flatten(config), flatten(default)
   for name in flat:
@@ -178,7 +156,7 @@ def check_fields(config: ConfigDict, default: ConfigDict) -> None:
       raise unknown_field(name, known)
   for name in known:
     if name not in flat:
-      raise UserError(f'config.{name}: missing; a recipe starts from default()')
+      raise UserError(f'config.{name}: missing; start from default()')
     kind = default
     for part in name.split('.')[:-1]:
       kind = kind[part]
@@ -189,16 +167,16 @@ def check_fields(config: ConfigDict, default: ConfigDict) -> None:
         raise UserError(f'config.{name}: None is no {kind.__name__}')
     elif type(value) is not kind:
       raise UserError(
-        f'config.{name}={value!r}: is of type {type(value).__name__}, '
-        f'not {kind.__name__}'
+        f'config.{name}={value!r}: is a {type(value).__name__}, not '
+        f'{kind.__name__}'
       )
 
 
 def require_reachable(name: str, path: epath.PathLike) -> None:
-  """Requires that a path in an object store can be looked at."""
+  """Requires that a path in an object store is accessible."""
   try:
     epath.Path(path).exists()
-  except Exception as error:  # each store has errors of its own
+  except Exception as error:  # each store raises its own types
     if not files.is_remote(path):
       raise
     raise UserError(f'{name}={files.unreachable(path, error)}') from error
@@ -216,7 +194,9 @@ def require_one_of(
 ) -> None:
   """Requires that the field `name` holds one of the `known` names."""
   listed = ', '.join(sorted(known))
-  require(flatten(config)[name] in known, config, name, f'take one of {listed}')
+  require(
+    flatten(config)[name] in known, config, name, f'choose one of {listed}'
+  )
 
 
 def require_at_least(
@@ -235,15 +215,6 @@ def require_at_most(config: ConfigDict, maximum: int, *names: str) -> None:
     require(value <= maximum, config, name, f'must be at most {maximum:,}')
 
 
-def _check_representable(config: ConfigDict) -> None:
-  """Refuses what neither arrays nor file systems have a place for."""
-  for name, value in flatten(config).items():
-    if type(value) is int and not name.endswith('seed'):
-      require_at_most(config, MAX_COUNT, name)
-    if isinstance(value, str):
-      require('\0' not in value, config, name, 'holds a null character')
-
-
 def check_base(config: ConfigDict) -> None:
   """Checks the values of the fields of `base`.
 
@@ -251,35 +222,7 @@ def check_base(config: ConfigDict) -> None:
     UserError: naming the first field whose value is out of range.
   """
   _check_representable(config)
-  every = [name for name in config if name.endswith('_every_steps')]
-  require_at_least(
-    config,
-    1,
-    'num_steps',
-    'batch_size',
-    'steps_per_call',
-    'keep_checkpoints',
-    *(name for name in every if name != 'evaluate_every_steps'),
-  )
-  require_at_least(config, 0, 'evaluate_every_steps')
-  require_at_least(config, 1, 'evaluation_num_samples')
-  require(
-    bool(config.evaluation_metrics), config, 'evaluation_metrics', 'names none'
-  )
-  for name in ('log_every_steps', 'checkpoint_every_steps'):
-    require(
-      config.evaluate_every_steps % config[name] == 0,
-      config,
-      'evaluate_every_steps',
-      f'must be a multiple of {name}={config[name]}',
-    )
-  for name in ('num_steps', *every):
-    require(
-      config[name] % config.steps_per_call == 0,
-      config,
-      name,
-      f'must be a multiple of steps_per_call={config.steps_per_call}',
-    )
+  _check_steps(config)
   require_at_least(config, 1, 'dataset.image_size')
   require_at_most(config, MAX_IMAGE_SIZE, 'dataset.image_size')
   require_at_most(config, MAX_STEPS_PER_CALL, 'steps_per_call')
@@ -306,17 +249,58 @@ def check_base(config: ConfigDict) -> None:
   )
 
 
+def _check_representable(config: ConfigDict) -> None:
+  """Refuses values that arrays or file systems cannot hold."""
+  for name, value in flatten(config).items():
+    if type(value) is int and not name.endswith('seed'):
+      require_at_most(config, MAX_COUNT, name)
+    if isinstance(value, str):
+      require('\0' not in value, config, name, 'contains a null character')
+
+
+def _check_steps(config: ConfigDict) -> None:
+  """Checks the number of steps and the intervals."""
+  periods = [name for name in config if name.endswith('_every_steps')]
+  require_at_least(
+    config,
+    1,
+    'num_steps',
+    'batch_size',
+    'steps_per_call',
+    'keep_checkpoints',
+    *(name for name in periods if name != 'evaluate_every_steps'),
+  )
+  require_at_least(config, 0, 'evaluate_every_steps')
+  require_at_least(config, 1, 'evaluation_num_samples')
+  require(
+    bool(config.evaluation_metrics), config, 'evaluation_metrics', 'is empty'
+  )
+  for name in ('log_every_steps', 'checkpoint_every_steps'):
+    _require_multiple(config, 'evaluate_every_steps', name)
+  for name in ('num_steps', *periods):
+    _require_multiple(config, name, 'steps_per_call')
+
+
+def _require_multiple(config: ConfigDict, name: str, divisor: str) -> None:
+  require(
+    config[name] % config[divisor] == 0,
+    config,
+    name,
+    f'must be a multiple of {divisor}={config[divisor]}',
+  )
+
+
 def to_json(config: ConfigDict) -> str:
-  """A config as the text of its file."""
+  """The JSON text of a config."""
   return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
 
 
 def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
-  """Reads what `to_json` wrote; a field it lacks takes the default's value.
+  """Reads a file of `to_json`; missing fields take the default's values.
 
   Raises:
-    UserError: if the file is missing, is no JSON, or its fields are unknown or
-      of the wrong type.
+    UserError: if the file is missing or no JSON, or a field is unknown or
+      mistyped.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -337,34 +321,3 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
   except (TypeError, ValueError) as error:
     raise UserError(f'{path}: {error}') from error
   return config.lock()
-
-
-def check_same_run(
-  old: ConfigDict, new: ConfigDict, workdir: epath.PathLike, fixed_steps: bool
-) -> None:
-  """Refuses to go on with a run under a config that would change it.
-
-  Args:
-    old: the config the workdir was started with.
-    new: the config asked for now.
-    workdir: named in the error.
-    fixed_steps: whether a schedule depends on `num_steps`.
-
-  Raises:
-    UserError: naming every field that differs and may not.
-  """
-  old, new = flatten(old), flatten(new)
-  different = [
-    f'{name} (was {old[name]!r}, now {value!r})'
-    for name, value in new.items()
-    if old[name] != value
-    and name not in _MAY_CHANGE
-    and not name.endswith(_MAY_CHANGE_SUFFIX)
-    and not name.startswith(_MAY_CHANGE_PREFIXES)
-    and not (name == 'num_steps' and not fixed_steps)
-  ]
-  if different:
-    raise UserError(
-      f'{workdir} holds a run of another config: {", ".join(different)}; take '
-      'another --workdir or the old values'
-    )

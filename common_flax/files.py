@@ -1,4 +1,4 @@
-"""Files and texts that others made: read and shown without harm."""
+"""Files on disk and in object stores; untrusted files and texts."""
 
 import json
 import os
@@ -7,45 +7,46 @@ from typing import Any
 from etils import epath
 import fsspec.config
 
-# gcsfs would not know of the objects that TensorStore writes, and others move.
+# A listing cache would miss objects that TensorStore writes or others move.
 fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
 
-# Libraries that reach object stores.
+# Packages whose errors mean that an object store failed.
 _STORES = ('aiohttp', 'fsspec', 'gcsfs', 'google')
 _MAX_JSON_BYTES = 2**20
-# Of a line that is shown: the beginning names what is wrong, the end the cure.
+# Characters shown of a long line: its beginning names the problem, its end the
+# cure.
 _SHOWN_BEGINNING = 1200
 _SHOWN_END = 400
 
 
 def one_line(text: str) -> str:
-  """A text as one line of printable characters, its middle left out if long."""
+  """Escapes unprintable characters and shortens the middle of a long text."""
   if len(text) > _SHOWN_BEGINNING + _SHOWN_END:
     text = f'{text[:_SHOWN_BEGINNING]} [...] {text[-_SHOWN_END:]}'
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def is_remote(path: epath.PathLike) -> bool:
-  """Whether a path is of an object store, such as gs://bucket/folder."""
+  """Whether a path is in an object store, such as gs://bucket/folder."""
   return '://' in str(path)
 
 
 def unreachable(path: epath.PathLike, error: Exception) -> str:
-  """What to say where an object store cannot be reached."""
-  cure = 'check its name, and that this machine may use it'
+  """The message for an object store that cannot be reached, with a cure."""
+  cure = 'check its name and your permissions'
   if isinstance(error, ImportError):
-    cure = "install what it needs: pip install -e '.[gcs]'"
+    cure = "install its library: pip install -e '.[gcs]'"
   return f'{path}: cannot be reached ({error}); {cure}'
 
 
 def is_file_error(error: Exception) -> bool:
-  """Whether a file is to blame, on this machine or in a store."""
+  """Whether an error comes from a file system or an object store."""
   store = type(error).__module__.partition('.')[0] in _STORES
   return store or isinstance(error, OSError)
 
 
 def is_regular(path: epath.PathLike) -> bool:
-  """Whether there is a file, and no pipe or device that is called so."""
+  """Whether a path is a regular file, not a pipe or device."""
   path = epath.Path(path)
   if is_remote(path):
     return path.is_file()
@@ -53,18 +54,18 @@ def is_regular(path: epath.PathLike) -> bool:
 
 
 def make_folder(folder: epath.PathLike) -> None:
-  """Makes a folder and its parents, if they are not there.
+  """Makes a folder and its parents where missing.
 
-  Stores have none; asked for one, their libraries would make the bucket.
+  Object stores have no folders; their libraries would make a bucket instead.
   """
   if not is_remote(folder):
     epath.Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def move_folder(folder: epath.PathLike, target: epath.PathLike) -> None:
-  """Moves a folder to where nothing is yet."""
+  """Moves a folder to a path that does not exist yet."""
   target = epath.Path(target)
-  if is_remote(folder):  # where there are no folders, but in names
+  if is_remote(folder):  # a folder is a common prefix of names
     store, root = fsspec.core.url_to_fs(str(folder))
     store.mv(root, store._strip_protocol(str(target)), recursive=True)
   else:
@@ -72,28 +73,43 @@ def move_folder(folder: epath.PathLike, target: epath.PathLike) -> None:
     epath.Path(folder).rename(target)
 
 
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+  """Writes a file atomically: under another name first, then renamed."""
+  path = epath.Path(path)
+  if is_remote(path):  # objects appear once they are complete
+    path.write_bytes(data)
+    return
+  partial = path.with_name(f'.{path.name}.partial')
+  partial.unlink(missing_ok=True)  # could be a link to another file
+  try:
+    partial.write_bytes(data)
+    partial.replace(path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
 def read_bytes(path: epath.PathLike, max_bytes: int) -> bytes:
-  """The content of a file.
+  """Reads a file.
 
   Raises:
-    OSError: if it is missing, larger than `max_bytes`, or no regular file: to
-      read from a pipe could take forever.
+    OSError: if the file is missing, larger than `max_bytes`, or not regular:
+      reading from a pipe could block forever.
   """
   path = epath.Path(path)
   if path.exists() and not is_regular(path):
-    raise OSError('is no regular file')
+    raise OSError('is not a regular file')
   size = path.stat().length
   if size > max_bytes:
-    raise OSError(f'has {size:,} bytes; at most {max_bytes:,} are read')
+    raise OSError(f'has {size:,} bytes, more than the limit {max_bytes:,}')
   return path.read_bytes()
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:
-  """The JSON object that a file holds.
+  """Reads a JSON object from a file.
 
   Raises:
-    OSError: if it cannot be read, see `read_bytes`.
-    ValueError: if it holds no JSON object.
+    OSError: if the file cannot be read, see `read_bytes`.
+    ValueError: if the file contains no JSON object.
   """
   try:
     value = json.loads(read_bytes(path, _MAX_JSON_BYTES))

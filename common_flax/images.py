@@ -1,7 +1,8 @@
-"""Images between bytes, networks and files.
+"""Images as bytes, as inputs and outputs of networks, and as files.
 
 Bytes are uint8 in [0, 255]; "signed" images are floats in [-1, 1], the range of
-tanh. Quantising rounds to the nearest byte, so bytes survive the round trip.
+tanh; "unit" images are floats in [0, 1]. Quantisation rounds to the nearest
+byte, so bytes survive a round trip.
 
 Dimensions: N images, H height, W width, C channels.
 """
@@ -30,40 +31,40 @@ def doublings(image_size: int) -> tuple[int, int]:
     start, count = start // 2, count + 1
   if start not in (4, 7) or count == 0:
     raise ValueError(
-      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k; take one such '
-      'as 28, 32, 64 or 128'
+      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k with k >= 1; '
+      'use for example 28, 32, 64 or 128'
     )
   return start, count
 
 
 def to_signed(images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-  """uint8 [..., H, W, C] -> floats in [-1, 1]."""
+  """Scales uint8 [..., H, W, C] to floats in [-1, 1]."""
   return images.astype(dtype) / 127.5 - 1
 
 
 def from_signed(images: jax.Array) -> jax.Array:
-  """Floats [..., H, W, C] in [-1, 1] -> uint8, rounded to nearest, clipped."""
+  """Quantises floats [..., H, W, C] in [-1, 1] to uint8, clipping others."""
   return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def from_unit(images: jax.Array) -> jax.Array:
-  """Floats [..., H, W, C] in [0, 1] -> uint8, rounded to nearest, clipped."""
+  """Quantises floats [..., H, W, C] in [0, 1] to uint8, clipping others."""
   return jnp.clip(jnp.round(images * 255), 0, 255).astype(jnp.uint8)
 
 
 def grid(
   images: np.ndarray, columns: int | None = None, margin: int = 2
 ) -> np.ndarray:
-  """Arranges images in rows, as close to a square as they come.
+  """Arranges images in a grid.
 
   Args:
     images: uint8 [N, H, W, C].
-    columns: images a row; about the square root of N by default.
+    columns: images per row; by default the square root of N, rounded up.
     margin: pixels between images.
 
   Returns:
     uint8 [rows * (H + margin) + margin, columns * (W + margin) + margin, C],
-    the margins and the places after the last image mid-grey.
+    with mid-grey margins and empty cells.
   """
   num, height, width, channels = images.shape
   columns = columns or math.ceil(math.sqrt(num))
@@ -81,45 +82,30 @@ def grid(
 
 
 def to_pil(image: np.ndarray) -> PIL.Image.Image:
-  """uint8 [H, W, C] with C = 1 or 3 -> a Pillow image."""
+  """Converts uint8 [H, W, C] with C 1 or 3 to a Pillow image."""
   return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def write_bytes(path: epath.PathLike, data: bytes) -> None:
-  """Writes a whole file or none: under another name first, then renamed."""
-  path = epath.Path(path)
-  if files.is_remote(path):  # there a file appears when it is whole
-    path.write_bytes(data)
-    return
-  partial = path.with_name(f'.{path.name}.partial')
-  partial.unlink(missing_ok=True)  # it could be a link to another file
-  try:
-    partial.write_bytes(data)
-    partial.replace(path)
-  finally:
-    partial.unlink(missing_ok=True)
-
-
 def to_png(image: np.ndarray) -> bytes:
-  """uint8 [H, W, C] with C = 1 or 3 -> the bytes of a PNG file."""
+  """Encodes uint8 [H, W, C] with C 1 or 3 as PNG."""
   buffer = io.BytesIO()
   to_pil(image).save(buffer, 'PNG')
   return buffer.getvalue()
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:
-  """Writes uint8 [H, W, C] as PNG."""
-  write_bytes(path, to_png(image))
+  """Writes uint8 [H, W, C] with C 1 or 3 as a PNG file."""
+  files.write_bytes(path, to_png(image))
 
 
 def write_gif(
   path: epath.PathLike, frames: Sequence[PIL.Image.Image], seconds: float
 ) -> None:
-  """Writes frames as an endless GIF that lasts about `seconds` a round."""
+  """Writes an endlessly repeating GIF; one round takes about `seconds`."""
   buffer = io.BytesIO()
   first, *rest = frames
   milliseconds = max(40, round(1000 * seconds / len(frames)))
-  durations = [milliseconds] * len(rest) + [2000]  # rest on the last frame
+  durations = [milliseconds] * len(rest) + [2000]  # pause on the last frame
   first.save(
     buffer,
     'GIF',
@@ -128,11 +114,11 @@ def write_gif(
     duration=durations,
     loop=0,
   )
-  write_bytes(path, buffer.getvalue())
+  files.write_bytes(path, buffer.getvalue())
 
 
 def crop_and_resize(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
-  """The central square of an image, resized to `size` with antialiasing."""
+  """Crops the central square of an image and resizes it, antialiased."""
   width, height = image.size
   if (width, height) == (size, size):
     return image

@@ -1,4 +1,4 @@
-"""Adam, as a config describes it, and the moving average of what it trains."""
+"""Adam from a config, and the moving average of parameters."""
 
 from collections.abc import Callable
 import math
@@ -17,12 +17,12 @@ SCHEDULES = ('constant', 'linear', 'cosine')
 
 
 def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
-  """The fields of an optimiser."""
+  """The config fields of an optimiser."""
   config = ConfigDict()
   config.learning_rate = learning_rate
   config.b1 = b1
   config.b2 = b2
-  config.schedule = 'constant'  # 'linear' or 'cosine' fall to 0 at num_steps
+  config.schedule = 'constant'  # or 'linear', 'cosine': to 0 at num_steps
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
   return config
 
@@ -31,7 +31,7 @@ def check(config: ConfigDict, name: str) -> None:
   """Checks the fields of the optimiser `config[name]`.
 
   Raises:
-    UserError: naming the first field that is wrong.
+    UserError: naming the first wrong field.
   """
   values = config[name]
   require_one_of(config, f'{name}.schedule', SCHEDULES)
@@ -52,14 +52,19 @@ def check(config: ConfigDict, name: str) -> None:
     values.max_grad_norm is None or values.max_grad_norm > 0,
     config,
     f'{name}.max_grad_norm',
-    'must be above 0; leave it out for no limit',
+    'must be above 0; leave it unset for no limit',
   )
 
 
 def create(
   config: ConfigDict, num_updates: int
 ) -> optax.GradientTransformation:
-  """Adam under a learning-rate schedule, behind a gradient-norm limit."""
+  """Adam with a learning-rate schedule and optional gradient clipping.
+
+  Args:
+    config: the fields of `default`.
+    num_updates: number of updates after which a schedule reaches 0.
+  """
   schedules: dict[str, Callable[[], optax.Schedule]] = {
     'constant': lambda: optax.constant_schedule(config.learning_rate),
     'linear': lambda: optax.linear_schedule(
@@ -78,15 +83,17 @@ def create(
 def moving_average(
   average: Any, params: Any, decay: float, step: jax.Array
 ) -> Any:
-  """The exponential moving average of parameters, one step on.
+  """Updates the exponential moving average of parameters.
+
+  The decay is min(decay, (1 + step) / (10 + step)), so that the average forgets
+  the initial parameters soon. Parameters at rest keep their average exactly,
+  which rounding in `optax.incremental_update` would not.
 
   Args:
-    average: the average so far, a pytree.
-    params: the newest parameters.
-    decay: share of the old average kept, once warmed up.
-    step: int32 [], steps before this one. The share kept is never more than
-      (1 + step) / (10 + step): an average of the first steps would remember
-      the start.
+    average: pytree, the average so far.
+    params: pytree, the newest parameters.
+    decay: decay after the warm-up, in [0, 1).
+    step: int32 [], number of earlier steps.
   """
   decay = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(

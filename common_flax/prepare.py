@@ -2,8 +2,8 @@
 
   python -m common_flax.prepare --dataset=mnist [--data_dir=DIR]
 
-It writes the array_record format, which training reads without TensorFlow; to
-prepare is the one thing that needs TensorFlow: pip install '.[prepare]'.
+Writes the array_record format, which training reads without TensorFlow. This
+command alone needs TensorFlow: pip install '.[prepare]'.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ import sys
 
 from absl import flags
 
-from common_flax import commands
-from common_flax.config import UserError
+from common_flax.cli import commands
 from common_flax.data.tfds_images import find_builder
 from common_flax.data.tfds_images import resolve_data_dir
+from common_flax.errors import UserError
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -28,7 +28,8 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'data_dir',
     None,
-    "Where prepared data sets are; by default TFDS_DATA_DIR, else TFDS's own.",
+    'Folder of prepared data sets; by default TFDS_DATA_DIR, else that of '
+    'TFDS.',
     flag_values=values,
   )
 
@@ -38,10 +39,10 @@ def prepare(dataset: str, data_dir: str | None) -> None:
 
   Args:
     dataset: its TFDS name.
-    data_dir: where to; None for TFDS_DATA_DIR or TFDS's default folder.
+    data_dir: target folder; None for TFDS_DATA_DIR, else TFDS's default.
 
   Raises:
-    UserError: if there is no such data set, TensorFlow is missing, or the
+    UserError: if the data set is unknown, TensorFlow is missing, or the
       download fails.
   """
   builder = find_builder(dataset, resolve_data_dir(data_dir))
@@ -55,7 +56,7 @@ def prepare(dataset: str, data_dir: str | None) -> None:
     )
   try:
     builder.download_and_prepare()
-  except Exception as error:  # networks, archives and disks fail in many ways
+  except Exception as error:  # networks, archives and disks raise many types
     reason = ' '.join(str(error).split())[:500] or repr(error)
     raise UserError(f'--dataset={dataset}: not prepared: {reason}') from error
   splits = ', '.join(

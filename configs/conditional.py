@@ -1,30 +1,29 @@
-"""A GAN that draws the class it is asked for (UDL 15.4).
+"""Class-conditional GAN (UDL 15.4).
 
   python -m gan_flax.main --config=configs/conditional.py[:VARIANT]
   python -m gan_flax.sample --workdir=runs/conditional[_VARIANT] --label=3
       --output=threes.png
   python -m gan_flax.evaluate --workdir=runs/conditional[_VARIANT]
 
-DCGAN (Radford et al. 2015, arXiv:1511.06434) with a scale and a shift of the
-generator's batch norms for each class and a projection discriminator (Miyato &
-Koyama 2018, arXiv:1802.05637).
+DCGAN (Radford et al. 2015, arXiv:1511.06434) with class-conditional batch norm
+in the generator and a projection discriminator (Miyato & Koyama 2018,
+arXiv:1802.05637).
 
-Measured on 2 cores of a shared x86 CPU (AVX-512), 23 November 2026, with
-`gan_flax.evaluate` on 1,000 samples a class:
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 23 November 2026, with
+`gan_flax.evaluate` on 1,000 samples per class:
 
-  (none)         The embedded digits at 32x32. 99.8 % are classified as asked,
-                 of the worst class 99.1 %. 12 min, most of them while other
-                 work kept both cores busy.
-  concatenation  The same with the label beside both networks' input, as in the
-                 first conditional GANs (Mirza & Osindero 2014,
-                 arXiv:1411.1784). Not measured.
+  (none)         The embedded digits at 32x32. 99.8 % of the samples are
+                 classified as the requested digit, 99.1 % in the worst class.
+                 12 min, mostly while other work kept both cores busy.
+  concatenation  The same, with the label concatenated to the input of both
+                 networks, as in the first conditional GANs (Mirza & Osindero
+                 2014, arXiv:1411.1784). Not measured.
   mnist          TFDS mnist at 32x32. Not measured.
-  cifar10        TFDS cifar10: residual networks with spectral normalisation and
-                 the hinge loss, Miyato & Koyama's, for a GPU. Not measured.
-  smoke          The digits at 16x16, in seconds: it shows that everything
-                 works.
+  cifar10        TFDS cifar10 with the residual networks, spectral normalisation
+                 and hinge loss of Miyato & Koyama, for a GPU. Not measured.
+  smoke          The digits at 16x16: a test run of a few seconds.
 
-The TFDS variants need the data set prepared once, for example with
+Prepare a TFDS dataset once before use, for example with
 `python -m common_flax.prepare --dataset=mnist`.
 """
 
@@ -35,10 +34,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {
     '': _digits,

@@ -2,24 +2,24 @@
 
   python -m gan_flax.main --config=configs/dcgan.py[:VARIANT]
 
-Measured on 2 cores of a shared x86 CPU (AVX-512), 22 November 2026, with
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 22 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
   (none)   The embedded digits at 32x32. 2 min at 1,000 to 1,400 images/s.
-           Readable from step 600 on; rarest class 6.7 %, most frequent 12.2 %.
-           Over seeds 0, 1, 2 the rarest has 6.7, 6.5, 6.7 %, and in bfloat16
-           7.0, 7.9, 6.6 % (26 November).
+           Readable from step 600; rarest class 6.7 %, most frequent 12.2 %.
+           The rarest class of seeds 0, 1 and 2 has 6.7, 6.5 and 6.7 %, and in
+           bfloat16 7.0, 7.9 and 6.6 % (26 November).
   mnist    TFDS mnist at 32x32. 10 min at about 330 images/s. Readable; rarest
            class 6.9 %, most frequent 13.5 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.
   celeba   TFDS celeb_a at 64x64 with the paper's widths, kernels and latents,
            for a GPU. Not measured.
-  folder   Your images at 64x64, for a GPU. 500 photographs were seen to train
-           for 300 steps; the result is not measured.
-  smoke    The digits at 16x16, in seconds: it shows that everything works.
+  folder   Your images at 64x64, for a GPU. Trains on 500 photographs for 300
+           steps without failing; the result is not measured.
+  smoke    The digits at 16x16: a test run of a few seconds.
 
-The TFDS variants need the data set prepared once, for example with
-`python -m common_flax.prepare --dataset=mnist`; the folder variant needs
+Prepare a TFDS dataset once before use, for example with
+`python -m common_flax.prepare --dataset=mnist`. The folder variant needs
 `--config.dataset.path=FOLDER`.
 """
 
@@ -30,10 +30,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {
     '': _digits,

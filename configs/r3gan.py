@@ -1,19 +1,19 @@
-"""The objective of R3GAN: relativistic pairs, with R1 and R2.
+"""R3GAN's objective: a relativistic loss with R1 and R2 penalties.
 
   python -m gan_flax.main --config=configs/r3gan.py[:VARIANT]
 
-The loss of Huang et al. (2024), arXiv:2501.05441, equations 2 and 3, on DCGAN's
-networks, without a norm in the discriminator; their own networks, made of
-grouped convolutions, are not here.
+The loss of Huang et al. (2024), arXiv:2501.05441, equations 2 and 3, with
+DCGAN's networks and no normalisation in the discriminator. The paper's networks
+of grouped convolutions are not implemented.
 
-Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
+Measured on one core of a shared x86 CPU (AVX-512) on 23 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
-  (none)   The embedded digits at 32x32. 7 min at about 350 images/s, the other
-           core busy. Readable; rarest class 8.2 %, most frequent 13.3 %, where
-           `configs/dcgan.py` has 6.7 and 12.2 %.
+  (none)   The embedded digits at 32x32. 7 min at about 350 images/s, with the
+           other core busy. Readable; rarest class 8.2 %, most frequent 13.3 %
+           (`configs/dcgan.py`: 6.7 and 12.2 %).
   cifar10  TFDS cifar10, for a GPU. Not measured.
-  smoke    The digits at 16x16, in seconds: it shows that everything works.
+  smoke    The digits at 16x16: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -23,10 +23,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {'': _digits, 'cifar10': _cifar10, 'smoke': _smoke}
   return of_variant(gan_config.default(), variants, variant)

@@ -1,31 +1,31 @@
-"""Eight Gaussians on a ring: ten GANs at once, and which modes they cover.
+"""Eight Gaussians on a ring: mode coverage of ten GANs trained at once.
 
   python -m gan_flax.main --config=configs/ring.py[:VARIANT]
   python -m gan_flax.evaluate --workdir=runs/ring[_VARIANT]
 
-The world and the count of modes are PacGAN's (Lin et al. 2018,
-arXiv:1712.04086); the remedy is R3GAN's objective, relativistic pairs with a
-penalty on the discriminator's slope at real and at generated points (Huang et
-al. 2024, arXiv:2501.05441).
+The data and the mode count are PacGAN's (Lin et al. 2018, arXiv:1712.04086).
+The remedy for mode collapse is R3GAN's objective: a relativistic loss with
+gradient penalties at real and generated points (Huang et al. 2024,
+arXiv:2501.05441).
 
-Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, while
-other work kept the second one busy; means and standard errors of ten seeds,
-2,500 samples each:
+Measured on one core of a shared x86 CPU (AVX-512) on 23 November 2026, while
+other work kept the second core busy. Numbers are means and standard errors over
+ten seeds, with 2,500 samples each:
 
-  (none)   8 of 8 modes in all ten, 98.0 +- 0.1 % of high quality, KL 0.001
-           nats; 3 to 5 min for the ten, by what else runs on the machine.
-           Seeds 100 to 109 (`--config.seed=100`), on which nothing was tuned:
-           8 of 8 in all ten, 97.8 %, 0.001.
-  control  The same networks and steps with the usual loss and no penalty:
-           1.8 +- 0.4 modes, 94.7 %, 1.69 nats; 3 min.
-  fragile  One seed at learning rates that are too high, which goes back when it
-           fails. It diverges after 2,600 good steps and is taken back three
-           times; then 8 of 8 modes, 85.6 %, 0.008 nats. With
-           `--config.on_collapse=warn` it ends with none.
-  pacgan   PacGAN2's networks and settings, for a GPU; the players move in turn,
-           and the generator's batch norm is over all points of a batch. Not
-           measured; the paper has 7.9 modes, 95.6 %, 0.07.
-  smoke    Two seeds, in seconds: it shows that everything works.
+  (none)   8 of 8 modes for every seed, 98.0 +- 0.1 % high-quality samples, KL
+           0.001 nats; 3 to 5 min for all ten, depending on the machine's load.
+           Seeds 100 to 109 (`--config.seed=100`), not used for tuning: 8 of 8
+           modes for every seed, 97.8 %, 0.001 nats.
+  control  The same networks and steps with the non-saturating loss and no
+           penalty: 1.8 +- 0.4 modes, 94.7 %, 1.69 nats; 3 min.
+  fragile  One seed at learning rates that are too high, with rollback. It
+           diverges after 2,600 good steps and is rolled back three times; then
+           8 of 8 modes, 85.6 %, 0.008 nats. With `--config.on_collapse=warn` it
+           ends with no modes.
+  pacgan   PacGAN2's networks and settings, for a GPU. Here the players update
+           in turn, and the generator's batch norm covers all points of a batch.
+           Not measured; the paper reports 7.9 modes, 95.6 %, 0.07.
+  smoke    Two seeds: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -35,10 +35,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {
     '': _remedied,
@@ -62,7 +62,7 @@ def _ring(config: ConfigDict) -> None:
 
 
 def _control(config: ConfigDict) -> None:
-  """The remedied run's networks and steps, with the usual objective."""
+  """Sets the networks and steps of the remedied run, but not its loss."""
   _ring(config)
   config.num_steps = 40_000
   config.steps_per_call = 200
@@ -83,7 +83,7 @@ def _remedied(config: ConfigDict) -> None:
 
 
 def _fragile(config: ConfigDict) -> None:
-  """Learning rates that the remedy does not bear for long."""
+  """Sets learning rates at which even the remedied run diverges."""
   _remedied(config)
   config.num_seeds = 1
   config.num_steps = 4000
@@ -97,7 +97,7 @@ def _fragile(config: ConfigDict) -> None:
 
 
 def _pacgan(config: ConfigDict) -> None:
-  """PacGAN2's networks and settings: 400 epochs of 1,000 batches."""
+  """Sets PacGAN2's networks and 400 epochs of 1,000 batches."""
   _ring(config)
   config.num_steps = 400_000
   config.steps_per_call = 200

@@ -2,18 +2,18 @@
 
   python -m gan_flax.main --config=configs/sngan.py[:VARIANT]
 
-Networks, objective and optimiser of Miyato et al. (2018), arXiv:1802.05957,
+The networks, objective and optimiser of Miyato et al. (2018), arXiv:1802.05957,
 section 4 and table 3.
 
-Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
+Measured on one core of a shared x86 CPU (AVX-512) on 23 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
-  (none)   The embedded digits at 16x16, a smaller network, two discriminator
-           updates a step and five times the paper's rates. 4 min at about 1,100
-           images/s, the other core busy. Readable; rarest class 7.5 %, most
-           frequent 12.5 %.
+  (none)   The embedded digits at 16x16, with a smaller network, two
+           discriminator updates per step and five times the paper's learning
+           rates. 4 min at about 1,100 images/s, with the other core busy.
+           Readable; rarest class 7.5 %, most frequent 12.5 %.
   cifar10  TFDS cifar10 with the paper's sizes, for a GPU. Not measured.
-  smoke    In seconds: it shows that everything works.
+  smoke    The digits at 16x16: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -23,10 +23,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {'': _digits, 'cifar10': _cifar10, 'smoke': _smoke}
   return of_variant(gan_config.default(), variants, variant)

@@ -1,28 +1,28 @@
-"""A thousand modes: three digits stacked into a colour image (UDL 15.2.2).
+"""1,000 modes: three digits stacked into a colour image (UDL 15.2.2).
 
   python -m gan_flax.main --config=configs/stacked.py[:VARIANT]
   python -m gan_flax.evaluate --workdir=runs/stacked[_VARIANT]
 
-The world is Metz et al.'s (2017, arXiv:1611.02163), the count of modes PacGAN's
-(Lin et al. 2018, arXiv:1712.04086): 26,000 samples, a classifier for each
-channel. The remedy is R3GAN's objective, relativistic pairs with a penalty on
-the discriminator's slope at real and at generated images (Huang et al. 2024,
-arXiv:2501.05441), which needs a discriminator without batch norm.
+The data are those of Metz et al. (2017, arXiv:1611.02163). Modes are counted as
+in PacGAN (Lin et al. 2018, arXiv:1712.04086): 26,000 samples, with a classifier
+applied to each channel. The remedy for mode collapse is R3GAN's objective: a
+relativistic loss with gradient penalties at real and generated images (Huang et
+al. 2024, arXiv:2501.05441), which needs a discriminator without batch norm.
 
-Measured on 2 cores of a shared x86 CPU (AVX-512), 23 November 2026, while other
-work kept them busy, with the seeds 0, 1 and 2:
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 23 November 2026, while
+other work kept them busy, with seeds 0, 1 and 2:
 
   (none)         Stacks of the embedded digits at 16x16. 989, 965 and 942 modes,
-                 a KL of 0.42, 0.53 and 0.58 nats; real stacks have 1,000 and
-                 0.03. 2 min.
-  control        A plain DCGAN of the same widths and steps. 666, 734 and 721
-                 modes, 1.65, 1.43 and 1.63 nats. 2 min.
-  mnist          Stacks of TFDS mnist at 28x28, PacGAN's sizes, steps and
-                 batches, for a GPU. Not measured; the goal is 1,000 modes and a
-                 KL of 0.06.
-  mnist_control  The same as a plain DCGAN. Not measured; the papers have 79 and
-                 99 modes.
-  smoke          In seconds: it shows that everything works.
+                 KL 0.42, 0.53 and 0.58 nats; real stacks have 1,000 modes and
+                 KL 0.03. 2 min.
+  control        A plain DCGAN with the same widths and steps. 666, 734 and 721
+                 modes, KL 1.65, 1.43 and 1.63 nats. 2 min.
+  mnist          Stacks of TFDS mnist at 28x28 with PacGAN's sizes, steps and
+                 batches, for a GPU. Not measured; the target is 1,000 modes and
+                 KL 0.06.
+  mnist_control  The same with a plain DCGAN. Not measured; the papers report 79
+                 and 99 modes.
+  smoke          The digits at 16x16: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -32,10 +32,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {
     '': _digits,
@@ -72,7 +72,7 @@ def _digits(config: ConfigDict) -> None:
 
 
 def _mnist_control(config: ConfigDict) -> None:
-  """PacGAN's 50 epochs of 2,000 batches."""
+  """Sets PacGAN's 50 epochs of 2,000 batches."""
   config.num_steps = 100_000
   config.log_every_steps = 500
   config.sample_every_steps = 2000

@@ -2,20 +2,23 @@
 
   python -m vae_flax.main --config=configs/vae.py[:VARIANT]
 
-Measured on 2 cores of a shared x86 CPU (AVX-512), 22 November 2026:
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 22 November 2026:
 
-  (none)     The embedded digits at 32x32, binary by a threshold, β = 4. 2 min
-             at about 2,100 images/s. Readable samples and reconstructions.
-  digits_2d  The same with 2 latents, for the manifold. Not measured.
-  mnist      TFDS mnist at 32x32, stochastic binarisation. Not measured.
+  (none)     The embedded digits at 32x32, binarised by a threshold, β = 4. 2
+             min at about 2,100 images/s. Readable samples and reconstructions.
+  digits_2d  The same with 2 latents, for pictures of the manifold. Not
+             measured.
+  mnist      TFDS mnist at 32x32, binarised at random. Not measured.
   mnist_2d   The same with 2 latents. Not measured.
-  cifar10    TFDS cifar10 by the discretised logistic, for a GPU. Not measured.
-  celeba     TFDS celeb_a at 64x64, the same, for a GPU. Not measured.
-  folder     Your images at 64x64, the same, for a GPU. Not measured.
-  smoke      The digits at 16x16, in seconds: it shows that everything works.
+  cifar10    TFDS cifar10 with the discretised logistic likelihood, for a GPU.
+             Not measured.
+  celeba     TFDS celeb_a at 64x64, the same likelihood, for a GPU. Not
+             measured.
+  folder     Your images at 64x64, the same likelihood, for a GPU. Not measured.
+  smoke      The digits at 16x16: a test run of a few seconds.
 
-The TFDS variants need the data set prepared once, for example with
-`python -m common_flax.prepare --dataset=mnist`; the folder variant needs
+Prepare a TFDS dataset once before use, for example with
+`python -m common_flax.prepare --dataset=mnist`. The folder variant needs
 `--config.dataset.path=FOLDER`.
 """
 
@@ -26,10 +29,10 @@ from vae_flax import config as vae_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {
     '': _digits,
@@ -50,8 +53,8 @@ def _digits(config: ConfigDict) -> None:
   config.dataset.binarise = 'threshold'
   config.model.latent_size = 8
   config.model.base_features = 16
-  # The greys were 8x8: pixels at 32x32 are far from independent, and a
-  # likelihood that takes them as such drowns the prior.
+  # The digits are 8x8 originally, so pixels at 32x32 are far from independent.
+  # A likelihood that assumes independence outweighs the prior unless β > 1.
   config.beta = 4.0
   config.optimizer.schedule = 'cosine'
 
@@ -86,7 +89,7 @@ def _mnist_2d(config: ConfigDict) -> None:
 
 
 def _grey_or_colour(config: ConfigDict) -> None:
-  """Bytes, not binary images."""
+  """Sets what all variants on 8-bit images share."""
   config.dataset.binarise = 'none'
   config.likelihood = 'logistic'
   config.num_steps = 100_000

@@ -4,22 +4,23 @@
   python -m vae_flax.evaluate --workdir=runs/vae_burda[_VARIANT]
       --metrics=likelihood
 
-784-200-200-50 with tanh on TFDS mnist at 28x28, each pixel drawn anew with the
-probability that its grey says. Architecture, data and evaluation are the
-paper's; batch size, schedule and length of training are not (theirs: batches of
-20 for 3,280 epochs), nor are the divergence's closed form with a warm-up, and
-the moving average of the weights, which is what is evaluated.
+784-200-200-50 networks with tanh on TFDS mnist at 28x28. Each step samples
+binary pixels with the grey values as probabilities. Architecture, data and
+evaluation follow the paper. Batch size, learning rate schedule and length of
+training differ (the paper: batches of 20 for 3,280 epochs). So do the KL
+divergence, which is in closed form with a warm-up, and the evaluated weights,
+which are a moving average.
 
-Measured on a shared x86 CPU (AVX-512), each on one of its 2 cores while other
-work kept the second one busy, 23 and 25 November 2026; -log Pr(x) of the 10,000
-test images by 5,000 samples each:
+Measured on one core of a shared x86 CPU (AVX-512), with the other core busy, on
+23 and 25 November 2026. Numbers are -log Pr(x) of the 10,000 test images,
+estimated from 5,000 samples each:
 
   (none)  The ELBO, 900 epochs in 57 min. 86.76 nats, 22 active units (paper:
           86.76, 19). 600 epochs: 86.93 nats, 24 units.
-  iwae_5  The importance-weighted bound of 5 samples, 900 epochs in 75 min.
+  iwae_5  The importance-weighted bound with 5 samples, 900 epochs in 75 min.
           85.81 nats, 20 active units (paper: 85.54, 22). At twice the learning
-          rate 900 epochs gave 85.87 nats and 19 units, 600 epochs 86.11.
-  smoke   The digits, in seconds: it shows that everything works.
+          rate, 900 epochs gave 85.87 nats and 19 units, 600 epochs 86.11 nats.
+  smoke   The digits: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -31,10 +32,10 @@ _IMAGES = 60_000
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {'': _elbo, 'iwae_5': _iwae_5, 'smoke': _smoke}
   return of_variant(vae_config.default(), variants, variant)
@@ -65,7 +66,7 @@ def _elbo(config: ConfigDict) -> None:
 
 def _iwae_5(config: ConfigDict) -> None:
   _elbo(config)
-  config.optimizer.learning_rate = 1e-3  # at twice that, 85.87 nats
+  config.optimizer.learning_rate = 1e-3  # 85.87 nats at twice this rate
   config.kl_warmup_steps = 0
   config.objective = 'iwae'
   config.num_importance_samples = 5

@@ -2,17 +2,18 @@
 
   python -m gan_flax.main --config=configs/wgan_gp.py[:VARIANT]
 
-The paper's objective, optimiser and five critic updates a step (arXiv:
-1704.00028, algorithm 1) on DCGAN's networks, with layer norm in the critic.
+The paper's objective and optimiser, with five critic updates per step
+(arXiv:1704.00028, algorithm 1), and DCGAN's networks with layer norm in the
+critic.
 
-Measured on one core of a shared x86 CPU (AVX-512), 23 November 2026, with
+Measured on one core of a shared x86 CPU (AVX-512) on 23 November 2026, with
 `benchmarks.class_shares` on 1,000 samples:
 
-  (none)   The embedded digits at 32x32, with five times the paper's rates. 7
-           min at about 600 images/s, the other core busy. Mostly readable;
-           rarest class 4.1 %, most frequent 17.7 %.
+  (none)   The embedded digits at 32x32, at five times the paper's learning
+           rates. 7 min at about 600 images/s, with the other core busy. Mostly
+           readable; rarest class 4.1 %, most frequent 17.7 %.
   cifar10  TFDS cifar10, for a GPU. Not measured.
-  smoke    The digits at 16x16, in seconds: it shows that everything works.
+  smoke    The digits at 16x16: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict
@@ -22,10 +23,10 @@ from gan_flax import config as gan_config
 
 
 def get_config(variant: str = '') -> ConfigDict:
-  """The configuration of a variant.
+  """Returns the configuration of a variant.
 
   Raises:
-    ValueError: if there is no such variant.
+    ValueError: if the variant is unknown.
   """
   variants = {'': _digits, 'cifar10': _cifar10, 'smoke': _smoke}
   return of_variant(gan_config.default(), variants, variant)

@@ -1,11 +1,11 @@
-"""Differentiable augmentation of what a discriminator sees (DiffAugment).
+"""Differentiable augmentation of the discriminator's input (DiffAugment).
 
-With few images a discriminator learns them by heart. Shown only distorted ones,
-real and generated alike, it cannot; since the distortions are differentiable,
-the generator still learns what undistorted images look like (Zhao et al. 2020,
+Given few images, a discriminator memorises them. DiffAugment distorts both real
+and generated images, which prevents that. The distortions are differentiable,
+so the generator still learns to draw undistorted images (Zhao et al. 2020,
 arXiv:2006.10738).
 
-Images are in [-1, 1]; what comes in from beyond their edges is mid-grey, 0.
+Images are in [-1, 1] and padded with mid-grey, 0.
 
 Dimensions: B batch, H height, W width, C channels.
 """
@@ -16,38 +16,39 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from common_flax.sharding import drawn_globally
+from common_flax.distributed.sharding import BatchAxis
+from common_flax.distributed.sharding import WHOLE_BATCH
 
-_TRANSLATION = 1 / 8  # of the image's side, at most
-_CUTOUT = 1 / 2  # side of what is cut out
+_TRANSLATION = 1 / 8  # largest shift, as a share of the side
+_CUTOUT = 1 / 2  # side of the cutout, as a share of the image's
 
 
-def _draw(
-  key: jax.Array, images: jax.Array, axis_name: str | None
-) -> jax.Array:
-  """Numbers in [0, 1), one an image: [B, 1, 1, 1]."""
-  return drawn_globally(
+def _draw(key: jax.Array, images: jax.Array, axis: BatchAxis) -> jax.Array:
+  """Draws one uniform number in [0, 1) per image: [B, 1, 1, 1]."""
+  return axis.draw(
     lambda num: jax.random.uniform(key, (num, 1, 1, 1), images.dtype),
     len(images),
-    axis_name,
   )
 
 
 def color(
-  key: jax.Array, images: jax.Array, axis_name: str | None = None
+  key: jax.Array, images: jax.Array, axis: BatchAxis = WHOLE_BATCH
 ) -> jax.Array:
-  """Changes brightness by up to 0.5, saturation by up to 2, contrast by 1.5.
+  """Changes brightness, saturation and contrast at random.
+
+  Adds up to ±0.5 to the brightness, and multiplies saturation by a factor in
+  [0, 2) and contrast by one in [0.5, 1.5).
 
   Args:
     key: consumed.
     images: [B, H, W, C].
-    axis_name: mapped axis over which the batch is split, if any.
+    axis: over which the batch is split.
 
   Returns:
     [B, H, W, C], not clipped.
   """
   keys = jax.random.split(key, 3)
-  brightness, saturation, contrast = (_draw(k, images, axis_name) for k in keys)
+  brightness, saturation, contrast = (_draw(k, images, axis) for k in keys)
   images = images + (brightness - 0.5)
   grey = images.mean(axis=3, keepdims=True)
   images = grey + 2 * saturation * (images - grey)
@@ -56,14 +57,14 @@ def color(
 
 
 def translation(
-  key: jax.Array, images: jax.Array, axis_name: str | None = None
+  key: jax.Array, images: jax.Array, axis: BatchAxis = WHOLE_BATCH
 ) -> jax.Array:
-  """Moves images by whole pixels, up to an eighth of their sides."""
+  """Shifts images by whole pixels, up to an eighth of each side."""
   row_key, column_key = jax.random.split(key)
   _, height, width, _ = images.shape
   tall, wide = round(height * _TRANSLATION), round(width * _TRANSLATION)
-  rows = _places(_draw(row_key, images, axis_name), 2 * tall + 1)
-  columns = _places(_draw(column_key, images, axis_name), 2 * wide + 1)
+  rows = _places(_draw(row_key, images, axis), 2 * tall + 1)
+  columns = _places(_draw(column_key, images, axis), 2 * wide + 1)
   padded = jnp.pad(images, ((0, 0), (tall, tall), (wide, wide), (0, 0)))
   crop = jax.vmap(
     lambda image, row, column: lax.dynamic_slice(
@@ -74,29 +75,29 @@ def translation(
 
 
 def cutout(
-  key: jax.Array, images: jax.Array, axis_name: str | None = None
+  key: jax.Array, images: jax.Array, axis: BatchAxis = WHOLE_BATCH
 ) -> jax.Array:
-  """Greys out a rectangle of half the sides, at odd ones rounded up.
+  """Greys out a rectangle with half of the image's sides, rounded up.
 
-  Around a random place, so that it may reach beyond the edges.
+  Its centre is random, so the rectangle may extend beyond the edges.
   """
   row_key, column_key = jax.random.split(key)
   _, height, width, _ = images.shape
-  hidden_rows = _hidden(_draw(row_key, images, axis_name), height)
-  hidden_columns = _hidden(_draw(column_key, images, axis_name), width)
+  hidden_rows = _hidden(_draw(row_key, images, axis), height)
+  hidden_columns = _hidden(_draw(column_key, images, axis), width)
   is_hidden = hidden_rows[:, :, None, None] & hidden_columns[:, None, :, None]
   return jnp.where(is_hidden, 0, images)
 
 
 def _places(draw: jax.Array, count: int) -> jax.Array:
-  """[B, 1, 1, 1] in [0, 1) -> whole numbers below `count`, [B]."""
+  """Maps numbers in [0, 1), [B, 1, 1, 1], to integers below `count`, [B]."""
   return jnp.floor(draw[:, 0, 0, 0] * count).astype(jnp.int32)
 
 
 def _hidden(draw: jax.Array, size: int) -> jax.Array:
-  """Which places of a side are within a rectangle, [B, size]."""
+  """Returns whether each row or column is in the rectangle, [B, size]."""
   side = int(size * _CUTOUT + 0.5)
-  # Of an even rectangle the middle lies between two places.
+  # The centre of a rectangle with an even side lies between two pixels.
   centres = _places(draw, size + 1 - side % 2)
   places = jnp.arange(size)[None]
   start = centres[:, None] - side // 2
@@ -105,21 +106,20 @@ def _hidden(draw: jax.Array, size: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """Which distortions a discriminator sees images through."""
+  """The distortions applied to every image that a discriminator sees."""
 
   color: bool
   translation: bool
   cutout: bool
+  axis: BatchAxis = WHOLE_BATCH  # over which batches are split
 
-  def __call__(
-    self, key: jax.Array, images: jax.Array, axis_name: str | None = None
-  ) -> jax.Array:
-    """[B, H, W, C] -> [B, H, W, C], each by itself; the key is consumed."""
+  def __call__(self, key: jax.Array, images: jax.Array) -> jax.Array:
+    """Distorts each of the images [B, H, W, C]; the key is consumed."""
     color_key, translation_key, cutout_key = jax.random.split(key, 3)
     if self.color:
-      images = color(color_key, images, axis_name)
+      images = color(color_key, images, self.axis)
     if self.translation:
-      images = translation(translation_key, images, axis_name)
+      images = translation(translation_key, images, self.axis)
     if self.cutout:
-      images = cutout(cutout_key, images, axis_name)
+      images = cutout(cutout_key, images, self.axis)
     return images

@@ -1,4 +1,4 @@
-"""The configuration of a GAN: its fields, their defaults and their checks."""
+"""The configuration of a GAN: fields, defaults and checks."""
 
 import math
 
@@ -8,35 +8,35 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
-from common_flax import workdir as workdir_lib
-from common_flax.alarms import ACTIONS
 from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_at_most
 from common_flax.config import require_one_of
-from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
-from common_flax.nn.labels import CONDITIONINGS
+from common_flax.errors import UserError
 from common_flax.nn.norms import NORMS
+from common_flax.training.health import ACTIONS
+from common_flax.workdir import layout as workdir_lib
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
+from gan_flax.models.conditioning import CONDITIONINGS
+from gan_flax.models.discriminators import GROUP_SIZE
 
 MAX_SEEDS = 2**12
 LATENTS = ('normal', 'uniform')
 
 
 def _player() -> ConfigDict:
-  """One player's Adam; the values are Radford et al.'s (2015)."""
-  # The low momentum that DCGANs need.
+  """Adam for one player, with the low momentum of Radford et al. (2015)."""
   return optimisers.default(learning_rate=2e-4, b1=0.5, b2=0.999)
 
 
 def default() -> ConfigDict:
-  """Every field of a GAN's configuration, locked: DCGAN on the digits."""
+  """Returns every field with its default, locked: DCGAN on the digits."""
   config = config_lib.base()
-  config.num_seeds = 1  # runs at once, with the seeds from `seed` on
-  config.on_collapse = 'warn'  # or 'stop', or 'rollback'; see `gan_flax.watch`
-  config.on_collapse_max_rollbacks = 3  # then it stops
+  config.num_seeds = 1  # runs trained at once: seed, seed + 1, ...
+  config.on_collapse = 'warn'  # or 'stop' or 'rollback', see `gan_flax.watch`
+  config.on_collapse_max_rollbacks = 3  # maximum rollbacks before stopping
 
   config.model = model = ConfigDict()
   model.name = 'dcgan'
@@ -44,40 +44,42 @@ def default() -> ConfigDict:
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
   model.kernel_size = 4  # the paper's is 5
-  # 'batch', 'layer', 'group' or 'none'; None: the model's own
+  # 'batch', 'layer', 'group' or 'none'; None is the model's default.
   model.generator_norm = config_dict.placeholder(str)
-  model.discriminator_norm = 'batch'  # or as above
-  model.spectral_norm = False  # of the discriminator's weights
-  model.minibatch_deviation = False  # of neighbours, as a feature
-  model.packing = 1  # examples that the discriminator sees at once
-  model.conditioning = 'none'  # on labels: 'projection' or 'concatenation'
+  model.discriminator_norm = 'batch'  # 'batch', 'layer', 'group' or 'none'
+  model.spectral_norm = False  # on the discriminator's weights
+  model.minibatch_deviation = False  # as a feature of the discriminator
+  model.packing = 1  # examples per discriminator input
+  model.conditioning = 'none'  # or 'projection', 'concatenation'
 
   config.loss = loss = ConfigDict()
   loss.name = 'non_saturating'  # see `gan_flax.losses`
 
-  config.penalty = penalty = ConfigDict()  # of the discriminator
-  penalty.gradient = 0.0  # WGAN-GP's λ
-  penalty.r1 = 0.0  # γ, at real images
-  penalty.r2 = 0.0  # at generated ones
-  penalty.every_steps = 1  # paid that rarely, and so many times as much
-  penalty.max_weight = config_dict.placeholder(float)  # None: no limit
+  config.penalty = penalty = ConfigDict()  # on the discriminator
+  penalty.gradient = 0.0  # λ of WGAN-GP
+  penalty.r1 = 0.0  # γ of R1, at real examples
+  penalty.r2 = 0.0  # γ of R2, at generated examples
+  # Applied every N steps and scaled by N (lazy regularisation).
+  penalty.every_steps = 1
+  # Weights are clipped to [-max_weight, max_weight]; None does not clip.
+  penalty.max_weight = config_dict.placeholder(float)
 
-  config.augmentation = augmentation = ConfigDict()  # see the module
+  config.augmentation = augmentation = ConfigDict()  # DiffAugment
   augmentation.color = False
   augmentation.translation = False
   augmentation.cutout = False
 
   config.generator = _player()
   config.discriminator = _player()
-  config.discriminator_steps = 1  # discriminator updates a generator update
+  config.discriminator_steps = 1  # discriminator updates per generator update
   return config.lock()
 
 
 def check(config: ConfigDict) -> None:
-  """Checks every field of a GAN's configuration.
+  """Checks every field.
 
   Raises:
-    UserError: naming the first field that is wrong.
+    UserError: if a field is invalid; names the first one.
   """
   config_lib.check_fields(config, default())
   config_lib.check_base(config)
@@ -101,7 +103,10 @@ def check(config: ConfigDict) -> None:
     'discriminator_steps',
   )
   require(
-    config.model.kernel_size in (4, 5), config, 'model.kernel_size', 'is 4 or 5'
+    config.model.kernel_size in (4, 5),
+    config,
+    'model.kernel_size',
+    'must be 4 or 5',
   )
   require_one_of(config, 'model.discriminator_norm', NORMS)
   if config.model.generator_norm is not None:
@@ -119,7 +124,7 @@ def _check_seeds(config: ConfigDict) -> None:
     config.seed + config.num_seeds <= 2**32,
     config,
     'num_seeds',
-    f'the seeds after seed={config.seed} must be below 2^32',
+    f'all seeds must be below 2^32, and seed={config.seed} is the first one',
   )
   require(
     config.num_seeds == 1 or config.parallelism == 'jit',
@@ -132,13 +137,19 @@ def _check_seeds(config: ConfigDict) -> None:
     config.num_seeds == 1 or config.on_collapse == 'warn',
     config,
     'on_collapse',
-    "several runs at once do not stop for one of them; take 'warn'",
+    "several runs at once cannot stop for one of them; use 'warn'",
   )
   require_at_least(config, 1, 'on_collapse_max_rollbacks')
+  require(
+    config.num_seeds == 1 or config.evaluate_every_steps == 0,
+    config,
+    'evaluate_every_steps',
+    'scoring needs a single run; set it to 0, or num_seeds to 1',
+  )
 
 
 def _check_model(config: ConfigDict) -> None:
-  """Refuses networks that are not made for the data."""
+  """Checks that the networks fit the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
   require(
@@ -146,7 +157,7 @@ def _check_model(config: ConfigDict) -> None:
     or config.model.kernel_size == default().model.kernel_size,
     config,
     'model.kernel_size',
-    f'means nothing to model.name={config.model.name}; leave it out',
+    f'has no effect on model.name={config.model.name}; remove it',
   )
   if config.dataset.name in WORLDS:
     _check_points(config)
@@ -156,7 +167,8 @@ def _check_model(config: ConfigDict) -> None:
     not model.is_of_points,
     config,
     'model.name',
-    f'is made for points; for {config.dataset.name} take {fitting}',
+    f'is a model of points; for the images of {config.dataset.name} use '
+    f'{fitting}',
   )
   try:
     model.check_image_size(config.dataset.image_size)
@@ -165,14 +177,14 @@ def _check_model(config: ConfigDict) -> None:
 
 
 def _check_points(config: ConfigDict) -> None:
-  """Refuses, for a world of points, what is made for images."""
+  """Checks that a world of points gets no options that need images."""
   name = config.dataset.name
   fitting = ' or '.join(k for k, v in MODELS.items() if v.is_of_points)
   require(
     MODELS[config.model.name].is_of_points,
     config,
     'model.name',
-    f'is made for images; for the points of {name} take {fitting}',
+    f'is a model of images; for the points of {name} use {fitting}',
   )
   augmentation = config_lib.flatten(config.augmentation)
   for field in ('dataset.flip', *(f'augmentation.{k}' for k in augmentation)):
@@ -180,7 +192,7 @@ def _check_points(config: ConfigDict) -> None:
       not config_lib.flatten(config)[field],
       config,
       field,
-      f'is for images, and {name} is of points',
+      f'applies to images only, and {name} contains points; turn it off',
     )
 
 
@@ -193,14 +205,15 @@ def _check_conditioning(config: ConfigDict) -> None:
     conditioning != 'projection' or norm == 'batch',
     config,
     'model.conditioning',
-    f'is of a generator with batch norm, and its norm is {norm!r}; take '
-    "'concatenation', or model.generator_norm='batch'",
+    f'needs batch norm in the generator, whose norm is {norm!r}; use '
+    "'concatenation' or model.generator_norm='batch'",
   )
   require(
     conditioning == 'none' or config.model.packing == 1,
     config,
     'model.packing',
-    'several examples have no label; leave it out, or model.conditioning',
+    'a pack of several examples has no single label; set it to 1, or '
+    "model.conditioning to 'none'",
   )
 
 
@@ -218,7 +231,7 @@ def _check_penalties(config: ConfigDict) -> None:
     penalty.max_weight is None or penalty.max_weight > 0,
     config,
     'penalty.max_weight',
-    'must be above 0; leave it out for no limit',
+    'must be above 0, or None for no limit',
   )
   require_at_least(config, 1, 'penalty.every_steps')
   is_penalised = any(penalty[name] for name in weights)
@@ -226,14 +239,15 @@ def _check_penalties(config: ConfigDict) -> None:
     is_penalised or penalty.every_steps == 1,
     config,
     'penalty.every_steps',
-    'there is no penalty.gradient, penalty.r1 or penalty.r2 to pay',
+    'there is no penalty to apply; set it to 1, or set penalty.gradient, '
+    'penalty.r1 or penalty.r2',
   )
   require(
     not is_penalised or config.model.discriminator_norm != 'batch',
     config,
     'model.discriminator_norm',
-    'is of whole batches, and penalties are of the slope at each image: take '
-    "'layer', 'group' or 'none'",
+    'batch norm mixes the examples of a batch, but a penalty needs the '
+    "gradient of each one; use 'layer', 'group' or 'none'",
   )
   is_bounded = (
     penalty.gradient or penalty.max_weight or config.model.spectral_norm
@@ -242,21 +256,42 @@ def _check_penalties(config: ConfigDict) -> None:
     is_bounded or not LOSSES[config.loss.name].needs_bound,
     config,
     'loss.name',
-    'needs a discriminator of bounded slope: set penalty.gradient=10.0, '
+    'needs a discriminator with a bounded slope: set penalty.gradient=10.0, '
     'penalty.max_weight=0.01 or model.spectral_norm=True',
   )
 
 
+def check_groups(config: ConfigDict, num_devices: int) -> None:
+  """Checks that batches split into packs and groups on each device.
+
+  Args:
+    config: the run's config.
+    num_devices: number of devices that share a batch.
+
+  Raises:
+    UserError: if they do not; names the required divisor of `batch_size`.
+  """
+  group_size = GROUP_SIZE if config.model.minibatch_deviation else 1
+  divisor = config.model.packing * group_size * num_devices
+  require(
+    config.batch_size % divisor == 0,
+    config,
+    'batch_size',
+    f'must be divisible by {divisor}: {config.model.packing} (model.packing) '
+    f'x {group_size} (model.minibatch_deviation) x {num_devices} (devices)',
+  )
+
+
 def has_fixed_steps(config: ConfigDict) -> bool:
-  """Whether a schedule depends on `num_steps`, so that it may not change."""
+  """Whether a schedule depends on `num_steps`, which then must not change."""
   players = (config.generator, config.discriminator)
   return any(player.schedule != 'constant' for player in players)
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:
-  """The config of the run that a workdir holds, checked.
+  """Reads and checks the config of the run in a workdir.
 
   Raises:
-    UserError: if it holds none, or one that is wrong or cannot be read.
+    UserError: if the config is missing, unreadable or invalid.
   """
   return workdir_lib.read_config(workdir, default(), check)

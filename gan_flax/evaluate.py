@@ -1,4 +1,4 @@
-"""Measures trained generators.
+"""Evaluates trained generators.
 
   python -m gan_flax.evaluate --workdir=DIR [--metrics=NAME,NAME]
       [--num_samples=N] [--seed=0] [--split=test] [--step=STEP]
@@ -6,20 +6,21 @@
       [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
       [--noema]
 
-Of images it measures, in a network's features, fid, kid, inception_score,
-precision, recall, density, coverage, nearest and sliced_wasserstein, and of
-labelled ones `classes`: those that a classifier of the real images sees in the
-samples, and of a conditional generator how often that is the class that was
-asked for. Of stacked images `classes` alone is measured unless more is asked
-for; of a toy world, `modes`, those that samples reach. Networks are trained or
-loaded the first time, and kept in the user's cache.
+Images are scored in the features of a network by fid, kid, inception_score,
+precision, recall, density, coverage, nearest and sliced_wasserstein. Labelled
+data sets add `classes`: the classes that a classifier of the real images
+predicts for the samples and, for a conditional generator, how often they are
+the requested ones. Stacked images have `classes` alone by default, toy worlds
+`modes`, the modes that samples reach. Classifiers are trained and weights
+downloaded once, and kept in the user's cache.
 
-What real examples of another split score stands beside it: a perfect generator
-would score the same. Of a run of several seeds the metrics are means, each with
-its standard error, and those of each seed are written too. Prints a table and
-writes `evaluation.json` in the workdir, and `nearest.png`, samples to the left
-of their nearest training images. With --all_checkpoints each checkpoint is
-measured, the best by the first metric named, and `evaluation.png` drawn.
+Real examples of another split are scored as a baseline, which a perfect
+generator would match. For a run of several seeds the metrics are means with
+their standard errors, and the metrics of each seed are written too. Prints a
+table and writes `evaluation.json` in the workdir, and `nearest.png`, samples
+beside their nearest training images. --all_checkpoints evaluates every
+checkpoint, selects the best by the first metric named, and draws
+`evaluation.png`.
 """
 
 from collections.abc import Sequence
@@ -31,45 +32,45 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from common_flax import commands
 from common_flax import prng
-from common_flax import references
-from common_flax import reports
-from common_flax import terminal
-from common_flax import workdir as workdir_lib
+from common_flax.cli import commands
+from common_flax.evaluation import reference_sets
+from common_flax.evaluation import report
+from common_flax.progress import track
+from common_flax.workdir import layout as workdir_lib
 from gan_flax import config as gan_config
 from gan_flax import measurements
 from gan_flax import trained
-from gan_flax.measurements import Measurement
+from gan_flax.measurements import Evaluator
 from gan_flax.trained import Sampler
 
 
 def evaluate(
   samplers: Sequence[Sampler],
-  measurement: Measurement,
+  evaluator: Evaluator,
   seed: int,
   num_samples: int,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-  """Measures trained generators.
+  """Evaluates trained generators.
 
   Args:
-    samplers: one for each seed.
-    measurement: what to measure.
-    seed: of the samples that are drawn.
-    num_samples: of each generator.
+    samplers: one per seed.
+    evaluator: scores them.
+    seed: of the samples.
+    num_samples: drawn from each generator.
 
   Returns:
-    The metrics, means over seeds; of several also `..._standard_error`, and
-    under `seeds` the metrics of each. Those of `real_...` are the real
-    examples', those of `perfect_...` what as many perfect samples are expected
-    to score. Then the first seed's picture, see `Measured`.
+    The metrics, means over seeds, and the first seed's picture, see `Scores`.
+    `real_...` are the metrics of real examples, `perfect_...` those expected of
+    perfect samples. Several seeds add `..._standard_error`, and `seeds` with
+    the metrics of each.
   """
   key = prng.stream(prng.root_key(seed), 'evaluate')
-  found = [
-    measurement.measure(sampler, key, num_samples)
-    for sampler in terminal.track(samplers, len(samplers), 'Measuring')
+  scores = [
+    evaluator.score(sampler, key, num_samples)
+    for sampler in track(samplers, len(samplers), 'Evaluating')
   ]
-  rows = [measured.metrics for measured in found]
+  rows = [each.metrics for each in scores]
   metrics = {}
   for name in rows[0]:
     values = np.array([row[name] for row in rows])
@@ -77,25 +78,25 @@ def evaluate(
     if len(rows) > 1:
       error = values.std(axis=0, ddof=1) / math.sqrt(len(values))
       metrics[f'{name}_standard_error'] = error.tolist()
-    for baseline, scores in measurement.baselines.items():
-      if name in scores:
-        metrics[f'{baseline}_{name}'] = scores[name]
+    for baseline, baseline_metrics in evaluator.baselines.items():
+      if name in baseline_metrics:
+        metrics[f'{baseline}_{name}'] = baseline_metrics[name]
   if len(rows) > 1:
     metrics['seeds'] = [
       {'seed': sampler.seed, **row}
       for sampler, row in zip(samplers, rows, strict=True)
     ]
-  return metrics, found[0].picture
+  return metrics, scores[0].picture
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  reports.define_flags(values)
+  report.define_flags(values)
   flags.DEFINE_integer(
     'num_samples',
     None,
-    f'Of each seed; {measurements.NUM_POINTS:,} points, '
+    f'Samples per seed; by default {measurements.NUM_POINTS:,} points, '
     f'{measurements.NUM_STACKS:,} stacks or {measurements.NUM_IMAGES:,} other '
-    'images by default.',
+    'images.',
     1,
     flag_values=values,
   )
@@ -108,18 +109,18 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   dataset = gan_config.read(workdir).dataset
   workdir_lib.check_trained(workdir)
   num_samples = values.num_samples or measurements.default_num_samples(dataset)
-  measurement = measurements.of(
+  evaluator = measurements.create_evaluator(
     dataset,
     values.split,
     num_samples,
     values.metrics,
-    references.eyes_of(values),
+    reference_sets.extractor_spec(values),
     values.num_neighbours,
   )
 
-  def measure(step: int | None) -> reports.Measured:
+  def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
-    metrics, picture = evaluate(samplers, measurement, values.seed, num_samples)
+    metrics, picture = evaluate(samplers, evaluator, values.seed, num_samples)
     provenance = {
       'checkpoint_step': samplers[0].step,
       'dataset': dataset.name,
@@ -129,12 +130,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'seed': values.seed,
       'moving_average': values.ema,
       'seconds': time.monotonic() - start,
-      **measurement.provenance,
+      **evaluator.provenance,
     }
-    return reports.Measured(metrics, provenance, picture)
+    return report.Evaluation(metrics, provenance, picture)
 
   title = f'{num_samples:,} samples of {dataset.name}'
-  reports.evaluate(values, measure, title)
+  report.evaluate_run(values, evaluate_checkpoint, title)
 
 
 def main(argv: Sequence[str]) -> int:

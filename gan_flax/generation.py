@@ -1,10 +1,10 @@
-"""Samples from a trained generator; the discriminator is thrown away.
+"""Inference with a trained generator.
 
-Batch norm has to be fixed for a sample not to depend on the others drawn with
-it. The running averages of training belong to the weights of training, not to
-their moving average, so the statistics are measured afresh: as means over
-batches of latents from a stream of their own (Wu & Johnson 2021,
-arXiv:2105.07576, section 3).
+Batch norm needs fixed statistics: otherwise a sample depends on the others in
+its batch. The running averages of training belong to the trained weights, not
+to their moving average, so the statistics are estimated anew on batches of
+latents from a separate random stream (Wu & Johnson 2021, arXiv:2105.07576,
+section 3).
 
 Dimensions: N samples, H height, W width, C channels, Z latent size.
 """
@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from common_flax import images as images_lib
 from common_flax.latents import by_number
-from common_flax.nn.minibatch import GROUP_SIZE
-from gan_flax.examples import draw_latents
+from gan_flax.batches import draw_latents
+from gan_flax.gan import GAN
+from gan_flax.models.discriminators import GROUP_SIZE
 from gan_flax.state import BatchStats
-from gan_flax.state import GAN
 from gan_flax.state import NetState
 from gan_flax.state import Params
 
@@ -29,9 +29,9 @@ _STATISTICS_BATCH_SIZE = 64
 
 
 def class_by_number(gan: GAN, numbers: jax.Array) -> jax.Array | None:
-  """The labels [N] of samples by their numbers, each class in its turn.
+  """Labels [N] that cycle through the classes by sample number.
 
-  None of a GAN that knows no classes.
+  None if the GAN is unconditional.
   """
   return numbers % gan.num_classes if gan.is_conditional else None
 
@@ -40,10 +40,10 @@ def class_by_number(gan: GAN, numbers: jax.Array) -> jax.Array | None:
 def _statistics_of_batch(
   gan: GAN, params: Params, keys: jax.Array, index: int
 ) -> BatchStats:
-  """The statistics of one batch: running averages without memory."""
+  """The statistics of one batch: running averages with momentum 0."""
   latents = draw_latents(gan, keys[index], _STATISTICS_BATCH_SIZE)
   labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
-  generator = gan.generator.clone(norm_momentum=0.0)
+  generator = gan.generator.clone(norm_momentum=0.0, axis_name=None)
   variables = {'params': params}
   _, updates = generator.apply(
     variables, latents, labels, train=True, mutable=['batch_stats']
@@ -53,7 +53,7 @@ def _statistics_of_batch(
 
 @jax.jit
 def _pooled(batches: list[BatchStats]) -> BatchStats:
-  """The mean of each layer's batch means, and the variance about it."""
+  """Pools the mean and variance of each layer over batches."""
 
   def pool(*layers: dict[str, jax.Array]) -> dict[str, jax.Array]:
     means = jnp.stack([layer['mean'] for layer in layers])
@@ -67,7 +67,7 @@ def _pooled(batches: list[BatchStats]) -> BatchStats:
 
 
 def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
-  """The generator's batch statistics under these parameters.
+  """Estimates the generator's batch norm statistics for given parameters.
 
   Args:
     gan: the static part.
@@ -75,10 +75,11 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
     key: consumed.
 
   Returns:
-    The mean of each layer's batch means, and the variance about it.
+    Each layer's mean and variance, pooled over all batches.
   """
   keys = jax.random.split(key, _STATISTICS_BATCHES)
-  # A call each: inside a loop of XLA's, convolutions run on a single thread.
+  # One call per batch: inside a compiled loop, XLA runs a CPU's convolutions on
+  # a single thread.
   return _pooled(
     [
       _statistics_of_batch(gan, params, keys, i)
@@ -95,14 +96,14 @@ def generate(
   latents: jax.Array,
   labels: jax.Array | None = None,
 ) -> jax.Array:
-  """Draws samples, each a function of its latent and label alone.
+  """Generates samples, each a function of its own latent and label alone.
 
   Args:
     gan: the static part.
     params: the generator's parameters.
-    batch_stats: fixed, see `fixed_statistics`.
+    batch_stats: from `fixed_statistics`.
     latents: [N, Z].
-    labels: int32 [N], of a conditional GAN.
+    labels: int32 [N] if the GAN is conditional, else None.
 
   Returns:
     uint8 images [N, H, W, C], or points [N, 2].
@@ -114,12 +115,14 @@ def generate(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def opinion(gan: GAN, net: NetState, points: jax.Array) -> jax.Array:
-  """What a discriminator thinks of points [N, 2]: [N].
+def discriminator_output(
+  gan: GAN, net: NetState, points: jax.Array
+) -> jax.Array:
+  """The discriminator's output [N] at points [N, 2].
 
-  A probability of being real, or the score of a loss that knows none. Of packs
-  it is what it thinks of a point that fills a pack alone, and of groups that
-  are compared what it thinks of one that fills a group.
+  The output is the probability of being real, or the score if the loss has no
+  probabilities. With packing, each pack holds copies of one point; with a
+  minibatch standard deviation, each group does.
   """
   copies = GROUP_SIZE if gan.discriminator.has_minibatch_deviation else 1
   packs = jnp.tile(points, (1, gan.packing))
@@ -137,13 +140,13 @@ def latents_by_number(
   numbers: jax.Array,
   truncation: float = math.inf,
 ) -> jax.Array:
-  """Latents [N, Z], each a function of (key, its number) alone.
+  """Latents [N, Z], each a function of the key and its number alone.
 
   Args:
     gan: the static part.
-    key: the root of the latents, not consumed.
+    key: not consumed.
     numbers: int32 [N].
-    truncation: see `examples.draw_latents`.
+    truncation: see `batches.draw_latents`.
   """
   return by_number(
     lambda key: draw_latents(gan, key, 1, truncation)[0], key, numbers

@@ -1,13 +1,13 @@
 """Losses of the two players, as pure functions of the discriminator's logits.
 
-The discriminator f[x, φ] returns a logit; sig[f] is its probability that x is
-real. The losses of the original game follow from binary cross entropy
+The discriminator f[x, φ] returns a logit; sig[f] is the probability that x is
+real. The losses of the original game are binary cross entropies in nats
 (Understanding Deep Learning, UDL, section 15.1; Goodfellow et al. 2014,
-arXiv:1406.2661), and are in nats; others take f for a score.
+arXiv:1406.2661). The other losses treat f as a score without a unit.
 
-Every loss is per example; the train step takes the mean over the batch.
-Logarithms are written with softplus, log(1 + e^x), since log(sig[x]) overflows
-to infinity at logits that a winning discriminator reaches.
+Every loss is per example; the train step averages over the batch. Logarithms
+are written as softplus(x) = log(1 + e^x), because log(sig[x]) overflows at
+logits that a winning discriminator reaches.
 
 Dimensions: B batch.
 """
@@ -19,11 +19,11 @@ import jax
 
 
 def binary_cross_entropy(logits: jax.Array, is_real: bool) -> jax.Array:
-  """-log of the probability that the discriminator gives the truth (UDL 15.2).
+  """-log of the discriminator's probability of the true class (UDL 15.2).
 
   Args:
-    logits: [B] logits of the probability of being real.
-    is_real: whether these examples are real.
+    logits: [B] logits of the examples being real.
+    is_real: whether the examples are real.
 
   Returns:
     [B] losses in nats, finite for every finite logit.
@@ -34,14 +34,14 @@ def binary_cross_entropy(logits: jax.Array, is_real: bool) -> jax.Array:
 def discriminator_loss(
   real_logits: jax.Array, fake_logits: jax.Array
 ) -> jax.Array:
-  """Binary cross entropy of real and generated examples, summed (UDL 15.3).
+  """Binary cross entropy of real plus that of generated examples (UDL 15.3).
 
   Args:
     real_logits: [B] logits of real examples.
     fake_logits: [B] logits of generated examples.
 
   Returns:
-    [B] losses in nats; 2 log 2 where the discriminator cannot tell.
+    [B] losses in nats; 2 log 2 where both probabilities are one half.
   """
   return binary_cross_entropy(real_logits, True) + binary_cross_entropy(
     fake_logits, False
@@ -51,23 +51,23 @@ def discriminator_loss(
 def minimax_generator_loss(fake_logits: jax.Array) -> jax.Array:
   """The generator's part of the minimax game, log(1 - sig[f]) (UDL 15.4-15.5).
 
-  It is what the discriminator loses by generated examples, negated. Its
-  gradient vanishes where the discriminator is sure of itself ("saturates").
+  It is the discriminator's loss on generated examples, negated. Its gradient
+  vanishes ("saturates") where the discriminator is confident.
 
   Args:
     fake_logits: [B] logits of generated examples.
 
   Returns:
-    [B] losses in nats, never positive.
+    [B] losses in nats, at most 0.
   """
   return -binary_cross_entropy(fake_logits, False)
 
 
 def non_saturating_generator_loss(fake_logits: jax.Array) -> jax.Array:
-  """-log sig[f], the other form of Goodfellow et al. (2014), section 3.
+  """-log sig[f] (Goodfellow et al. 2014, section 3).
 
-  The same fixed point as the minimax form, with a gradient that is largest
-  where the generator does worst.
+  It has the fixed point of the minimax loss, but its gradient is largest where
+  the generator does worst.
 
   Args:
     fake_logits: [B] logits of generated examples.
@@ -81,10 +81,10 @@ def non_saturating_generator_loss(fake_logits: jax.Array) -> jax.Array:
 def least_squares_discriminator_loss(
   real_logits: jax.Array, fake_logits: jax.Array
 ) -> jax.Array:
-  """Half the squared distances to 1 for real and to 0 for generated examples.
+  """Half the squared distance to 1 (real) plus that to 0 (generated).
 
-  Mao et al. (2017), arXiv:1611.04076, equation 9: unlike the logistic losses'
-  its gradient grows with the distance.
+  Unlike that of logistic losses, its gradient grows with the distance (Mao et
+  al. 2017, arXiv:1611.04076, equation 9).
 
   Args:
     real_logits: [B] scores of real examples.
@@ -104,9 +104,9 @@ def least_squares_generator_loss(fake_logits: jax.Array) -> jax.Array:
 def hinge_discriminator_loss(
   real_logits: jax.Array, fake_logits: jax.Array
 ) -> jax.Array:
-  """What scores fall short of a margin of 1 (Lim & Ye 2017, arXiv:1705.02894).
+  """Shortfall of scores from a margin of 1 (Lim & Ye 2017, arXiv:1705.02894).
 
-  Examples beyond the margin teach the discriminator nothing more.
+  Examples beyond the margin give the discriminator no gradient.
 
   Args:
     real_logits: [B] scores of real examples.
@@ -121,14 +121,14 @@ def hinge_discriminator_loss(
 def wasserstein_discriminator_loss(
   real_logits: jax.Array, fake_logits: jax.Array
 ) -> jax.Array:
-  """How far the critic holds real and generated examples apart, negated.
+  """Score of generated minus score of real examples.
 
-  Over all critics whose slope is nowhere above 1, the largest mean distance is
-  the Wasserstein distance (UDL 15.2; Arjovsky et al. 2017, arXiv:1701.07875).
-  What bounds the slope is not here: see `gan_flax.penalties`.
+  The Wasserstein distance is the largest mean of real minus generated scores
+  over all critics with slopes of at most 1 (UDL 15.2; Arjovsky et al. 2017,
+  arXiv:1701.07875). `gan_flax.penalties` bounds the slopes.
 
   Args:
-    real_logits: [B] scores of real examples, no logits but plain numbers.
+    real_logits: [B] scores of real examples.
     fake_logits: [B] scores of generated examples.
 
   Returns:
@@ -138,23 +138,23 @@ def wasserstein_discriminator_loss(
 
 
 def negative_score(fake_logits: jax.Array) -> jax.Array:
-  """The generator's part of the hinge and Wasserstein games, [B]."""
+  """The generator's loss in the hinge and Wasserstein games, [B]."""
   return -fake_logits
 
 
 def relativistic_loss(
   better_logits: jax.Array, worse_logits: jax.Array
 ) -> jax.Array:
-  """-log sig of the difference in a pair of a real and a generated example.
+  """-log sig of the score difference of a real and a generated example.
 
-  For the discriminator the real example should be the better one, for the
-  generator the other. With a zero-centred penalty on both kinds of example the
-  game converges (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024,
-  arXiv:2501.05441, equation 2).
+  The discriminator wants the real example to have the higher score, the
+  generator the generated one (Jolicoeur-Martineau 2018, arXiv:1807.00734). With
+  a zero-centred penalty on both kinds of example the game converges (Huang et
+  al. 2024, arXiv:2501.05441, equation 2).
 
   Args:
-    better_logits: [B] of the examples that should have the higher score.
-    worse_logits: [B] of the others.
+    better_logits: [B] scores of the examples that should score higher.
+    worse_logits: [B] scores of the others.
 
   Returns:
     [B] losses in nats.
@@ -163,15 +163,15 @@ def relativistic_loss(
 
 
 class Loss(NamedTuple):
-  """The losses that the two players minimise.
+  """The losses of the two players.
 
-  Both are functions of the logits [B] of real and of generated examples.
+  Both are functions of the logits of real and of generated examples, [B] each.
   """
 
   discriminator: Callable[[jax.Array, jax.Array], jax.Array]
   generator: Callable[[jax.Array, jax.Array], jax.Array]
   is_classifier: bool  # sig[logit] is the probability of being real
-  needs_bound: bool = False  # on the slope of the discriminator
+  needs_bound: bool = False  # whether the discriminator's slope must be bounded
 
 
 def _of_fakes(

@@ -3,28 +3,39 @@
   python -m gan_flax.main --config=configs/dcgan.py [--workdir=DIR]
       [--config.FIELD=VALUE ...] [--init_from=WORKDIR] [--profile=START:STEPS]
 
-Started again on the same workdir, it goes on from the newest checkpoint.
+Run it again on the same workdir to resume from the newest checkpoint.
 """
 
 from collections.abc import Sequence
 import sys
 
-from common_flax import startup
+from common_flax.cpu import startup
 
-
-def _closing(folder: str) -> str:
-  return (
-    f'To draw samples: python -m gan_flax.sample --workdir={folder} '
-    '--num_samples=64 --output=samples.png'
-  )
+_NEXT_COMMANDS = (
+  'To draw samples: python -m gan_flax.sample --workdir={workdir} '
+  '--num_samples=64 --output=samples.png'
+)
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
-  with startup.importing():  # before which nothing may import JAX
-    from common_flax import training_command
+  with startup.importing():  # JAX must not be imported before this
+    from common_flax.cli import commands
+    from common_flax.cli import training_command
     from gan_flax.train import train
-  return training_command.run(argv, train, 'gan_flax', __doc__, _closing)
+  with commands.reporting_errors() as status:
+    arguments = training_command.parse(argv, 'python -m gan_flax.main', __doc__)
+    with training_command.reporting_signals(arguments, status):
+      stopped_by = train(
+        arguments.config,
+        arguments.workdir,
+        init_from=arguments.init_from,
+        profile=arguments.profile,
+      )
+      status.value = training_command.report(
+        stopped_by, arguments, _NEXT_COMMANDS
+      )
+  return status.value
 
 
 if __name__ == '__main__':

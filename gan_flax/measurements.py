@@ -1,8 +1,8 @@
-"""What is measured of trained generators, by what they were trained on.
+"""The metrics of trained generators, by the data that they were trained on.
 
-Of toy worlds the modes are known. Of images the field's metrics are measured,
-see `common_flax.evaluation`; of labelled ones a classifier, trained on the real
-images, says besides which class a sample is of.
+Samples of a toy world are compared with its known modes. Images get the metrics
+of `common_flax.evaluation.protocol`; if the data set is labelled, a classifier
+trained on the real images also predicts the class of each sample.
 
 Dimensions: N samples, H height, W width, C channels, K classes.
 """
@@ -13,187 +13,180 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
-from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax import evaluation
-from common_flax import references
-from common_flax import sources
-from common_flax import terminal
+from common_flax import data
 from common_flax.data import stacked
 from common_flax.data.source import Source
 from common_flax.data.worlds import WORLDS
-from common_flax.evaluation import Protocol
+from common_flax.evaluation import reference_sets
+from common_flax.evaluation.protocol import METRICS
+from common_flax.evaluation.protocol import Protocol
+from common_flax.evaluation.protocol import Scores
+from common_flax.evaluation.reference_sets import ExtractorSpec
 from common_flax.metrics import classifier as classifier_lib
-from common_flax.metrics import modes
 from common_flax.metrics.classifier import Classifier
-from common_flax.references import Eyes
+from common_flax.progress import track
+from gan_flax import mode_coverage
 from gan_flax.trained import CHUNK
 from gan_flax.trained import Sampler
 
-# Of each seed: PacGAN's for worlds and stacks, a thousand a class of ten.
+# Default samples per seed: PacGAN's numbers for worlds and stacks, else
+# a thousand for each of ten classes.
 NUM_POINTS = 2500
 NUM_STACKS = 26_000
 NUM_IMAGES = 10_000
 
-# Metrics beside those of `evaluation`.
-MODES = 'modes'  # of a world
-CLASSES = 'classes'  # that a classifier sees
-
-
-class Measured(NamedTuple):
-  """What was measured of one generator."""
-
-  metrics: dict[str, Any]  # numbers or lists of them
-  picture: np.ndarray | None = None  # of samples and their nearest real images
+# Metrics beside those of `common_flax.evaluation.protocol`.
+MODES = 'modes'  # coverage of a toy world's modes
+CLASSES = 'classes'  # coverage of the classes, and agreement with labels
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurement:
-  """How generators are measured, and what to compare their numbers with."""
+class Evaluator:
+  """Scores generators, and holds what to compare their scores with."""
 
-  measure: Callable[[Sampler, jax.Array, int], Measured]  # sampler, key, N
+  score: Callable[[Sampler, jax.Array, int], Scores]  # (sampler, key, N)
   baselines: Mapping[str, dict[str, float]]  # of 'real' and 'perfect' samples
-  provenance: Mapping[str, Any]
+  provenance: Mapping[str, Any]  # what the scores depend on
 
 
 def default_num_samples(dataset: ConfigDict) -> int:
-  """How many samples of each seed are measured unless it is said."""
+  """Default number of samples per seed."""
   if dataset.name in WORLDS:
     return NUM_POINTS
   return NUM_STACKS if dataset.name == 'stacked' else NUM_IMAGES
 
 
-def of(
+def create_evaluator(
   dataset: ConfigDict,
   split: str,
   num_samples: int,
   metrics: Sequence[str],
-  eyes: Eyes,
+  spec: ExtractorSpec,
   num_neighbours: int,
-) -> Measurement:
-  """What there is to measure of generators of a data set.
+) -> Evaluator:
+  """Creates the evaluator for generators of a data set.
 
   Args:
     dataset: the run's `config.dataset`.
     split: of the real examples to compare with.
-    num_samples: N, that will be drawn of each seed.
-    metrics: names; none for all there are, of stacks the modes alone.
-    eyes: the network that looks at images.
+    num_samples: N, drawn for each seed.
+    metrics: names; if empty all that are available, for stacked images
+      `classes` alone.
+    spec: the feature extractor for images.
     num_neighbours: see `Protocol`.
 
   Raises:
-    UserError: if there is no such split or metric, or nothing to see with.
+    UserError: if the split, a metric, or what the feature extractor needs is
+      missing.
   """
   if dataset.name in WORLDS:
-    references.metrics_of(metrics, (MODES,))
-    return _of_world(dataset, split, num_samples)
-  source = sources.load(dataset, split)
-  known = tuple(evaluation.METRICS)
+    reference_sets.requested_metrics(metrics, (MODES,))
+    return _create_world_evaluator(dataset, split, num_samples)
+  source = data.load(dataset, split)
+  available = tuple(METRICS)
   if source.num_classes is not None:
-    known = (*known, CLASSES)
+    available = (*available, CLASSES)
   if dataset.name == 'stacked':
     metrics = metrics or (CLASSES,)
-  chosen = references.metrics_of(metrics, known)
-  parts = []
-  of_sets = tuple(name for name in chosen if name != CLASSES)
-  if of_sets:
-    protocol = Protocol(of_sets, num_neighbours)
-    parts.append(_of_images(dataset, split, num_samples, protocol, eyes))
-  if CLASSES in chosen:
-    parts.append(_of_classes(dataset, source, num_samples))
-  return _joined(parts)
+  requested = reference_sets.requested_metrics(metrics, available)
+  evaluators = []
+  feature_metrics = tuple(name for name in requested if name != CLASSES)
+  if feature_metrics:
+    protocol = Protocol(feature_metrics, num_neighbours)
+    evaluators.append(
+      _create_feature_evaluator(dataset, split, num_samples, protocol, spec)
+    )
+  if CLASSES in requested:
+    evaluators.append(_create_class_evaluator(dataset, source, num_samples))
+  return _join(evaluators)
 
 
-def _of_world(dataset: ConfigDict, split: str, num_samples: int) -> Measurement:
+def _create_world_evaluator(
+  dataset: ConfigDict, split: str, num_samples: int
+) -> Evaluator:
   world = WORLDS[dataset.name]
-  real = sources.load(dataset, split).examples[:num_samples]
+  real = data.load(dataset, split).examples[:num_samples]
 
-  def measure(sampler: Sampler, key: jax.Array, num: int) -> Measured:
+  def score(sampler: Sampler, key: jax.Array, num: int) -> Scores:
     points = jax.device_get(sampler.generate(key, num))
-    return Measured(modes.coverage(points, world)._asdict())
+    return Scores(mode_coverage.coverage(points, world)._asdict())
 
-  return Measurement(
-    measure,
+  return Evaluator(
+    score,
     {
-      'real': modes.coverage(real, world)._asdict(),
-      'perfect': modes.perfect_coverage(world, num_samples)._asdict(),
+      'real': mode_coverage.coverage(real, world)._asdict(),
+      'perfect': mode_coverage.perfect_coverage(world, num_samples)._asdict(),
     },
     {'num_real': len(real)},
   )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-  """What is measured of images; several parts look at the same ones."""
+class _ImageEvaluator:
+  """Some of the metrics of an `Evaluator`, on images drawn once for all."""
 
-  # (images uint8 [N, H, W, C], classes asked for int32 [N] or None)
-  measure: Callable[[np.ndarray, np.ndarray | None], Measured]
+  # (images uint8 [N, H, W, C], requested classes int32 [N] or None)
+  score: Callable[[np.ndarray, np.ndarray | None], Scores]
   baselines: Mapping[str, dict[str, float]]
   provenance: Mapping[str, Any]
 
 
-def _joined(parts: Sequence[_Part]) -> Measurement:
-  def measure(sampler: Sampler, key: jax.Array, num: int) -> Measured:
-    asked = None
-    if sampler.gan.is_conditional:  # as often each
-      asked = np.arange(num) % sampler.gan.num_classes
-    chunks = terminal.track(
-      sampler.chunks(key, num, label=asked), -(-num // CHUNK), 'Drawing'
+def _join(evaluators: Sequence[_ImageEvaluator]) -> Evaluator:
+  def score(sampler: Sampler, key: jax.Array, num: int) -> Scores:
+    labels = None
+    if sampler.gan.is_conditional:  # all classes equally often
+      labels = np.arange(num) % sampler.gan.num_classes
+    chunks = track(
+      sampler.chunks(key, num, label=labels), -(-num // CHUNK), 'Drawing'
     )
     images = np.concatenate([np.asarray(chunk) for chunk in chunks])
     metrics, picture = {}, None
-    for part in parts:
-      found = part.measure(images, asked)
-      metrics |= found.metrics
-      picture = picture if found.picture is None else found.picture
-    return Measured(metrics, picture)
+    for evaluator in evaluators:
+      scores = evaluator.score(images, labels)
+      metrics |= scores.metrics
+      picture = picture if scores.picture is None else scores.picture
+    return Scores(metrics, picture)
 
   baselines, provenance = {'real': {}, 'perfect': {}}, {}
-  for part in parts:
-    provenance |= part.provenance
-    for name, found in part.baselines.items():
-      baselines[name] |= found
-  return Measurement(measure, baselines, provenance)
+  for evaluator in evaluators:
+    provenance |= evaluator.provenance
+    for name, metrics in evaluator.baselines.items():
+      baselines[name] |= metrics
+  return Evaluator(score, baselines, provenance)
 
 
-def _of_images(
+def _create_feature_evaluator(
   dataset: ConfigDict,
   split: str,
   num_samples: int,
   protocol: Protocol,
-  eyes: Eyes,
-) -> _Part:
-  reference = references.of_data(
-    functools.partial(sources.load, dataset),
+  spec: ExtractorSpec,
+) -> _ImageEvaluator:
+  """Metrics of `common_flax.evaluation.protocol`."""
+  reference_set = reference_sets.create_reference_set(
+    functools.partial(data.load, dataset),
     dataset,
     split,
-    eyes,
+    spec,
     protocol,
     num_samples,
   )
-
-  def measure(images: np.ndarray, unused_asked: np.ndarray | None) -> Measured:
-    return Measured(*reference.judge(images))
-
-  return _Part(
-    measure,
-    {'real': reference.baseline(num_samples)},
-    reference.provenance(num_samples),
+  return _ImageEvaluator(
+    lambda images, unused_labels: reference_set.score(images),
+    {'real': reference_set.baseline_metrics(num_samples)},
+    reference_set.provenance(num_samples),
   )
-
-
-def _classes(source: Source, num: int) -> np.ndarray:
-  return np.array([source[i]['label'] for i in range(num)])
 
 
 def _predict(
   classifier: Classifier, is_stacked: bool, images: np.ndarray
 ) -> np.ndarray:
-  """The classes int32 [N] of images; of stacks one for all three digits."""
+  """Predicted classes int32 [N]; for stacks the class of all three digits."""
   if not is_stacked:
     return classifier_lib.labels(classifier, images)
   channels = [
@@ -206,14 +199,14 @@ def _predict(
 
 
 def _agreement(
-  predicted: np.ndarray, asked: np.ndarray, num_classes: int
+  predicted: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> dict[str, Any]:
-  """How often a classifier sees the class that was asked for."""
-  agrees = predicted == asked
+  """How often the predicted class is the label, over all and by class."""
+  agrees = predicted == labels
   by_class = [
-    float(agrees[asked == k].mean())
+    float(agrees[labels == k].mean())
     for k in range(num_classes)
-    if (asked == k).any()
+    if (labels == k).any()
   ]
   return {
     'label_agreement': float(agrees.mean()),
@@ -222,31 +215,33 @@ def _agreement(
   }
 
 
-def _of_classes(dataset: ConfigDict, source: Source, num_samples: int) -> _Part:
+def _create_class_evaluator(
+  dataset: ConfigDict, source: Source, num_samples: int
+) -> _ImageEvaluator:
+  """Coverage of the classes, and agreement with the requested labels."""
   num_classes = source.num_classes
-  classifier = references.classifier_of(dataset)
+  classifier = reference_sets.dataset_classifier(dataset)
   predict = functools.partial(_predict, classifier, dataset.name == 'stacked')
 
-  def measure(images: np.ndarray, asked: np.ndarray | None) -> Measured:
+  def score(images: np.ndarray, labels: np.ndarray | None) -> Scores:
     predicted = predict(images)
-    metrics = modes.class_coverage(predicted, num_classes)
-    if asked is not None:
-      metrics |= _agreement(predicted, asked, num_classes)
-    return Measured(metrics)
+    metrics = mode_coverage.class_coverage(predicted, num_classes)
+    if labels is not None:
+      metrics |= _agreement(predicted, labels, num_classes)
+    return Scores(metrics)
 
   num_real = min(len(source), num_samples)
-  predicted = predict(sources.first_examples(source, num_real))
-  real = modes.class_coverage(predicted, num_classes) | _agreement(
-    predicted, _classes(source, num_real), num_classes
-  )
+  real_images = data.first_examples(source, num_real)
+  real_labels = np.array([source[i]['label'] for i in range(num_real)])
+  real = score(real_images, real_labels).metrics
   perfect = {
     'modes_covered': float(num_classes),
     'mode_kl_nats': (num_classes - 1) / (2 * num_samples),
     'label_agreement': 1.0,
     'lowest_label_agreement': 1.0,
   }
-  return _Part(
-    measure,
+  return _ImageEvaluator(
+    score,
     {'real': real, 'perfect': perfect},
     {
       'num_classified_real': num_real,

@@ -1,9 +1,8 @@
-"""Penalties on the slope of a discriminator, as pure functions.
+"""Penalties on the input gradients of a discriminator, as pure functions.
 
 Each is a function of the gradient of every example's logit with respect to that
-example, so it has no meaning where examples share a batch's statistics. The
-minibatch deviation couples a few examples too: as in StyleGAN, that is let
-pass.
+example. It has no meaning where examples share the statistics of a batch. The
+minibatch deviation couples a few examples, too; like StyleGAN, we ignore that.
 
 Dimensions: B batch; examples are [B, ...].
 """
@@ -14,19 +13,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from common_flax.sharding import drawn_globally
-
 Critic = Callable[[jax.Array], jax.Array]  # examples [B, ...] -> logits [B]
 
 
-def squared_slopes(critic: Critic, x: jax.Array) -> jax.Array:
-  """The squared norm of each example's gradient, [B]."""
+def squared_input_gradient_norms(critic: Critic, x: jax.Array) -> jax.Array:
+  """The squared norm of each example's input gradient, [B]."""
   gradients = jax.grad(lambda x: jnp.sum(critic(x)))(x)
   return jnp.sum(gradients**2, axis=range(1, x.ndim))
 
 
 def zero_centred(critic: Critic, x: jax.Array) -> jax.Array:
-  """Half the squared slope: R1 at real examples, R2 at generated ones.
+  """Half the squared input gradient norm: R1 at real examples, R2 at fakes.
 
   Mescheder et al. (2018), arXiv:1801.04406, equations 9 and 10, without γ.
 
@@ -37,55 +34,57 @@ def zero_centred(critic: Critic, x: jax.Array) -> jax.Array:
   Returns:
     [B].
   """
-  return 0.5 * squared_slopes(critic, x)
+  return 0.5 * squared_input_gradient_norms(critic, x)
 
 
-def one_centred(
-  critic: Critic,
-  real: jax.Array,
-  fake: jax.Array,
-  key: jax.Array,
-  axis_name: str | None = None,
+def interpolate(
+  real: jax.Array, fake: jax.Array, weights: jax.Array
 ) -> jax.Array:
-  """The squared distance of slopes from 1, between real and generated examples.
+  """Points on the lines between pairs of a real and a generated example.
 
-  Gulrajani et al. (2017), arXiv:1704.00028, equation 3, without λ: the slope is
-  taken at a random point of the line that joins a pair.
+  Args:
+    real: [B, ...].
+    fake: [B, ...].
+    weights: interpolation weights [B] in [0, 1]; 1 gives the real example.
+
+  Returns:
+    [B, ...].
+  """
+  weights = weights.reshape(-1, *[1] * (real.ndim - 1))
+  return weights * real + (1 - weights) * fake
+
+
+def one_centred(critic: Critic, x: jax.Array) -> jax.Array:
+  """The squared distance of input gradient norms from 1 (WGAN-GP).
+
+  Gulrajani et al. (2017), arXiv:1704.00028, equation 3, without λ.
 
   Args:
     critic: the discriminator.
-    real: [B, ...].
-    fake: [B, ...].
-    key: consumed.
-    axis_name: mapped axis over which the batch is split, if any.
+    x: [B, ...], of `interpolate`.
 
   Returns:
     [B].
   """
-  shape = (1,) * (real.ndim - 1)
-  share = drawn_globally(
-    lambda num: jax.random.uniform(key, (num, *shape), real.dtype),
-    len(real),
-    axis_name,
-  )
-  slopes = squared_slopes(critic, share * real + (1 - share) * fake)
-  # The root has no finite gradient at 0.
-  norms = jnp.sqrt(jnp.maximum(slopes, jnp.finfo(slopes.dtype).tiny))
+  squares = squared_input_gradient_norms(critic, x)
+  # The square root has no finite gradient at 0.
+  norms = jnp.sqrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny))
   return (norms - 1) ** 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Penalties:
-  """How much of each penalty a discriminator pays, and how often."""
+  """The weights of the penalties, and how often they are applied."""
 
-  gradient: float  # of `one_centred`, the paper's λ
-  r1: float  # of `zero_centred` at real examples, the paper's γ
-  r2: float  # of `zero_centred` at generated examples
-  every_steps: int  # paid that rarely, and so many times as much
+  gradient: float  # λ of `one_centred`
+  r1: float  # γ of `zero_centred` at real examples
+  r2: float  # γ of `zero_centred` at generated examples
+  # Applied every N steps and scaled by N (lazy regularisation).
+  every_steps: int
 
   @property
-  def are_free(self) -> bool:
-    """Whether there is nothing to pay."""
+  def are_off(self) -> bool:
+    """Whether no penalty is applied."""
     return self.gradient == self.r1 == self.r2 == 0
 
   def total(
@@ -93,14 +92,20 @@ class Penalties:
     critic: Critic,
     real: jax.Array,
     fake: jax.Array,
-    key: jax.Array,
-    axis_name: str | None = None,
+    weights: jax.Array,
   ) -> jax.Array:
-    """What is paid at one step where it is paid, [] the mean over the batch."""
+    """The mean penalty of a batch at a step that applies it, [].
+
+    Args:
+      critic: the discriminator.
+      real: [B, ...].
+      fake: [B, ...].
+      weights: interpolation weights [B] in [0, 1].
+    """
     total = jnp.zeros((), real.dtype)
     if self.gradient:
-      slopes = one_centred(critic, real, fake, key, axis_name)
-      total += self.gradient * jnp.mean(slopes)
+      between = interpolate(real, fake, weights)
+      total += self.gradient * jnp.mean(one_centred(critic, between))
     if self.r1:
       total += self.r1 * jnp.mean(zero_centred(critic, real))
     if self.r2:

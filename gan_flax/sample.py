@@ -5,12 +5,13 @@
       [--truncation=LIMIT] [--label=CLASS] [--seed_index=INDEX]
       [--step=STEP]
 
-The discriminator is thrown away: the checkpoint's generator is all that is
-read. An .npz holds `images` uint8 [N, H, W, C], or `points` float32 [N, 2]; of
-a run of several seeds both have one more axis before these, unless one of them
-is chosen. Of a conditional generator each row of 8 is of one class, unless one
-is asked for; an .npz then has `labels` int32 [N], and a folder a sub-folder for
-each class. From Python:
+Reads the checkpoint's generator alone, never the discriminator. An .npz holds
+`images` uint8 [N, H, W, C] or `points` float32 [N, 2], with a leading axis of
+seeds if the run has several and --seed_index selects none. A conditional
+generator draws one class per row of 8, or --label for all; the .npz then also
+holds `labels` int32 [N], and a folder has one sub-folder per class.
+
+From Python:
 
   sampler = gan_flax.sample.load('runs/dcgan')
   images = sampler.generate(jax.random.key(0), 16)  # uint8 [16, H, W, C]
@@ -31,17 +32,17 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax import commands
 from common_flax import images as images_lib
 from common_flax import prng
-from common_flax import sample_files
-from common_flax import terminal
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cli import sample_files
 from common_flax.data.worlds import WORLDS
+from common_flax.errors import UserError
+from common_flax.progress import track
 from gan_flax import config as gan_config
+from gan_flax import pictures as world_pictures
 from gan_flax import trained
-from gan_flax import world_pictures
-from gan_flax.state import GAN
+from gan_flax.gan import GAN
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
 
@@ -52,36 +53,36 @@ def _define_flags(values: flags.FlagValues) -> None:
   sample_files.define_flags(
     values,
     list(trained.KINDS),
-    'Independent samples, or rows of 8 images between two samples each.',
+    'Independent samples, or rows of 8 that interpolate between two samples.',
   )
   flags.DEFINE_float(
     'truncation',
     None,
-    'Draw latents (of interpolations, their ends) that have no coordinate '
-    'beyond this: better samples that differ less.',
+    'Largest absolute value of a latent coordinate; a smaller limit gives '
+    'better but less diverse samples.',
     flag_values=values,
   )
   flags.DEFINE_integer(
     'label',
     None,
-    'The class to draw, of a conditional generator; by default all in turn.',
+    'Class to draw from a conditional generator; by default all in turn.',
     0,
     flag_values=values,
   )
   flags.DEFINE_integer(
     'seed_index',
     None,
-    'Which seed of a run of several; by default all of them.',
+    'Index of the seed to draw, if the run has several; by default all.',
     0,
     flag_values=values,
   )
 
 
 def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
-  """Refuses an output that cannot hold what is asked for.
+  """Checks that the output can hold the requested samples.
 
   Raises:
-    UserError: naming the flag that is wrong.
+    UserError: naming the flag to change.
   """
   ending = pathlib.Path(values.output).suffix.lower()
   is_file = ending in ('.png', '.npz')
@@ -89,47 +90,47 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
   if config.dataset.name in WORLDS:
     if not is_file:
       raise UserError(
-        f'--output={values.output}: points go into a .npz, or a picture, .png'
+        f'--output={values.output}: points need FILE.npz or FILE.png'
       )
     return
   if config.num_seeds == 1 or values.seed_index is not None:
     return
   if not is_file:
     raise UserError(
-      f'--output={values.output}: a folder is for one of the '
-      f'{config.num_seeds} seeds; add --seed_index, or take a .png or .npz'
+      f'--output={values.output}: a folder holds one of the '
+      f'{config.num_seeds} seeds; add --seed_index, or use FILE.png or FILE.npz'
     )
   columns = _columns(values, config)
   if ending == '.png' and columns and values.num_samples % columns:
     raise UserError(
-      f'--num_samples={values.num_samples}: a row would hold images of two '
-      f'seeds; take a multiple of {columns}, or add --seed_index'
+      f'--num_samples={values.num_samples}: a row would mix images of two '
+      f'seeds; use a multiple of {columns}, or add --seed_index'
     )
 
 
 def _columns(values: flags.FlagValues, config: ConfigDict) -> int | None:
-  """How many images a row has that belong together, None if they do not."""
-  of_classes = config.model.conditioning != 'none' and values.label is None
-  has_rows = of_classes or values.kind == 'interpolation'
+  """Images per row of the grid; None if rows have no meaning."""
+  cycles_classes = config.model.conditioning != 'none' and values.label is None
+  has_rows = cycles_classes or values.kind == 'interpolation'
   return trained.COLUMNS if has_rows else None
 
 
 def _check_label(label: int | None, gan: GAN) -> None:
-  """Refuses a class that a generator does not know.
+  """Checks that the generator knows the class.
 
   Raises:
-    UserError: if it knows none, or fewer.
+    UserError: if the generator is not conditional, or has fewer classes.
   """
   if label is None:
     return
   if not gan.is_conditional:
     raise UserError(
-      f'--label={label}: the run knows no classes; train one with '
+      f'--label={label}: the generator is not conditional; train one with '
       "config.model.conditioning='projection'"
     )
   if label >= gan.num_classes:
     raise UserError(
-      f'--label={label}: the run knows the classes 0 to {gan.num_classes - 1}'
+      f'--label={label}: the classes are 0 to {gan.num_classes - 1}'
     )
 
 
@@ -140,11 +141,11 @@ def _write_images(
   labels: np.ndarray | None,
 ) -> None:
   num, output = values.num_samples, values.output
-  several = (len(samplers),) if len(samplers) > 1 else ()
+  seed_axis = (len(samplers),) if len(samplers) > 1 else ()
   columns = _columns(values, samplers[0].config)
-  if several and columns is None:
-    columns = num  # a row a seed
-  shape = (*several, num, *samplers[0].gan.example_shape)
+  if seed_axis and columns is None:
+    columns = num  # one row per seed
+  shape = (*seed_axis, num, *samplers[0].gan.example_shape)
   sample_files.write(output, all_chunks, shape, columns, labels)
 
 
@@ -154,7 +155,7 @@ def _write_points(
   all_chunks: Iterator[np.ndarray],
   labels: np.ndarray | None,
 ) -> None:
-  """Writes [S, N, 2] as an .npz or as a picture a seed."""
+  """Writes points [S, N, 2] to an .npz, or one picture per seed."""
   points = np.concatenate(list(all_chunks))
   points = points.reshape(len(samplers), values.num_samples, -1)
   if pathlib.Path(values.output).suffix.lower() == '.npz':
@@ -176,7 +177,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.require_flags(values, 'workdir', 'output')
   truncation = math.inf if values.truncation is None else values.truncation
   if not truncation > 0:
-    raise UserError(f'--truncation={truncation}: must be above 0')
+    raise UserError(f'--truncation={truncation}: must be greater than 0')
   workdir = commands.existing_workdir(values)
   config = gan_config.read(workdir)
   _check_output(values, config)
@@ -195,13 +196,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     for sampler in samplers
   )
   total = len(samplers) * -(-num // trained.CHUNK)
-  chunks = terminal.track(map(jax.device_get, chunks), total, 'Drawing')
+  chunks = track(map(jax.device_get, chunks), total, 'Drawing')
   labels = samplers[0].labels(num, values.label)
   write = _write_points if gan.is_of_points else _write_images
   write(values, samplers, chunks, labels)
   kind = 'points' if gan.is_of_points else 'images'
-  each = f' of each of {len(samplers)} seeds' if len(samplers) > 1 else ''
-  print(f'{num:,} {kind}{each} of step {step:,} in {values.output}')
+  per_seed = f' from each of {len(samplers)} seeds' if len(samplers) > 1 else ''
+  print(f'{num:,} {kind}{per_seed} of step {step:,} in {values.output}')
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Trained generators, ready to draw; the discriminator is thrown away.
+"""Loads trained generators and draws samples from them.
 
 Dimensions: N samples, H height, W width, C channels, Z latent size.
 """
@@ -17,24 +17,27 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import prng
-from common_flax import seeds as seeds_lib
-from common_flax import workdir as workdir_lib
-from common_flax.config import UserError
+from common_flax.errors import UserError
 from common_flax.latents import slerp
+from common_flax.training import seeds as seeds_lib
+from common_flax.workdir import layout as workdir_lib
+from common_flax.workdir.checkpoints import STATE
 from gan_flax import config as gan_config
 from gan_flax import generation
+from gan_flax.gan import create_gan
+from gan_flax.gan import GAN
 from gan_flax.state import BatchStats
-from gan_flax.state import create_gan
 from gan_flax.state import exported_generator
-from gan_flax.state import GAN
+from gan_flax.state import GANState
 from gan_flax.state import GENERATOR
 from gan_flax.state import init_state
 from gan_flax.state import Params
+from gan_flax.state import with_weights_of
 
-# Samples are drawn in chunks of one size, whatever their number, so that a
-# sample's bits do not depend on how many are drawn with it.
+# Samples are drawn in chunks of a fixed size, so the bits of a sample do
+# not depend on how many are drawn.
 CHUNK = 64
-COLUMNS = 8  # of a picture whose rows belong together
+COLUMNS = 8  # images per row of a class or an interpolation
 
 Label = int | np.ndarray | None
 
@@ -45,7 +48,7 @@ LatentsByNumber = Callable[[GAN, jax.Array, jax.Array, float], jax.Array]
 def _interpolated_latents(
   gan: GAN, key: jax.Array, numbers: jax.Array, truncation: float
 ) -> jax.Array:
-  """Rows of latents on the arc between two, a row of its own two each."""
+  """Rows of latents along the arc between two draws; row i uses 2i, 2i + 1."""
   rows, columns = jnp.divmod(numbers, COLUMNS)
   draw = functools.partial(
     generation.latents_by_number, gan, key, truncation=truncation
@@ -64,22 +67,22 @@ KINDS: dict[str, LatentsByNumber] = {
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """A trained generator, ready to draw."""
+  """A trained generator with fixed batch norm statistics."""
 
   gan: GAN
   params: Params
-  batch_stats: BatchStats  # fixed
+  batch_stats: BatchStats  # fixed, see `generation.fixed_statistics`
   config: ConfigDict  # of the run
-  seed: int  # that it was trained with
+  seed: int  # of its training
   step: int  # of the checkpoint
 
   def labels(self, num: int, label: Label = None) -> np.ndarray | None:
-    """The classes that samples are drawn of.
+    """The classes of `num` samples.
 
     Args:
-      num: how many samples.
-      label: the class of all of them, or of each, int32 [num]; None for each
-        row of 8 of one class, the classes in turn.
+      num: number of samples.
+      label: one class for all samples, or the class of each, int32 [num]; None
+        for one class per row of 8, in turn.
 
     Returns:
       int32 [num], or None if the GAN is not conditional.
@@ -101,10 +104,10 @@ class Sampler:
     """Yields `num` samples, at most 64 at a time.
 
     Args:
-      key: a JAX key; sample i depends on it and on i alone.
-      num: how many.
+      key: not consumed; sample i depends on the key and i alone.
+      num: number of samples.
       kind: one of KINDS.
-      truncation: see `examples.draw_latents`.
+      truncation: see `batches.draw_latents`.
       label: see `labels`.
 
     Yields:
@@ -132,7 +135,7 @@ class Sampler:
     truncation: float = math.inf,
     label: Label = None,
   ) -> jax.Array:
-    """Draws samples; a pure function of its arguments, which `chunks` has.
+    """Draws samples, a pure function of the arguments; see `chunks`.
 
     Returns:
       uint8 images [num, H, W, C], or points [num, 2].
@@ -152,30 +155,34 @@ def load_all(
 
   Args:
     workdir: folder of a run, or of several at once.
-    use_ema: take the moving average of the weights rather than the last ones.
-    seed_index: which of several, counted from 0; None for all of them.
+    use_ema: whether to load the moving average of the weights instead of the
+      weights of the last step.
+    seed_index: index of the seed, from 0; None for all seeds.
     step: of the checkpoint; None for the newest.
 
+  Returns:
+    One sampler per seed.
+
   Raises:
-    UserError: if the folder holds no run, no such checkpoint or seed, or
-      weights that are not finite.
+    UserError: if the folder holds no run, the checkpoint or seed does not
+      exist, or the weights are not finite.
   """
   config = gan_config.read(workdir)
   indices = _indices(config.num_seeds, seed_index)
-  seeds = seeds_lib.create(config.seed, config.num_seeds)
+  num_seeds = config.num_seeds
+  roots = seeds_lib.root_keys(config.seed, num_seeds)
   step, gan, weights = workdir_lib.restore(
     workdir,
     GENERATOR,
     config,
     create_gan,
-    lambda gan: exported_generator(
-      seeds.init(functools.partial(init_state, gan))
-    ),
+    lambda gan: exported_generator(_init_states(gan, roots)),
     step,
   )
   samplers = []
   for index in indices:
-    params = seeds.member(weights['ema_params' if use_ema else 'params'], index)
+    params = weights['ema_params' if use_ema else 'params']
+    params = seeds_lib.member(params, index, num_seeds)
     workdir_lib.check_finite(workdir, step, params)
     seed = config.seed + index
     batch_stats = generation.fixed_statistics(
@@ -185,6 +192,38 @@ def load_all(
   return samplers
 
 
+def _init_states(gan: GAN, roots: jax.Array) -> GANState:
+  """The initial state of one run, or of several with a leading axis."""
+  init = functools.partial(init_state, gan)
+  return jax.vmap(init)(roots) if roots.ndim else init(roots)
+
+
+def adopting(
+  workdir: epath.PathLike | None,
+) -> Callable[[GANState], GANState] | None:
+  """A function that gives a state the weights of another run.
+
+  Args:
+    workdir: of the other run; None returns None.
+
+  Raises:
+    UserError: if the folder holds no run, no checkpoint, or several runs.
+  """
+  if workdir is None:
+    return None
+  config = gan_config.read(workdir)
+  if config.num_seeds > 1:
+    raise UserError(
+      f'--init_from={workdir}: holds several runs; use a workdir with one run'
+    )
+  root = prng.root_key(config.seed)
+  step, _, other = workdir_lib.restore(
+    workdir, STATE, config, create_gan, lambda gan: init_state(gan, root)
+  )
+  print(f'Starting from the weights of {workdir} at step {step:,}.')
+  return functools.partial(with_weights_of, other)
+
+
 def load(
   workdir: epath.PathLike,
   *,
@@ -192,7 +231,7 @@ def load(
   seed_index: int = 0,
   step: int | None = None,
 ) -> Sampler:
-  """Loads one generator, see `load_all`."""
+  """Loads the generator of one seed, see `load_all`."""
   (sampler,) = load_all(
     workdir, use_ema=use_ema, seed_index=seed_index, step=step
   )
@@ -200,16 +239,16 @@ def load(
 
 
 def _indices(num_seeds: int, seed_index: int | None) -> Sequence[int]:
-  """Of one seed or of all.
+  """The indices of the selected seed, or of all.
 
   Raises:
-    UserError: if there is no such seed.
+    UserError: if `seed_index` is out of range.
   """
   if seed_index is None:
     return range(num_seeds)
   if not 0 <= seed_index < num_seeds:
     raise UserError(
-      f'--seed_index={seed_index}: the run has {num_seeds} seeds; take one '
+      f'--seed_index={seed_index}: the run has {num_seeds} seeds; choose one '
       f'from 0 to {num_seeds - 1}'
     )
   return [seed_index]

@@ -1,9 +1,9 @@
 """Watches a GAN in training for mode collapse and for a dead discriminator.
 
-A generator has collapsed when it gives about the same sample whatever z is (UDL
-15.1.4), so the watch measures how much samples differ, in units of how much
-real examples do. A discriminator is dead when it is always right or always
-wrong: neither teaches the generator anything.
+A generator has collapsed when it gives nearly the same sample for every z
+(UDL 15.1.4). The watch therefore measures how much samples differ, relative to
+real examples. A discriminator is dead when it is always right or always wrong:
+either way the generator learns nothing from it.
 
 Dimensions: N examples, S side, C channels.
 """
@@ -14,35 +14,37 @@ import math
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax import compiler
+from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
-from common_flax.alarms import Row
-from common_flax.alarms import Verdict
+from common_flax.cpu import compiler
+from common_flax.data.source import Source
 from common_flax.latents import slerp
-from gan_flax import examples
+from common_flax.training.health import Row
+from common_flax.training.health import Verdict
+from common_flax.training.watch import Watch
+from gan_flax import batches
 from gan_flax import generation
-from gan_flax.state import GAN
+from gan_flax.gan import GAN
 from gan_flax.state import GANState
 
-_NUM_WATCHED = 64  # samples; a hundredth of what a hundred train steps draw
-_SHARE = 0.25  # of the way to another latent
+_NUM_REAL = 500  # real examples used to measure their spread
+_NUM_WATCHED = 64  # samples; 100 train steps draw 100 times as many
+_WEIGHT = 0.25  # interpolation weight of the other latent in `latent_response`
 
-# Between what diversities a run is healthy; below what it has collapsed, and
-# above what its samples, of points, have flown apart.
-_HEALTHY = (0.5, 2.0)
-_COLLAPSED = 0.35
-_SCATTERED = 4.0
-_NUM_LOW = 2  # reports of a run that has collapsed
-_NUM_REPORTS = 3  # before one thinks ill of a run that was never healthy
-# A generator that was never healthy is given so many steps, and a few reports,
-# to come up to a diversity.
+_HEALTHY = (0.5, 2.0)  # healthy range of `diversity`
+_COLLAPSED = 0.35  # below this, a run that was healthy has collapsed
+_SCATTERED = 4.0  # above this, samples have diverged
+_NUM_LOW = 2  # consecutive low reports that make a collapse
+_NUM_REPORTS = 3  # needed to judge a run that was never healthy
+# (step, diversity): the generator must reach this diversity by this step.
 _DEADLINES = ((500, 0.1), (1000, 0.25))
-# A discriminator is dead that, in the last reports, is never wrong, or takes no
-# more than such a share of the pairs of a real and a generated example rightly.
-_WON = 0.01  # nats, of its loss; 2 log 2 where it cannot tell
+# A discriminator is dead if, in the last reports, its loss stays below _WON or
+# it ranks real above generated in less than _LOST of the pairs.
+_WON = 0.01  # nats; at chance the loss is 2 log 2
 _LOST = 0.02
 
 _COLLAPSE = (
@@ -56,75 +58,81 @@ _SCATTER = (
   'real examples do. Try lower learning rates, or a max_grad_norm.'
 )
 _WINNING = (
-  'the discriminator is never wrong (its loss is {loss:.4f}) and teaches the '
-  'generator nothing more. Try a lower discriminator.learning_rate, '
-  'model.spectral_norm=True, augmentation, or penalty.r1.'
+  'the discriminator is never wrong (its loss is {loss:.4f}), and the '
+  'generator no longer learns from it. Try a lower '
+  'discriminator.learning_rate, model.spectral_norm=True, augmentation, or '
+  'penalty.r1.'
 )
 _LOSING = (
-  'the discriminator is dead: it takes {share:.0%} of the samples for more '
+  'the discriminator is dead: it rates {share:.0%} of the samples as more '
   'real than real examples. Try a higher discriminator.learning_rate, more '
   'discriminator_steps, or a lower generator.learning_rate.'
 )
 
 
 def mean_distance(x: jax.Array) -> jax.Array:
-  """The mean distance between two different ones of N examples, [].
+  """Mean distance between pairs of different examples, a scalar.
 
   Args:
-    x: [N, ...], N at least 2.
+    x: [N, ...] with N at least 2.
   """
   x = x.reshape(len(x), -1)
-  # A smaller rounding error of the products below.
+  # Centring reduces the rounding error of the products below.
   x = x - x.mean(axis=0, keepdims=True)
   products = jnp.matmul(x, x.T, precision='highest')
   squares = jnp.diagonal(products)
   squared = squares[:, None] + squares[None] - 2 * products
-  # Rounding leaves examples at a distance from themselves.
+  # Rounding would give each example a distance from itself.
   apart = 1 - jnp.eye(len(x), dtype=x.dtype)
   distances = jnp.sqrt(jnp.maximum(squared, 0)) * apart
   return distances.sum() / (len(x) * (len(x) - 1))
 
 
-def spread_of(gan: GAN, batch: np.ndarray) -> float:
-  """The mean distance of real examples, uint8 [N, S, S, C] or [N, 2].
+def spread(gan: GAN, batch: np.ndarray) -> float:
+  """Mean distance between real examples, uint8 [N, S, S, C] or [N, 2].
 
-  In the units of the generator's samples, whose images are in [-1, 1].
+  Images are scaled to [-1, 1] first, like the generator's samples.
   """
 
   def distance(x: jax.Array) -> jax.Array:
     x = x if gan.is_of_points else images_lib.to_signed(x, gan.dtype)
-    # Examples that are all the same are no reason to divide by 0.
+    # Avoids a division by 0 if all examples are identical.
     return jnp.maximum(mean_distance(x), jnp.finfo(x.dtype).tiny)
 
-  return float(jax.jit(distance, compiler_options=compiler.hastily())(batch))
+  return float(
+    jax.jit(distance, compiler_options=compiler.for_single_run())(batch)
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def measure(
   gan: GAN, real_spread: float, root: jax.Array, state: GANState
 ) -> dict[str, jax.Array]:
-  """How samples differ, at latents that never change.
+  """Measures how much samples differ, at fixed latents.
 
   Args:
     gan: the static part.
-    real_spread: mean distance of real examples, see `spread_of`.
+    real_spread: mean distance between real examples, see `spread`.
     root: the run's root key, not consumed.
-    state: the state; its generator is used as in training.
+    state: the state; its generator is applied in train mode.
 
   Returns:
     `diversity`, the mean distance between samples, and `latent_response`, the
-    mean distance that a sample moves when its latent goes a quarter of the way
-    to another one; both in mean distances of real examples.
+    mean distance by which a sample moves when its latent moves a quarter of the
+    way to another latent. Both are relative to `real_spread`.
   """
   key, other_key = jax.random.split(prng.stream(root, 'watch'))
-  latents = examples.draw_latents(gan, key, _NUM_WATCHED)
-  others = examples.draw_latents(gan, other_key, _NUM_WATCHED)
-  shares = jnp.full(_NUM_WATCHED, _SHARE, gan.dtype)
+  latents = batches.draw_latents(gan, key, _NUM_WATCHED)
+  others = batches.draw_latents(gan, other_key, _NUM_WATCHED)
+  shares = jnp.full(_NUM_WATCHED, _WEIGHT, gan.dtype)
   moved = jax.vmap(slerp)(latents, others, shares)
   labels = generation.class_by_number(gan, jnp.arange(_NUM_WATCHED))
 
+  # These samples are not split over devices, even if training batches are.
+  generator = gan.generator.clone(axis_name=None)
+
   def draw(latents):
-    samples, _ = gan.generator.apply(
+    samples, _ = generator.apply(
       {
         'params': state.generator.params,
         'batch_stats': state.generator.batch_stats,
@@ -136,7 +144,7 @@ def measure(
     )
     return samples.reshape(_NUM_WATCHED, -1)
 
-  # The generator once in the program, which takes a while to compile.
+  # One application of the generator compiles faster than two.
   samples, moved_samples = jax.vmap(draw)(jnp.stack([latents, moved]))
   steps = jnp.linalg.norm(moved_samples - samples, axis=-1)
   return {
@@ -146,25 +154,25 @@ def measure(
 
 
 def _known(row: Row, name: str) -> float:
-  """A metric, nan where it is not there or was not finite."""
+  """A metric; NaN if it is missing or was not finite."""
   value = row.get(name)
   return math.nan if value is None else value
 
 
 def _largest(rows: Sequence[Row], name: str) -> float:
-  """The largest of a metric, nan where one of them is not known."""
+  """The largest value of a metric; NaN if one of them is unknown."""
   return float(np.max([_known(row, name) for row in rows]))
 
 
 def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
-  """What the metrics of a run say, a pure function of them.
+  """Judges a run by its metrics.
 
   Args:
-    rows: of metrics.jsonl, steps rising.
-    is_classifier: whether the discriminator gives a probability. One that gives
-      a score may be never wrong and yet teach: so does a critic.
+    rows: the rows of metrics.jsonl, ordered by step.
+    is_classifier: whether the discriminator returns a probability. A critic
+      returns a score, and the generator may learn from one that is never wrong.
   """
-  # Of several seeds the worst one's.
+  # With several seeds, the worst one is judged.
   lowest = 'diversity_lowest' if 'diversity_lowest' in rows[-1] else 'diversity'
   diversities = [_known(row, lowest) for row in rows]
   now = diversities[-1]
@@ -177,9 +185,9 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   ]
   if any(value >= _HEALTHY[0] for value in diversities):
     floors.append(_COLLAPSED)
-  # One report may be of a moment.
+  # A single low report may be an outlier.
   latest = diversities[-_NUM_LOW:]
-  if any(np.max(latest) < floor for floor in floors):  # never so of a nan
+  if any(np.max(latest) < floor for floor in floors):  # False for NaN
     return Verdict(_COLLAPSE.format(diversity=now), is_healthy=False)
   rows = rows[-_NUM_REPORTS:]
   is_known = len(rows) == _NUM_REPORTS
@@ -190,3 +198,21 @@ def judge(rows: Sequence[Row], *, is_classifier: bool) -> Verdict:
   if is_known and share < _LOST:
     return Verdict(_LOSING.format(share=1 - share), is_healthy=False)
   return Verdict(is_healthy=_HEALTHY[0] <= now <= _HEALTHY[1])
+
+
+def collapse_watch(gan: GAN, source: Source, config: ConfigDict) -> Watch:
+  """Creates the hook that detects collapse and applies `config.on_collapse`.
+
+  Args:
+    gan: the static part.
+    source: the training data; its spread is the reference for samples.
+    config: the run's config.
+  """
+  real_spread = spread(gan, data.first_examples(source, _NUM_REAL))
+  return Watch(
+    functools.partial(measure, gan, real_spread),
+    functools.partial(judge, is_classifier=gan.loss.is_classifier),
+    action=config.on_collapse,
+    max_rollbacks=config.on_collapse_max_rollbacks,
+    field='on_collapse',
+  )

@@ -1,28 +1,28 @@
-# What the scripts of this folder share; they source it.
-# shellcheck shell=bash disable=SC2034 # they use what is set here
+# Functions that the scripts in this folder share; they source this file.
+# shellcheck shell=bash disable=SC2034 # the scripts use these variables
 set -euo pipefail
 
 DRY_RUN=false
-# gcloud is not to wait for an answer that nobody sees it ask for.
+# Without this gcloud could wait for the answer to a prompt that nobody sees.
 export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 
-# Says what is wrong, and that it is the caller's to mend.
+# fail MESSAGE: reports a mistake of the caller and exits with status 2.
 fail() {
   echo "error: $*" >&2
   exit 2
 }
 
-# require NAME WHAT: a setting without a default.
+# require NAME WHAT: fails if a setting without a default is unset.
 require() {
-  [ -n "${!1:-}" ] || fail "$1: not set; give $2 in the environment"
+  [ -n "${!1:-}" ] || fail "$1: not set; set this environment variable to $2"
 }
 
-# matches NAME PATTERN WHAT: a setting that other commands will read.
+# matches NAME PATTERN WHAT: fails unless a setting matches a pattern.
 matches() {
-  [[ "${!1}" =~ ^$2$ ]] || fail "$1=${!1}: give $3"
+  [[ "${!1}" =~ ^$2$ ]] || fail "$1=${!1}: use $3"
 }
 
-# Runs a command after printing it; with --dry-run it prints it as it is typed.
+# run COMMAND...: prints a command and runs it; with --dry-run only prints it.
 run() {
   if "$DRY_RUN"; then
     show "$@"
@@ -38,21 +38,21 @@ show() {
   printf '\n'
 }
 
-# asks COMMAND...: 0 if what it describes is there, 1 if not, 3 if nobody knows,
-# because a password is out of date for one: that is no proof that nothing costs.
-# In a dry run nothing is there.
+# asks COMMAND...: 0 if the resource that COMMAND describes exists, 1 if not, 3 if
+# that is unknown. An error such as expired credentials leaves it unknown: the
+# resource may exist and cost money. With --dry-run nothing exists.
 asks() {
   local answer
   ! "$DRY_RUN" || return 1
   ! answer=$("$@" 2>&1 >/dev/null) || return 0
-  # Where a service is not used there is nothing of it.
+  # A service that was never enabled has no resources.
   local nothing='was not found|\] not found|NOT_FOUND|SERVICE_DISABLED|has not been used'
   [[ ! "$answer" =~ $nothing ]] || return 1
   printf 'error: %s\n' "${answer:-$1 failed}" >&2
   return 3
 }
 
-# The same for a script that cannot go on if nobody knows.
+# is_there COMMAND...: like asks, but exits if the answer is unknown.
 is_there() {
   local answer=0
   asks "$@" || answer=$?
@@ -60,7 +60,8 @@ is_there() {
   return "$answer"
 }
 
-# Reads the only flags there are. Usage is the comment at the top of a script.
+# read_flags FLAG...: reads --dry-run and --help. --help prints the comment at the
+# top of the script.
 read_flags() {
   local argument
   for argument in "$@"; do
@@ -70,12 +71,12 @@ read_flags() {
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
-      *) fail "$argument: unknown; there are --dry-run and --help" ;;
+      *) fail "$argument: unknown; use --dry-run or --help" ;;
     esac
   done
 }
 
-# read_command FLAG... -- WORD...: the flags, and the words that are to be run.
+# read_command FLAG... -- WORD...: reads flags, and the command into WORDS.
 read_command() {
   local flags=()
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -83,29 +84,29 @@ read_command() {
     shift
   done
   read_flags "${flags[@]}"
-  [ $# -gt 1 ] || fail 'the command: missing; give it after --'
+  [ $# -gt 1 ] || fail 'no command; give it after --'
   shift
   WORDS=("$@")
 }
 
-# The settings of everything in Google Cloud.
+# Reads the settings of all Google Cloud resources.
 read_place() {
-  require PROJECT 'the project'
+  require PROJECT 'the project ID'
   require ZONE 'the zone, such as us-east5-b'
-  require NAME 'a name for what is made'
-  matches PROJECT '[a-z][-a-z0-9:.]{2,62}' 'a project'
+  require NAME 'a name for the resources'
+  matches PROJECT '[a-z][-a-z0-9:.]{2,62}' 'a project ID'
   matches ZONE '[a-z]+-[a-z]+[0-9]+-[a-z]' 'a zone, such as us-east5-b'
-  matches NAME '[a-z][-a-z0-9]{0,40}' 'small letters, digits and dashes'
+  matches NAME '[a-z][-a-z0-9]{0,40}' 'lower-case letters, digits and hyphens'
   REGION=${ZONE%-*}
   export REGION
   PLACE=("--project=$PROJECT" "--zone=$ZONE")
 }
 
-# The settings of what a new machine installs.
+# Reads the settings of the source that a new machine installs.
 read_source() {
-  require REPOSITORY 'the address that git clones the project from'
+  require REPOSITORY 'the URL from which git clones the project'
   REVISION=${REVISION:-main}
-  matches REPOSITORY '(https://|git@)[-A-Za-z0-9_./:@~]+' 'an address for git'
+  matches REPOSITORY '(https://|git@)[-A-Za-z0-9_./:@~]+' 'a URL for git'
   matches REVISION '[-A-Za-z0-9_./]+' 'a branch, tag or commit'
   METADATA=(
     "--metadata=repository=$REPOSITORY,revision=$REVISION"
@@ -113,8 +114,8 @@ read_source() {
   )
 }
 
-# undo_at_failure COMMAND...: run if the script fails, to leave nothing that costs.
-# For what the script itself makes: what was there before is not its to delete.
+# undo_at_failure COMMAND...: runs COMMAND if the script fails, so that nothing
+# remains that costs money. Use it only for resources that the script creates.
 UNDO=()
 undo_at_failure() {
   UNDO=("$@")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Deletes whatever the other scripts made under a name. Twice is no error; not
-# to know whether something is left is one.
+# Deletes everything that the other scripts created under a name. Nothing to
+# delete is no error. It fails if it cannot tell whether something remains.
 #
 #   PROJECT=P ZONE=Z NAME=dcgan launch/delete.sh [--dry-run]
 
@@ -11,7 +11,7 @@ read_flags "$@"
 read_place
 
 status=0
-delete() { # delete 'GROUP WORDS' THING FLAGS...: if it is there
+delete() { # delete 'GROUP WORDS' THING FLAGS...: deletes it if it exists
   local group thing known=0
   read -r -a group <<<"$1"
   thing=$2
@@ -32,5 +32,5 @@ delete 'compute instance-templates' "$NAME-template" "--project=$PROJECT"
 delete 'compute resource-policies' "$NAME-policy" "--project=$PROJECT" \
   "--region=$REGION"
 delete 'compute instances' "$NAME" "${PLACE[@]}"
-[ "$status" = 0 ] || echo "error: $NAME may not all be deleted" >&2
+[ "$status" = 0 ] || echo "error: resources named $NAME may remain; try again" >&2
 exit "$status"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes a slice of several hosts on Compute Engine: v6e, a managed group.
+# Creates a slice of several hosts on Compute Engine: v6e, as a managed group.
 #
 #   PROJECT=P ZONE=us-east5-b NAME=dcgan TOPOLOGY=4x4 REPOSITORY=https://... \
 #     launch/gce_tpu_mig.sh [--dry-run]
 #
-# TOPOLOGY  chips along both sides; four chips a host (default 4x4: 4 hosts)
+# TOPOLOGY        chips along both sides, four per host (default 4x4: 4 hosts)
 # SPOT, REVISION  as for gce_tpu.sh
-# What is there already is left alone. If the group cannot be made, nothing
-# remains.
+#
+# A group that already exists is left alone. If creation fails, nothing remains.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/common.sh
@@ -24,7 +24,7 @@ spot=()
 
 if is_there gcloud compute instance-groups managed describe "$NAME" "${PLACE[@]}"
 then
-  echo "$NAME is there already."
+  echo "$NAME already exists."
   exit 0
 fi
 undo_at_failure "$HERE/delete.sh"

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Trains on a slice that may be taken away: makes it again, and starts the same
-# command again, until that is done. A run goes on from its newest checkpoint.
+# Trains on a spot slice. After a preemption it creates the slice again and restarts
+# the command, which resumes from its newest checkpoint, until the command succeeds.
 #
 #   PROJECT=P ZONE=Z NAME=dcgan WORKDIR=gs://bucket/runs/dcgan REPOSITORY=... \
 #     launch/spot_loop.sh [--dry-run] -- \
 #     python -m gan_flax.main --config=configs/dcgan.py
 #
-# KIND  queued (the default), gce or mig; settings as for the script that makes it
-# MAX_RECREATIONS  how often it is made again before this gives up (default 20)
-# BACKOFF_SECONDS  after a failure, doubled for each more one after the other, at
-#                  most an hour (default 60)
-# What was made is deleted in the end. The exit status is the command's. SIGTERM or
-# Ctrl-C stop the run in order first; a slice of that name that is there before is
-# taken over.
+# KIND             queued (default), gce or mig; see the script that creates it for
+#                  its settings
+# MAX_RECREATIONS  maximum number of recreations (default 20)
+# BACKOFF_SECONDS  pause after a failure, doubled after each consecutive failure, up
+#                  to an hour (default 60)
+#
+# A slice of that name that already exists is used, and the slice is deleted at the
+# end. The exit status is the command's. SIGTERM or Ctrl-C first stops the run with
+# a checkpoint.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/common.sh
@@ -39,11 +41,12 @@ if "$DRY_RUN"; then
   exit 0
 fi
 
-# attend COMMAND...: its status in $status. A signal goes on to it, and this script
-# ends after it: the shell alone would hear a signal only after hours.
+# attend COMMAND...: runs COMMAND and sets $status. A signal is passed on to COMMAND
+# and ends this script after it. Without this the shell would handle the signal
+# only after COMMAND ends, hours later.
 child=
 stopped=0
-# shellcheck disable=SC2329 # the traps do
+# shellcheck disable=SC2329 # called by the traps
 stop() {
   stopped=$1
   [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
@@ -58,7 +61,7 @@ attend() {
   [ "$stopped" = 0 ] || exit "$stopped"
 }
 
-# What could be wrong is found before anything is made or deleted.
+# Check all settings before anything is created or deleted.
 "$create" --dry-run >/dev/null
 "$HERE/run_all_workers.sh" --dry-run -- "${WORDS[@]}" >/dev/null
 
@@ -71,15 +74,15 @@ for ((attempt = 0; attempt <= MAX_RECREATIONS; attempt++)); do
   attend "$create"
   [ "$status" != 0 ] || attend "$HERE/run_all_workers.sh" -- "${WORDS[@]}"
   case "$status" in
-    # 2: what was given is wrong, and will be the next time.
+    # 2: a mistake in the command or config, so do not retry.
     0 | 2) exit "$status" ;;
     143) backoff=$BACKOFF_SECONDS ;;
   esac
-  # Nothing is wrong with what ran for long.
+  # A long run shows that the setup works.
   [ $((SECONDS - started)) -lt 3600 ] || backoff=$BACKOFF_SECONDS
-  echo "attempt $attempt ended with status $status" >&2
+  echo "attempt $attempt exited with status $status" >&2
   [ "$attempt" -lt "$MAX_RECREATIONS" ] || break
-  # One that was taken away is still there by name.
+  # A preempted slice still exists by name.
   "$HERE/delete.sh" || true
   attend sleep "$backoff"
   backoff=$((backoff * 2 > 3600 ? 3600 : backoff * 2))

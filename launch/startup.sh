@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What a new TPU machine does when it starts: installs the project into
-# /opt/gan_vae_flax. Its system may be too old a Python's: uv brings one.
-# Machines call it by themselves; by hand there is startup.sh --dry-run.
+# Startup script of a new TPU machine: installs the project into
+# /opt/gan_vae_flax, with a Python from uv since the system's may be too old.
+# Machines run it themselves; by hand, use startup.sh --dry-run.
 #
-# repository, revision  in the machine's metadata
-# /opt/gan_vae_flax/ready is there when all is done, and restarts change nothing;
-# /opt/gan_vae_flax/failed if it cannot be done. What it says is in
+# It reads repository and revision from the machine's metadata. It creates
+# /opt/gan_vae_flax/ready when it succeeds, after which restarts do nothing, or
+# /opt/gan_vae_flax/failed. Its output is in
 # `journalctl -u google-startup-scripts`.
 
-# It reaches the machine alone: nothing of common.sh is there.
+# The machine gets only this file, so it cannot source common.sh.
 set -euo pipefail
 
 FOLDER=${FOLDER:-/opt/gan_vae_flax}
@@ -28,7 +28,7 @@ for argument in "$@"; do
       sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
-    *) fail "$argument: unknown; there are --dry-run and --help" ;;
+    *) fail "$argument: unknown; use --dry-run or --help" ;;
   esac
 done
 
@@ -50,7 +50,7 @@ metadata() {
   fi
 }
 
-# The network of a new machine may take a while.
+# Retries: the network of a new machine may not be up yet.
 patiently() {
   for _ in 1 2 3 4; do
     ! "$@" || return 0
@@ -70,16 +70,16 @@ make_tools() {
   run python3 -m venv "$FOLDER/tools" 2>/dev/null
 }
 
-# It installs as root: never on a machine that somebody only tries it on.
+# It installs as root, so it must not run by accident on somebody's own machine.
 if ! "$DRY_RUN"; then
   [[ "$(cat "$PRODUCT" 2>/dev/null)" = Google* ]] ||
-    fail 'this is no machine of Google Cloud; --dry-run prints what it would do'
+    fail 'not a Google Cloud machine; use --dry-run to print the commands'
   [ ! -e "$FOLDER/ready" ] || exit 0
 fi
 run mkdir -p "$FOLDER"
 run rm -f "$FOLDER/failed"
 "$DRY_RUN" || trap '[ -e "$FOLDER/ready" ] || touch "$FOLDER/failed"' EXIT
-# Not in /root, where the users who train cannot read it.
+# Outside /root, so that other users can read it.
 run export UV_PYTHON_INSTALL_DIR="$FOLDER/python" UV_CACHE_DIR="$FOLDER/cache"
 patiently download
 revision=$(metadata revision)

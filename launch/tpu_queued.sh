@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Asks the Cloud TPU API for a slice, and waits until it is there: v5e.
+# Requests a v5e slice from the Cloud TPU API and waits until it is ready.
 #
 #   PROJECT=P ZONE=us-west4-a NAME=dcgan REPOSITORY=https://... \
 #     launch/tpu_queued.sh [--dry-run]
 #
-# ACCELERATOR  its type (default v5litepod-8: one host of eight chips)
-# RUNTIME  version of its system (default v2-alpha-tpuv5-lite, for v5e)
-# SPOT     true for one that may be taken away, at a lower price
-# VALID_FOR  how long to wait in the queue (default 6h)
-# REVISION  branch, tag or commit (default main)
-# A request that is there already is waited for. One that fails is deleted.
+# ACCELERATOR  accelerator type (default v5litepod-8: one host of eight chips)
+# RUNTIME      runtime version (default v2-alpha-tpuv5-lite, for v5e)
+# SPOT         true for a cheaper slice that may be preempted (default false)
+# VALID_FOR    maximum time in the queue (default 6h)
+# REVISION     branch, tag or commit to install (default main)
+#
+# If the request already exists, it only waits. A failed request is deleted.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/common.sh
@@ -20,9 +21,9 @@ read_source
 ACCELERATOR=${ACCELERATOR:-v5litepod-8}
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 VALID_FOR=${VALID_FOR:-6h}
-matches ACCELERATOR '[a-z0-9]+-[0-9]+' 'a type, such as v5litepod-16'
+matches ACCELERATOR '[a-z0-9]+-[0-9]+' 'an accelerator type, such as v5litepod-16'
 matches RUNTIME '[-a-z0-9.]+' 'a runtime version'
-matches VALID_FOR '[0-9]+[smhd]' 'a time, such as 6h'
+matches VALID_FOR '[0-9]+[smhd]' 'a duration, such as 6h'
 spot=()
 [ "${SPOT:-false}" = false ] || spot=(--spot)
 
@@ -48,13 +49,13 @@ while true; do
     ACTIVE) break ;;
     FAILED | SUSPENDING | SUSPENDED)
       echo "error: the request for $NAME is $state" >&2
-      undo_at_failure "${delete[@]}" # of no use, whoever made it
+      undo_at_failure "${delete[@]}" # useless even if it existed before
       exit 1
       ;;
-    '') # hours in the queue are not given up for an answer that got lost
+    '') # one lost answer must not cost hours in the queue
       unanswered=$((unanswered + 1))
       if [ "$unanswered" = 10 ]; then
-        echo "error: nothing is heard of the request for $NAME" >&2
+        echo "error: gcloud does not answer about the request for $NAME" >&2
         exit 1
       fi
       ;;
@@ -65,4 +66,4 @@ while true; do
   esac
   sleep "${POLL_SECONDS:-30}"
 done
-echo "$NAME is there."
+echo "$NAME is ready."

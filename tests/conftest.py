@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, strict ranks, and what several tests share."""
+"""Eight CPU devices, no rank promotion, and the fixtures that tests share."""
 
 import os
 
@@ -11,8 +11,10 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
+import functools
 import gc
 import json
+import math
 import pathlib
 import runpy
 import socket
@@ -22,28 +24,38 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+from saved_arrays import arrays_of
 from sklearn import datasets
 
-from common_flax import commands
-from common_flax import prng
-from common_flax import speed
-from common_flax import tasks
-from common_flax import workdir as workdir_lib
-from common_flax.checkpoints import Checkpoints
-from common_flax.checkpoints import STATE
+from common_flax.cli import commands
+from common_flax.training import seeds
+from common_flax.training import speed
+from common_flax.training.origin import Origin
+from common_flax.workdir import layout as workdir_lib
+from common_flax.workdir.checkpoints import STATE
 from gan_flax import config as gan_config
-from gan_flax.state import create_gan
-from gan_flax.state import init_state
+from gan_flax.gan import create_gan
+from gan_flax.state import init_state as init_gan_state
 from gan_flax.train import train
+from vae_flax import config as vae_config_lib
+from vae_flax.state import init_state as init_vae_state
 from vae_flax.train import train as train_vae
+from vae_flax.vae import create_vae
 
-CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = ROOT / 'configs'
+FAMILIES = {
+  'gan': (gan_config.default, create_gan, init_gan_state),
+  'vae': (vae_config_lib.default, create_vae, init_vae_state),
+}
+
+_count_flops = speed.count_flops
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
 def pytest_collection_finish():
-  """What was imported stays: to look there for garbage is time for nothing."""
+  """Exempts imported modules from garbage collection, which takes seconds."""
   gc.collect()
   gc.freeze()
   gc.set_threshold(50_000, 20, 50)
@@ -51,7 +63,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope='session', autouse=True)
 def caches():
-  """Tests leave the user's caches alone."""
+  """Keeps the user's caches untouched."""
   with tempfile.TemporaryDirectory() as folder:
     os.environ['XDG_CACHE_HOME'] = folder
     yield
@@ -59,7 +71,7 @@ def caches():
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory, worker_id):
-  """Compiles what several tests train once, in whatever process."""
+  """Shares compiled programs between tests and between test processes."""
   folder = tmp_path_factory.getbasetemp()
   if worker_id != 'master':
     folder = folder.parent
@@ -69,16 +81,16 @@ def compilation_cache(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope='session', autouse=True)
 def without_echoes():
-  """What TensorStore says of a file it cannot read may come tests later."""
+  """TensorStore may report an unreadable file several tests later."""
   with commands.without_echoes():
     yield
 
 
 @pytest.fixture(scope='session', autouse=True)
 def uncounted():
-  """Counting a step's operations takes longer than a smoke run's steps."""
+  """Counting a step's operations takes longer than a smoke run."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tasks, 'count_flops', lambda *unused_arguments: 1e6)
+    patch.setattr(speed, 'count_flops', lambda unused_traced: 1e6)
     yield
 
 
@@ -88,7 +100,7 @@ def recipe(name: str, variant: str = ''):
   return get_config(variant).unlock()
 
 
-# Changes of configs/ring.py:smoke: a GAN with little to compile, often saved.
+# Overrides of configs/ring.py:smoke: quick to compile, checkpointed often.
 POINTS_RUN = {
   'num_seeds': 1,
   'steps_per_call': 1,
@@ -104,7 +116,7 @@ POINTS_RUN = {
 
 
 def free_address():
-  """An address of this machine that nothing listens at."""
+  """A local address whose port is free."""
   with socket.socket() as server:
     server.bind(('127.0.0.1', 0))
     return f'127.0.0.1:{server.getsockname()[1]}'
@@ -117,32 +129,42 @@ def points_run(**changes):
 
 
 def saved_steps(workdir):
-  """The steps of which a workdir has checkpoints."""
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+  """The steps at which a run was checkpointed."""
+  with workdir_lib.open_checkpoints(workdir) as checkpoints:
     return checkpoints.steps()
 
 
-def final_state(workdir):
-  """The state of a GAN's newest checkpoint, in NumPy."""
-  _, _, state = workdir_lib.restore(
-    workdir,
-    STATE,
-    workdir_lib.read_config(workdir, gan_config.default()),
-    create_gan,
-    lambda gan: init_state(gan, prng.root_key(0)),
-  )
+def final_state(workdir, family='gan'):
+  """The state in a run's newest checkpoint, as NumPy arrays."""
+  default, create, init = FAMILIES[family]
+  config = workdir_lib.read_config(workdir, default())
+  roots = seeds.root_keys(0, config.get('num_seeds', 1))
+
+  def init_all(model):
+    one = functools.partial(init, model)
+    return jax.vmap(one)(roots) if roots.ndim else one(roots)
+
+  _, _, state = workdir_lib.restore(workdir, STATE, config, create, init_all)
   return jax.device_get(state)
 
 
+def assert_same_end(workdir, other):
+  """Both runs ended with the same checkpoint and pictures, bit for bit."""
+  (*_, step), (*_, last) = saved_steps(workdir), saved_steps(other)
+  assert step == last
+  assert_same_arrays(arrays_of(workdir, step), arrays_of(other, step))
+  assert_same_pictures(workdir, other)
+
+
 def assert_same_pictures(workdir, other):
-  """Every grid of the other run is in this one, bit by bit."""
+  """Every picture of `other` is in `workdir`, bit for bit."""
   for path in sorted((other / 'samples').iterdir()):
     same = workdir / 'samples' / path.name
     assert same.read_bytes() == path.read_bytes(), path.name
 
 
 def assert_same_arrays(tree, other):
-  """The leaves of two pytrees are the same bits."""
+  """The leaves of two pytrees are equal, bit for bit."""
   leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
   for x, y in leaves:
     np.testing.assert_array_equal(x, y)
@@ -155,23 +177,60 @@ def read_metrics(workdir):
 
 
 @pytest.fixture
+def in_the_repository(monkeypatch):
+  """Runs a test in the root folder, for which commands name recipes."""
+  monkeypatch.chdir(ROOT)
+
+
+def contents(folder):
+  """Every path below a folder; the bytes of files, None for folders."""
+  return {
+    path: path.read_bytes() if path.is_file() else None
+    for path in folder.rglob('*')
+  }
+
+
+@pytest.fixture
+def refuses(capfd):
+  """Asserts that a command exits with 2 and one line, and writes nothing."""
+
+  def check(main, arguments, *words, folder):
+    before = contents(folder)
+    assert main(['command', *arguments]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    for word in words:
+      assert word in error
+    assert contents(folder) == before
+
+  return check
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+  """Ends every run before its first step, as if it were finished."""
+  monkeypatch.setattr(Origin, 'newest', lambda *unused: (math.inf, None))
+
+
+@pytest.fixture
 def smoke_config():
   return recipe('dcgan.py', 'smoke')
 
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-  """The workdir of a finished smoke run; not to be changed."""
+  """The workdir of a finished smoke run; read-only."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tasks, 'count_flops', speed.count_flops)
+    patch.setattr(speed, 'count_flops', _count_flops)
     assert train(recipe('dcgan.py', 'smoke'), workdir) is None
   return workdir
 
 
 @pytest.fixture(scope='session')
 def trained_conditional(tmp_path_factory):
-  """The workdir of a finished smoke run; not to be changed."""
+  """The workdir of a finished smoke run; read-only."""
   workdir = tmp_path_factory.mktemp('trained_conditional') / 'run'
   assert train(recipe('conditional.py', 'smoke'), workdir) is None
   return workdir
@@ -179,7 +238,7 @@ def trained_conditional(tmp_path_factory):
 
 @pytest.fixture
 def vae_config():
-  """Of dense layers, which are compiled sooner than convolutions."""
+  """Dense layers, which compile faster than convolutions."""
   config = recipe('vae.py', 'smoke')
   config.model.name = 'mlp'
   config.model.hidden_sizes = (16,)
@@ -188,7 +247,7 @@ def vae_config():
 
 @pytest.fixture(scope='session')
 def trained_vae(tmp_path_factory):
-  """The workdir of a finished smoke run; not to be changed."""
+  """The workdir of a finished smoke run; read-only."""
   workdir = tmp_path_factory.mktemp('trained_vae') / 'run'
   assert train_vae(recipe('vae.py', 'smoke'), workdir) is None
   return workdir
@@ -196,7 +255,7 @@ def trained_vae(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def photographs(tmp_path_factory):
-  """A folder of colour photographs of mixed sizes, in two classes."""
+  """A folder of colour photographs of various sizes, in two classes."""
   folder = tmp_path_factory.mktemp('photographs')
   random = np.random.default_rng(0)
   for name in ('china.jpg', 'flower.jpg'):

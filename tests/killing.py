@@ -1,11 +1,11 @@
-"""Kills a training again and again, and looks what it comes to.
+"""Kills a run repeatedly and checks that its result is unchanged.
 
   python tests/killing.py [--kills=50] [--inside_saves=10] [--num_steps=600]
       [--family=gan] [--seed=0] [--folder=DIR]
 
-Two runs of one config: nothing disturbs the first; the second is killed by
-SIGKILL at growing steps, some of them while a checkpoint is being written, and
-started again. In the end both have to be the same, bit by bit.
+Two runs have the same config. The first is undisturbed. The second is killed
+with SIGKILL at increasing steps, sometimes while a checkpoint is being written,
+and restarted each time. In the end both must be equal, bit for bit.
 """
 
 import argparse
@@ -43,24 +43,24 @@ RECIPES = {
     {'model.name': 'mlp', 'model.hidden_sizes': (16,)},
   ),
 }
-_PATIENCE = 120  # seconds for whatever is waited for
+_PATIENCE = 120  # seconds to wait for an event
 
 
 class BrokenPromiseError(Exception):
-  """A run did what it should never do."""
+  """A run broke a guarantee."""
 
 
 @dataclasses.dataclass
 class Report:
-  """What the kills have led to."""
+  """Counts of kills and their largest cost."""
 
   kills: int = 0
   inside_saves: int = 0
-  most_lost: int = 0  # steps that a restart had to take again
+  most_lost: int = 0  # steps that a restart had to repeat
 
 
 class Run:
-  """One run in a workdir, started as often as it takes."""
+  """A run in a workdir, which may be started many times."""
 
   def __init__(self, workdir, family, num_steps):
     self.workdir = workdir
@@ -83,7 +83,7 @@ class Run:
     ]
 
   def start(self):
-    """A process; its output goes to a file beside the workdir."""
+    """Starts a process; its output goes to a file beside the workdir."""
     self.output = self.workdir.with_suffix('.log')
     with self.output.open('w') as file:
       return subprocess.Popen(
@@ -91,13 +91,13 @@ class Run:
       )
 
   def saved(self):
-    """The newest checkpoint that is whole, 0 for none."""
+    """Returns the step of the newest complete checkpoint, or 0."""
     folder = self.workdir / 'checkpoints'
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
   def saving(self):
-    """The steps whose checkpoints are being written."""
+    """Returns the steps whose checkpoints are being written."""
     folder = self.workdir / 'checkpoints'
     return [
       int(path.name.partition('.')[0])
@@ -105,35 +105,35 @@ class Run:
     ]
 
   def reported(self):
-    """The last step that metrics.jsonl tells of."""
+    """Returns the last step in metrics.jsonl, or 0."""
     path = self.workdir / 'metrics.jsonl'
     if not path.exists():
       return 0
-    rows = path.read_text().split('\n')[:-1]  # the last one may be cut short
+    rows = path.read_text().split('\n')[:-1]  # the last row may be incomplete
     return json.loads(rows[-1])['step'] if rows else 0
 
   def resumed(self):
-    """Where the process of the last start went on, 0 for the start."""
-    found = re.search(r'Going on from step ([\d,]+)', self.output.read_text())
+    """Returns the step from which the last process resumed, or 0."""
+    found = re.search(r'Resuming from step ([\d,]+)', self.output.read_text())
     return int(found[1].replace(',', '')) if found else 0
 
 
 def wait_until(condition, run, process):
-  """Waits for what a process is expected to do before it ends."""
+  """Waits for a condition that must hold before the process ends."""
   deadline = time.monotonic() + _PATIENCE
   while not condition():
     if process.poll() is not None:
       raise BrokenPromiseError(
-        f'it ended with status {process.returncode}: {run.output.read_text()}'
+        f'exited with status {process.returncode}: {run.output.read_text()}'
       )
     if time.monotonic() > deadline:
       process.kill()
-      raise BrokenPromiseError(f'it hangs: {run.output.read_text()}')
+      raise BrokenPromiseError(f'hangs: {run.output.read_text()}')
     time.sleep(0.001)
 
 
 def kill_once(run, step, inside, chance):
-  """Starts a run and kills it at a step; whether that was inside a save."""
+  """Starts a run, kills it at a step; returns whether a save was going on."""
   process = run.start()
   try:
     if inside:
@@ -149,20 +149,22 @@ def kill_once(run, step, inside, chance):
 
 
 def check_restart(run, before, report):
-  """Looks where the run went on, given what was whole and done before."""
+  """Checks the step of a restart against the checkpoint and step before it."""
   whole, done = before
   resumed = run.resumed()
   if resumed < whole - CHECKPOINT_EVERY:
-    raise BrokenPromiseError(f'it went back to {resumed}; {whole} was whole')
+    raise BrokenPromiseError(
+      f'resumed from step {resumed}, but step {whole} was saved'
+    )
   report.most_lost = max(report.most_lost, done - resumed)
 
 
 def torment(run, kills, inside_saves, num_steps, chance):
-  """Kills a run so often, and then lets it end."""
+  """Kills a run repeatedly, then lets it finish; returns the report."""
   report, before = Report(), (0, 0)
   while report.kills < kills or report.inside_saves < inside_saves:
-    # Steps grow; what was meant to be inside a save and came late counts as
-    # any other.
+    # Steps increase. A kill that was meant for a save but came too late counts
+    # as an ordinary kill.
     at = min(num_steps - 20, (report.kills + 1) * num_steps // (kills + 2))
     still = inside_saves - report.inside_saves
     inside = still > 0 and chance.random() < 2 * still / max(
@@ -179,10 +181,10 @@ def torment(run, kills, inside_saves, num_steps, chance):
       flush=True,
     )
     if report.kills > 2 * kills:
-      raise BrokenPromiseError('saves are too short to be met')
+      raise BrokenPromiseError('saves are too short to be hit by a kill')
   process = run.start()
   if process.wait():
-    raise BrokenPromiseError(f'the last start: {run.output.read_text()}')
+    raise BrokenPromiseError(f'the last start failed: {run.output.read_text()}')
   check_restart(run, before, report)
   return report
 
@@ -191,8 +193,8 @@ def compare(folder, family, kills, inside_saves, num_steps, seed):
   """Trains with and without kills; returns the report.
 
   Raises:
-    BrokenPromiseError: if a start failed, a run went back too far, or the runs
-      differ in the end.
+    BrokenPromiseError: if a start fails, a run goes back too far, or the final
+      states differ.
   """
   straight = Run(folder / 'straight', family, num_steps)
   if straight.start().wait():
@@ -202,7 +204,7 @@ def compare(folder, family, kills, inside_saves, num_steps, seed):
   report = torment(killed, kills, inside_saves, num_steps, chance)
   different = differences(killed.workdir, straight.workdir, num_steps)
   if different:
-    raise BrokenPromiseError(f'not the same in the end: {different}')
+    raise BrokenPromiseError(f'the final states differ: {different}')
   return report
 
 
@@ -225,9 +227,9 @@ def main():
     return 1
   shutil.rmtree(folder)
   print(
-    f'{report.kills} kills, {report.inside_saves} of them inside a save; every '
-    f'restart went on, at most {report.most_lost} steps back; the end is the '
-    f'same, bit by bit. {time.monotonic() - began:.0f} s.'
+    f'{report.kills} kills, {report.inside_saves} of them inside a save. '
+    f'Restarts repeated at most {report.most_lost} steps, and the final states '
+    f'are equal bit for bit. {time.monotonic() - began:.0f} s.'
   )
   return 0
 

@@ -1,4 +1,4 @@
-"""What checkpoints hold, read whatever they were saved on."""
+"""Reads and compares saved runs, without the model that they trained."""
 
 import json
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-# Of metrics.jsonl, what depends on the machine and its hour.
+# Metrics that depend on the machine and its load.
 TIMED = {
   'images_per_second',
   'step_milliseconds',
@@ -16,7 +16,7 @@ TIMED = {
 
 
 def arrays_of(workdir, step):
-  """The arrays of the state of a checkpoint, by name."""
+  """The arrays of a checkpointed state by path, on whatever devices saved."""
   path = workdir / 'checkpoints' / str(step) / 'state'
   reader = ocp.PyTreeCheckpointer()
   how = jax.tree.map(
@@ -29,7 +29,7 @@ def arrays_of(workdir, step):
 
 
 def differences(workdir, other, step):
-  """In what two runs differ that should be the same, bit by bit."""
+  """Names of the arrays and files in which two runs differ."""
   here, there = arrays_of(workdir, step), arrays_of(other, step)
   different = [
     name
@@ -48,7 +48,7 @@ def differences(workdir, other, step):
 
 
 def untimed_rows(workdir):
-  """The lines of metrics.jsonl but for times."""
+  """The rows of metrics.jsonl without the timed metrics."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   rows = map(json.loads, lines)
   return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]

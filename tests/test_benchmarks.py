@@ -16,7 +16,7 @@ from benchmarks import overhead
 from benchmarks import seeds
 from benchmarks import turns
 from common_flax import data
-from common_flax import memory
+from common_flax.cpu import memory
 from common_flax.nn.norms import NORMS
 from gan_flax import config as gan_config
 from gan_flax.losses import LOSSES
@@ -87,9 +87,9 @@ def test_multiply_adds_are_eleven_passes():
 @pytest.mark.parametrize(
   ('benchmark', 'flag', 'cure'),
   [
-    (dcgan, '--image_size=28', 'take 8, 16'),
+    (dcgan, '--image_size=28', 'use 8, 16'),
     (layers, '--image_size=30', '28, 32, 64'),
-    (layers, '--kernel_size=1', 'take 2 or more'),
+    (layers, '--kernel_size=1', 'use 2 or more'),
     (overhead, '--steps=1500', 'a multiple of 1000'),
     (seeds, '--steps=10', 'a multiple of 50'),
   ],

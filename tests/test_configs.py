@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from common_flax import prng
-from common_flax.config import UserError
 from common_flax.data.batches import Labelled
 from common_flax.data.worlds import WORLDS
+from common_flax.errors import UserError
 from gan_flax import config as gan_config
 from gan_flax import steps
-from gan_flax.state import create_gan
+from gan_flax.gan import create_gan
 from gan_flax.state import init_state
 from vae_flax import config as vae_config
 from vae_flax import state as vae_state
 from vae_flax import steps as vae_steps
+from vae_flax.vae import create_vae
 
 GAN_RECIPES = [
   *(
@@ -114,7 +115,7 @@ def test_vae_recipe_builds_a_step(name, variant):
   vae_config.check(config)
   size = config.dataset.image_size
   shape = (size, size, 3 if variant in COLOUR else 1)
-  vae = vae_state.create_vae(config, shape)
+  vae = create_vae(config, shape)
   root = prng.root_key(config.seed)
   batch = np.zeros((1, 4, *shape), np.uint8)
   state = jax.eval_shape(lambda: vae_state.init_state(vae, root))

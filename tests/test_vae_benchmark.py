@@ -11,8 +11,8 @@ from benchmarks import vae as benchmark
 from common_flax import prng
 from vae_flax import inference
 from vae_flax import steps
-from vae_flax.state import create_vae
 from vae_flax.state import init_state
+from vae_flax.vae import create_vae
 
 BATCH, SHAPE = 4, (28, 28, 1)
 LAYERS = {
@@ -127,6 +127,6 @@ def test_multiply_adds_are_three_products_a_layer_but_two_at_the_pixels():
 def test_an_unknown_contender_is_refused_and_the_known_are_named(capsys):
   assert benchmark.main(['vae', '--only=Theano']) == 2
   error = capsys.readouterr().err
-  assert error.startswith('error: --only=Theano: take one of ')
+  assert error.startswith('error: --only=Theano: unknown; use one of ')
   for name in benchmark.contenders(benchmark.Sizes(1, 1), 20):
     assert name in error

@@ -1,4 +1,4 @@
-"""The configuration of a VAE: its fields, their defaults and their checks."""
+"""The configuration of a VAE: fields, defaults and checks."""
 
 import math
 
@@ -7,47 +7,48 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
-from common_flax import workdir as workdir_lib
 from common_flax.config import require
 from common_flax.config import require_at_least
 from common_flax.config import require_at_most
 from common_flax.config import require_one_of
-from common_flax.config import UserError
 from common_flax.data.worlds import WORLDS
+from common_flax.errors import UserError
+from common_flax.workdir import layout as workdir_lib
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
 
-MAX_DRAWS = 10**6  # of z for an image
+MAX_DRAWS = 10**6  # draws of z per image
 BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
 KLS = ('closed_form', 'monte_carlo')
 
 
 def default() -> ConfigDict:
-  """Every field of a VAE's configuration, locked: one for the digits."""
+  """Returns every field with its default, locked: a VAE of the digits."""
   config = config_lib.base()
   config.dataset.binarise = 'stochastic'  # or 'fixed', 'threshold', 'none'
-  config.dataset.binarise_seed = 0  # of 'fixed'
+  config.dataset.binarise_seed = 0  # for 'fixed'
 
   config.model = model = ConfigDict()
   model.name = 'conv'  # or 'mlp'
   model.latent_size = 32
-  model.base_features = 32  # of 'conv'
-  model.hidden_sizes = (200, 200)  # of 'mlp'; the decoder's in reverse
+  model.base_features = 32  # for 'conv'
+  model.hidden_sizes = (200, 200)  # for 'mlp'; the decoder reverses them
   model.activation = 'relu'
-  model.max_log_var = 10.0  # log-variances stay within plus and minus this
+  model.max_log_var = 10.0  # bound on the absolute value of log-variances
 
   config.likelihood = 'bernoulli'
   config.likelihood_scale = 0.1  # standard deviation of 'gaussian'
   config.objective = 'elbo'  # or 'iwae', 'dreg'
-  config.num_importance_samples = 1  # draws of z an image
-  config.kl = 'closed_form'  # or 'monte_carlo'; of 'elbo'
-  config.beta = 1.0  # weight of the divergence; of 'elbo', as all below
-  config.kl_warmup_steps = 0  # steps in which the weight rises to beta
-  config.free_bits_nats = 0.0  # of each latent
+  config.num_importance_samples = 1  # draws of z per image
+  # The next four fields apply to objective='elbo' only.
+  config.kl = 'closed_form'  # or 'monte_carlo'
+  config.beta = 1.0  # weight of the KL divergence
+  config.kl_warmup_steps = 0  # steps over which the weight rises to beta
+  config.free_bits_nats = 0.0  # per latent
 
-  # For each image, where `evaluate` is not told otherwise.
+  # Default of `evaluate --num_importance_samples`: draws of z per image.
   config.evaluation_samples = 5000
 
   config.optimizer = optimisers.default(learning_rate=1e-3, b1=0.9, b2=0.999)
@@ -55,36 +56,34 @@ def default() -> ConfigDict:
 
 
 def _check_observation(config: ConfigDict) -> None:
-  """Bernoulli is of binary images, and nothing else is."""
+  """Checks that binary likelihoods get binary images, and others grey ones."""
   is_binary = LIKELIHOODS[config.likelihood](config.likelihood_scale).is_binary
   if is_binary:
     require(
       config.dataset.binarise != 'none',
       config,
       'dataset.binarise',
-      f'likelihood={config.likelihood} is of binary images, and grey ones have '
-      'no likelihood under it; take stochastic, fixed or threshold, or '
-      'likelihood=logistic',
+      f'likelihood={config.likelihood} needs binary images, not grey ones; use '
+      'stochastic, fixed or threshold, or likelihood=logistic',
     )
   else:
     require(
       config.dataset.binarise == 'none',
       config,
       'dataset.binarise',
-      f'likelihood={config.likelihood} is of grey images; take none, or '
+      f'likelihood={config.likelihood} needs grey images; use none, or '
       'likelihood=bernoulli',
     )
 
 
 def _check_objective(config: ConfigDict) -> None:
-  """The importance-weighted bounds have no divergence to weigh."""
+  """Checks the fields of the KL divergence, which only the ELBO has."""
   if config.objective == 'elbo':
     require(
       config.kl == 'closed_form' or config.free_bits_nats == 0,
       config,
       'free_bits_nats',
-      'needs kl=closed_form: the larger of a noisy estimate and a bound is '
-      'biased',
+      'needs kl=closed_form; free bits bias a noisy estimate',
     )
     return
   plain = default()
@@ -93,32 +92,13 @@ def _check_objective(config: ConfigDict) -> None:
       config[name] == plain[name],
       config,
       name,
-      f'is of objective=elbo; with {config.objective} leave it at '
+      f'applies to objective=elbo only; with {config.objective} set it to '
       f'{plain[name]!r}',
     )
 
 
-def check(config: ConfigDict) -> None:
-  """Checks every field of a VAE's configuration.
-
-  Raises:
-    UserError: naming the first field that is wrong.
-  """
-  config_lib.check_fields(config, default())
-  config_lib.check_base(config)
-  require(
-    config.dataset.name not in WORLDS,
-    config,
-    'dataset.name',
-    'is of points; take images such as digits',
-  )
-  require_one_of(config, 'dataset.binarise', BINARISATIONS)
-  require(
-    0 <= config.dataset.binarise_seed < 2**32,
-    config,
-    'dataset.binarise_seed',
-    'must be from 0 to 2^32 - 1',
-  )
+def _check_model(config: ConfigDict) -> None:
+  """Checks that the networks can be built for the images."""
   require_one_of(config, 'model.name', MODELS)
   try:
     MODELS[config.model.name].check_image_size(config.dataset.image_size)
@@ -135,22 +115,46 @@ def check(config: ConfigDict) -> None:
     ),
     config,
     'model.hidden_sizes',
-    'must be numbers of units, each at least 1 and at most '
-    f'{config_lib.MAX_FEATURES:,}, as (200, 200)',
+    'must be layer sizes from 1 to '
+    f'{config_lib.MAX_FEATURES:,}, such as (200, 200)',
   )
   require_one_of(config, 'model.activation', ACTIVATIONS)
   require(
-    0 < config.model.max_log_var <= 80,  # e^88 is more than float32 holds
+    0 < config.model.max_log_var <= 80,  # e^89 overflows float32
     config,
     'model.max_log_var',
     'must be above 0 and at most 80',
   )
+
+
+def check(config: ConfigDict) -> None:
+  """Checks every field.
+
+  Raises:
+    UserError: if a field is invalid; names the first one.
+  """
+  config_lib.check_fields(config, default())
+  config_lib.check_base(config)
+  require(
+    config.dataset.name not in WORLDS,
+    config,
+    'dataset.name',
+    'contains points; use a data set of images, such as digits',
+  )
+  require_one_of(config, 'dataset.binarise', BINARISATIONS)
+  require(
+    0 <= config.dataset.binarise_seed < 2**32,
+    config,
+    'dataset.binarise_seed',
+    'must be from 0 to 2^32 - 1',
+  )
+  _check_model(config)
   require_one_of(config, 'likelihood', LIKELIHOODS)
   require(
     1e-4 <= config.likelihood_scale <= 1e4,
     config,
     'likelihood_scale',
-    'must be from 0.0001 to 10,000; images are in [0, 1)',
+    'must be from 0.0001 to 10,000, in units of the pixel range',
   )
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
@@ -172,14 +176,14 @@ def check(config: ConfigDict) -> None:
 
 
 def has_fixed_steps(config: ConfigDict) -> bool:
-  """Whether a schedule depends on `num_steps`, so that it may not change."""
+  """Whether a schedule depends on `num_steps`, which then must not change."""
   return config.optimizer.schedule != 'constant'
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:
-  """The config of the run that a workdir holds, checked.
+  """Reads and checks the config of the run in a workdir.
 
   Raises:
-    UserError: if it holds none, or one that is wrong or cannot be read.
+    UserError: if the config is missing, unreadable or invalid.
   """
   return workdir_lib.read_config(workdir, default(), check)

@@ -1,14 +1,14 @@
-"""Estimates of log Pr(x) and what else an evaluation measures.
+"""Estimates of log Pr(x), and of the aggregated posterior's divergence.
 
 log Pr(x) is estimated by importance sampling from the posterior (UDL 17.28;
-Burda et al. 2015, arXiv:1509.00519): the log of the mean of K weights. It lies
-below log Pr(x) in expectation, by about half the relative variance of that
-mean, which the effective sample size tells.
+Burda et al. 2015, arXiv:1509.00519), as the log of the mean of K weights. The
+estimate is biased downwards, by about half the relative variance of that mean;
+the effective sample size measures this variance.
 
-Draws come in chunks of one size whatever the numbers of images and draws, from
-keys of their own; an image's estimate depends on nothing but its key.
+Draws come in chunks of fixed size, and each image has its own key, so an
+image's estimate does not depend on the other images.
 
-Dimensions: N images, S draws a chunk, H height, W width, C channels, Z latent
+Dimensions: N images, S draws per chunk, H height, W width, C channels, Z latent
 size.
 """
 
@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common_flax import compiler
-from common_flax.threefry import written_out
+from common_flax.cpu import compiler
+from common_flax.cpu.threefry import unrolled
 from vae_flax import inference
 from vae_flax.state import Params
-from vae_flax.state import VAE
+from vae_flax.vae import VAE
 
 CHUNK_IMAGES = 50
 _CHUNK_DRAWS = 50
@@ -34,20 +34,20 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class _Sums(struct.PyTreeNode):
-  """Running sums over an image's weights, relative to the largest so far."""
+  """Running sums over each image's weights, relative to the largest so far."""
 
-  largest: jax.Array  # [N] log of the largest weight
-  weights: jax.Array  # [N]
-  squares: jax.Array  # [N]
-  logs: jax.Array  # [N] sums of the logs themselves
+  largest: jax.Array  # [N], log of the largest weight
+  weights: jax.Array  # [N], sums of weights
+  squares: jax.Array  # [N], sums of squared weights
+  logs: jax.Array  # [N], sums of log weights, unscaled
 
 
 class Estimates(NamedTuple):
-  """Of each image, float64 [N]."""
+  """Estimates for each image, float64 [N]."""
 
   log_prob: np.ndarray  # estimate of log Pr(x), nats
   standard_error: np.ndarray  # of log_prob, nats
-  effective_samples: np.ndarray  # of the draws, 1 to K
+  effective_samples: np.ndarray  # effective sample size, 1 to K
   elbo: np.ndarray  # nats
 
 
@@ -61,11 +61,11 @@ def _add_chunk(
   chunk: jax.Array,
   num_samples: jax.Array,
 ) -> _Sums:
-  """Adds the weights of the draws from chunk * S on, below num_samples."""
+  """Adds the weights of the S draws of a chunk, up to num_samples in all."""
   mean, log_var = posterior
   noise = jax.vmap(
     lambda key: jax.random.normal(
-      written_out(jax.random.fold_in(key, chunk)),
+      unrolled(jax.random.fold_in(key, chunk)),
       (_CHUNK_DRAWS, vae.latent_size),
       vae.dtype,
     )
@@ -87,7 +87,7 @@ def _add_chunk(
   )
 
 
-@functools.cache  # compiled once, when the platform is known
+@functools.cache  # deferred until the platform is known
 def _compiled_add_chunk() -> Callable[..., _Sums]:
   return jax.jit(
     _add_chunk,
@@ -105,19 +105,19 @@ def estimate(
   keys: jax.Array,
   num_samples: int,
 ) -> Estimates:
-  """Estimates log Pr(x) of some images.
+  """Estimates log Pr(x) of images.
 
   Args:
     vae: the static part.
     params: of both networks.
-    x: [N, H, W, C] as `vae.observe` gives it.
+    x: [N, H, W, C], from `vae.observe`.
     posterior: means and log-variances [N, Z] at x.
     keys: [N], each consumed.
-    num_samples: K, draws for each image.
+    num_samples: K, draws per image.
   """
   zeros = jnp.zeros(len(x), vae.dtype)
   sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
-  # A copy each: a donated pytree must not hold one buffer twice.
+  # Copied, because a donated pytree must not contain one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
   add_chunk = _compiled_add_chunk()
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
@@ -127,7 +127,7 @@ def estimate(
   sums = jax.tree.map(lambda s: np.asarray(s, np.float64), sums)
   share = sums.squares / sums.weights**2  # 1 / effective samples
   variance = np.maximum(share - 1 / num_samples, 0)  # of the mean weight
-  # Of a single draw nothing tells how far it may be off.
+  # The error of a single draw is unknown.
   variance *= num_samples / (num_samples - 1) if num_samples > 1 else math.nan
   return Estimates(
     log_prob=sums.largest + np.log(sums.weights) - math.log(num_samples),
@@ -140,22 +140,22 @@ def estimate(
 def aggregated_posterior_kl(
   z: np.ndarray, mean: np.ndarray, log_var: np.ndarray
 ) -> float:
-  """KL[q(z) || Pr(z)] of the mean posterior over images, q(z) = E[q(z|x)].
+  """KL[q(z) || Pr(z)] of the aggregated posterior q(z) = E[q(z|x)].
 
-  How far what the decoder was trained on is from what generation draws
-  (Hoffman & Johnson 2016, "ELBO surgery").
+  It measures how far the latents that the decoder was trained on are from those
+  that generation draws (Hoffman & Johnson 2016, "ELBO surgery").
 
   Args:
     z: [M, Z], each drawn from the posterior of one of the images.
-    mean: [N, Z] of all posteriors.
+    mean: [N, Z], of the posteriors of all images.
     log_var: [N, Z].
 
   Returns:
-    A Monte Carlo estimate in nats.
+    A Monte Carlo estimate, nats.
   """
   z, mean, log_var = (np.asarray(a, np.float64) for a in (z, mean, log_var))
   precision = np.exp(-log_var)
-  # The square of z - mean, multiplied out, is three matrix products.
+  # The expanded square of z - mean needs only matrix products.
   constant = -0.5 * (mean**2 * precision + log_var + _LOG_TWO_PI).sum(axis=1)
   total = 0.0
   for block in np.array_split(z, math.ceil(len(z) / 200)):

@@ -1,4 +1,4 @@
-"""Measures a trained VAE: Pr(x) of a data set, and the images it draws.
+"""Evaluates a trained VAE: its likelihood, and the images it draws.
 
   python -m vae_flax.evaluate --workdir=DIR [--metrics=NAME,NAME] [--split=test]
       [--num_importance_samples=5000] [--num_samples=10000] [--seed=0]
@@ -6,15 +6,15 @@
       [--features=inception|classifier|random] [--inception_weights=FILE]
       [--resize=clean|legacy] [--num_neighbours=5] [--noema]
 
-`likelihood` estimates Pr(x) by importance sampling, and tells how it comes
-about; every image of the split counts once. The other metrics compare images
-drawn from the prior with real ones as the VAE sees them, in a network's
-features: fid, kid, inception_score, precision, recall, density, coverage,
-nearest and sliced_wasserstein. What real images of another split score stands
-beside them. Prints a table and writes `evaluation.json` in the workdir, and
-`nearest.png`, samples to the left of their nearest training images. With
---all_checkpoints each checkpoint is measured, the best by the first metric
-named, and `evaluation.png` drawn.
+`likelihood` estimates Pr(x) by importance sampling and breaks it down into its
+terms; every image of the split counts once. The other metrics compare images
+drawn from the prior with real ones as the VAE observes them, in the features of
+a network: fid, kid, inception_score, precision, recall, density, coverage,
+nearest and sliced_wasserstein. Real images of another split are scored as a
+baseline. Prints a table and writes `evaluation.json` in the workdir, and
+`nearest.png`, samples beside their nearest training images. --all_checkpoints
+evaluates every checkpoint, selects the best by the first metric named, and
+draws `evaluation.png`.
 
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
@@ -31,34 +31,34 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax import commands
-from common_flax import evaluation
+from common_flax import data
 from common_flax import prng
-from common_flax import references
-from common_flax import reports
-from common_flax import sources
-from common_flax import terminal
-from common_flax import workdir as workdir_lib
+from common_flax.cli import commands
 from common_flax.data.source import Source
-from common_flax.evaluation import Protocol
-from common_flax.references import Judged
-from common_flax.references import Reference
+from common_flax.evaluation import reference_sets
+from common_flax.evaluation import report
+from common_flax.evaluation.protocol import METRICS
+from common_flax.evaluation.protocol import Protocol
+from common_flax.evaluation.protocol import Scores
+from common_flax.evaluation.reference_sets import ReferenceSet
+from common_flax.progress import track
+from common_flax.workdir import layout as workdir_lib
 from vae_flax import config as vae_config
 from vae_flax import estimation
 from vae_flax import generation
-from vae_flax import train as train_lib
+from vae_flax import observations
 from vae_flax import trained as trained_lib
 from vae_flax.likelihoods import bits_per_dim
 from vae_flax.losses import gaussian_kl
-from vae_flax.trained import Trained
+from vae_flax.trained import TrainedVAE
 
-LIKELIHOOD = 'likelihood'  # a metric beside those of `evaluation`
+LIKELIHOOD = 'likelihood'  # beside the metrics of `evaluation.protocol`
 _NUM_SAMPLES = 10_000
-_AGGREGATED_DRAWS = 2000  # of z, for the gap between prior and posterior
+_AGGREGATED_DRAWS = 2000  # of z, to estimate KL[q(z) || Pr(z)]
 
 
 def _batches(source: Source) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Numbers and images, always as many; the last ones come again to fill up."""
+  """Yields indices and images in batches of one size; the last is padded."""
   size = estimation.CHUNK_IMAGES
   for start in range(0, len(source), size):
     numbers = np.minimum(np.arange(start, start + size), len(source) - 1)
@@ -67,15 +67,15 @@ def _batches(source: Source) -> Iterator[tuple[jax.Array, jax.Array]]:
 
 
 def _per_image(
-  trained: Trained, source: Source, root: jax.Array, num_samples: int
+  trained: TrainedVAE, source: Source, root: jax.Array, num_samples: int
 ) -> dict[str, np.ndarray]:
-  """The terms of every image, float64, and its posterior [N, Z]."""
+  """The likelihood terms [N] and the posterior [N, Z] of every image."""
   observe_root = prng.stream(root, 'observe')
   draw_root = prng.stream(root, 'evaluate')
   vae, params = trained.vae, trained.params
   rows = []
   num_batches = -(-len(source) // estimation.CHUNK_IMAGES)
-  for numbers, images in terminal.track(
+  for numbers, images in track(
     _batches(source), num_batches, 'Estimating Pr(x)'
   ):
     x = generation.observe_by_number(vae, observe_root, images, numbers)
@@ -99,16 +99,18 @@ def _per_image(
   }
 
 
-def first_trained_on(config: ConfigDict) -> np.ndarray:
-  """The first images that a VAE was trained on, uint8 [M, H, W, C]."""
-  source = train_lib.prepare_source(
-    config, sources.load(config.dataset, config.dataset.split)
+def first_training_images(config: ConfigDict) -> np.ndarray:
+  """The first images that the VAE was trained on, uint8 [M, H, W, C]."""
+  source = observations.prepare_source(
+    config, data.load(config.dataset, config.dataset.split)
   )
-  return sources.first_examples(source, train_lib.NUM_WATCHED)
+  return data.first_examples(source, generation.NUM_WATCHED)
 
 
-def _active_units(trained: Trained, images: np.ndarray, root: jax.Array) -> int:
-  """Burda et al.'s count of the latents that change with the image."""
+def _active_units(
+  trained: TrainedVAE, images: np.ndarray, root: jax.Array
+) -> int:
+  """Counts the active units (Burda et al. 2015)."""
   x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
   use = generation.latent_use(trained.vae, trained.params, x)
   return int(use['active_units'])
@@ -119,27 +121,27 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def evaluate(
-  trained: Trained,
+  trained: TrainedVAE,
   source: Source,
-  trained_on: np.ndarray,
+  training_images: np.ndarray,
   seed: int,
   num_samples: int,
 ) -> dict[str, Any]:
-  """The metrics of a trained VAE on a source.
+  """Evaluates the likelihood of a trained VAE on a source.
 
   Args:
     trained: the networks.
     source: of the images.
-    trained_on: uint8 [M, H, W, C], on which active units are counted.
-    seed: of everything that is drawn, binary images included.
-    num_samples: importance samples for each image.
+    training_images: uint8 [M, H, W, C], on which active units are counted.
+    seed: of all draws, including binary images.
+    num_samples: importance samples per image.
 
   Returns:
-    Means over images in nats; `nll_standard_error_nats` is of the mean over
-    images, `importance_standard_error_nats` what of it the importance samples
-    make; `effective_samples` is the median over images;
-    `aggregated_posterior_kl_nats` the gap between prior and mean posterior, and
-    `mutual_information_nats` the rest of the divergence.
+    The metrics by name, means over images unless noted. The error of `nll_nats`
+    is `nll_standard_error_nats`, of which `importance_standard_error_nats` is
+    the part due to importance sampling; `effective_samples` is a median.
+    `aggregated_posterior_kl_nats` is the KL divergence of the aggregated
+    posterior from the prior, `mutual_information_nats` the rest of `kl_nats`.
   """
   root = prng.root_key(seed)
   images = _per_image(trained, source, root, num_samples)
@@ -167,7 +169,7 @@ def evaluate(
     'bits_per_dim': bits_per_dim(
       nll, int(np.prod(trained.vae.image_shape)), trained.vae.likelihood
     ),
-    'active_units': _active_units(trained, trained_on, root),
+    'active_units': _active_units(trained, training_images, root),
     'aggregated_posterior_kl_nats': aggregated,
     'mutual_information_nats': kl - aggregated,
     'kl_per_latent_nats': images['kl'].mean(axis=0).tolist(),
@@ -175,17 +177,17 @@ def evaluate(
 
 
 def _binarise_seed(config: ConfigDict, seed: int) -> int | None:
-  """Of the draw that made images binary, if they were drawn."""
+  """The seed that binary images were drawn with; None if they were not."""
   seeds = {'fixed': config.dataset.binarise_seed, 'stochastic': seed}
   return seeds.get(config.dataset.binarise)
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  reports.define_flags(values)
+  report.define_flags(values)
   flags.DEFINE_integer(
     'num_importance_samples',
     None,
-    "For each image; by default the config's evaluation_samples.",
+    "Importance samples per image; by default the config's evaluation_samples.",
     1,
     vae_config.MAX_DRAWS,
     flag_values=values,
@@ -193,7 +195,7 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     'num_samples',
     _NUM_SAMPLES,
-    'Images drawn from the prior.',
+    'Number of images drawn from the prior.',
     1,
     flag_values=values,
   )
@@ -205,18 +207,22 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   workdir = commands.existing_workdir(values)
   config = vae_config.read(workdir)
   workdir_lib.check_trained(workdir)
-  source = train_lib.prepare_source(
-    config, sources.load(config.dataset, values.split)
+  source = observations.prepare_source(
+    config, data.load(config.dataset, values.split)
   )
-  chosen = references.metrics_of(
-    values.metrics, (LIKELIHOOD, *evaluation.METRICS)
+  requested = reference_sets.requested_metrics(
+    values.metrics, (LIKELIHOOD, *METRICS)
   )
   num_draws = values.num_importance_samples or config.evaluation_samples
-  trained_on = first_trained_on(config) if LIKELIHOOD in chosen else None
-  reference = _reference(values, config, chosen)
-  real = reference.baseline(values.num_samples) if reference else {}
+  training_images = (
+    first_training_images(config) if LIKELIHOOD in requested else None
+  )
+  reference_set = _reference_set(values, config, requested)
+  baseline = {}
+  if reference_set is not None:
+    baseline = reference_set.baseline_metrics(values.num_samples)
 
-  def measure(step: int | None) -> reports.Measured:
+  def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
     metrics, picture = {}, None
     provenance = {
@@ -229,59 +235,65 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'seed': values.seed,
       'moving_average': values.ema,
     }
-    if LIKELIHOOD in chosen:
-      metrics |= evaluate(trained, source, trained_on, values.seed, num_draws)
+    if LIKELIHOOD in requested:
+      metrics |= evaluate(
+        trained, source, training_images, values.seed, num_draws
+      )
       provenance['num_images'] = len(source)
       provenance['num_importance_samples'] = num_draws
-    if reference is not None:
-      found, picture = _judge(
-        trained, reference, values.seed, values.num_samples
+    if reference_set is not None:
+      scores = _score_samples(
+        trained, reference_set, values.seed, values.num_samples
       )
-      metrics |= found | {f'real_{k}': v for k, v in real.items()}
+      picture = scores.picture
+      metrics |= scores.metrics
+      metrics |= {f'real_{k}': v for k, v in baseline.items()}
       provenance['num_samples'] = values.num_samples
-      provenance |= reference.provenance(values.num_samples)
+      provenance |= reference_set.provenance(values.num_samples)
     provenance['seconds'] = time.monotonic() - start
-    return reports.Measured(metrics, provenance, picture)
+    return report.Evaluation(metrics, provenance, picture)
 
-  reports.evaluate(
-    values, measure, f'{config.dataset.name}, split {values.split}'
+  report.evaluate_run(
+    values, evaluate_checkpoint, f'{config.dataset.name}, split {values.split}'
   )
 
 
-def _reference(
-  values: flags.FlagValues, config: ConfigDict, chosen: Sequence[str]
-) -> Reference | None:
-  """What samples are compared with, if they are to be compared."""
-  metrics = tuple(name for name in chosen if name != LIKELIHOOD)
+def _reference_set(
+  values: flags.FlagValues, config: ConfigDict, requested: Sequence[str]
+) -> ReferenceSet | None:
+  """The real images to score samples against, if any metric needs them."""
+  metrics = tuple(name for name in requested if name != LIKELIHOOD)
   if not metrics:
     return None
 
   def open_split(split: str) -> Source:
-    source = sources.load(config.dataset, split)
-    return train_lib.as_seen(config, train_lib.prepare_source(config, source))
+    source = data.load(config.dataset, split)
+    return observations.as_observed(
+      config, observations.prepare_source(config, source)
+    )
 
-  return references.of_data(
+  return reference_sets.create_reference_set(
     open_split,
     config.dataset,
     values.split,
-    references.eyes_of(values),
+    reference_sets.extractor_spec(values),
     Protocol(metrics, values.num_neighbours),
     values.num_samples,
   )
 
 
-def _judge(
-  trained: Trained, reference: Reference, seed: int, num_samples: int
-) -> Judged:
-  """Judges images drawn from the prior."""
+def _score_samples(
+  trained: TrainedVAE, reference_set: ReferenceSet, seed: int, num_samples: int
+) -> Scores:
+  """Scores images drawn from the prior."""
   key = prng.stream(prng.root_key(seed), 'sample')
-  chunks = terminal.track(
+  chunks = track(
     trained.chunks(key, num_samples),
     -(-num_samples // trained_lib.CHUNK),
     'Drawing',
   )
   samples = np.concatenate([np.asarray(chunk) for chunk in chunks])
-  return reference.judge(samples[:num_samples])
+  return reference_set.score(samples[:num_samples])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""Images and latents of a trained VAE, and what its latents are used for.
+"""Jitted encoding, decoding and statistics of latents.
+
+Training uses them in reports and pictures; the commands use them on a trained
+VAE.
 
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
@@ -8,29 +11,33 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.data.source import Source
 from common_flax.latents import by_number
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
 from vae_flax.state import Params
-from vae_flax.state import VAE
+from vae_flax.vae import VAE
 
-# A latent whose posterior mean varies less over images than this is not used
-# (Burda et al. 2015, arXiv:1509.00519, section 5).
+# A latent is active if the variance of its posterior mean over images exceeds
+# this (Burda et al. 2015, arXiv:1509.00519, section 5).
 _ACTIVE_VARIANCE = 0.01
+# Number of training images for counting active latents, as in that paper.
+NUM_WATCHED = 500
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def generate(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
-  """Latents [N, Z] -> uint8 [N, H, W, C], the decoder's mean images."""
+  """Decodes latents [N, Z] to mean images, uint8 [N, H, W, C]."""
   outputs = inference.decode(vae, params, z)
   return images_lib.from_unit(vae.likelihood.mean(outputs))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def observe(vae: VAE, key: jax.Array, images: jax.Array) -> jax.Array:
-  """uint8 [N, H, W, C] -> x, drawn once; the key is consumed."""
+  """Draws the observations x of images uint8 [N, H, W, C]; consumes the key."""
   return vae.observe(key, images, vae.dtype)
 
 
@@ -38,19 +45,19 @@ def observe(vae: VAE, key: jax.Array, images: jax.Array) -> jax.Array:
 def encode(
   vae: VAE, params: Params, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean and log-variance [N, Z] of q(z|x) at x as `observe` gives it."""
+  """Mean and log-variance [N, Z] of q(z|x), for x from `observe`."""
   return inference.encode(vae, params, x)
 
 
 def draw_latents(vae: VAE, key: jax.Array, num: int) -> jax.Array:
-  """Latents [num, Z] from the prior N(0, I); the key is consumed."""
+  """Draws latents [num, Z] from the prior N(0, I); consumes the key."""
   return jax.random.normal(key, (num, vae.latent_size), vae.dtype)
 
 
 def latents_by_number(
   vae: VAE, key: jax.Array, numbers: jax.Array
 ) -> jax.Array:
-  """Latents [N, Z] of the prior, each a function of (key, its number) alone."""
+  """Latents [N, Z] from the prior, each a function of key and number alone."""
   return by_number(lambda key: draw_latents(vae, key, 1)[0], key, numbers)
 
 
@@ -58,13 +65,13 @@ def latents_by_number(
 def observe_by_number(
   vae: VAE, key: jax.Array, images: jax.Array, numbers: jax.Array
 ) -> jax.Array:
-  """What the likelihood is of, drawn as a function of (key, number) alone.
+  """Draws observations, each a function of the key and its number alone.
 
   Args:
     vae: the static part.
-    key: the root of the draws, not consumed.
+    key: not consumed.
     images: uint8 [N, H, W, C].
-    numbers: int32 [N], of the images.
+    numbers: int32 [N].
 
   Returns:
     x [N, H, W, C].
@@ -76,16 +83,16 @@ def observe_by_number(
 
 @functools.partial(jax.jit, static_argnums=0)
 def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
-  """How the latents are used on images.
+  """Measures how much the VAE uses each latent.
 
   Args:
     vae: the static part.
-    params: of both networks.
-    x: [N, H, W, C] as `observe` gives it, several hundred.
+    params: parameters of both networks.
+    x: [N, H, W, C] from `observe`, several hundred images.
 
   Returns:
-    `active_units`, how many latents' posterior means vary by more than 0.01
-    over x, and `kl_per_latent_nats` [Z], the mean divergence of each.
+    `active_units`, the number of latents whose posterior mean varies over x
+    with a variance above 0.01; and `kl_per_latent_nats` [Z], averaged over x.
   """
   mean, log_var = inference.encode(vae, params, x)
   is_active = jnp.var(mean, axis=0) > _ACTIVE_VARIANCE
@@ -93,3 +100,18 @@ def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
     'active_units': jnp.sum(is_active),
     'kl_per_latent_nats': jnp.mean(gaussian_kl(mean, log_var), axis=0),
   }
+
+
+def watched(vae: VAE, root: jax.Array, source: Source) -> jax.Array:
+  """The training images used in reports and pictures, observed once.
+
+  Args:
+    vae: the static part.
+    root: the run's root key, not consumed.
+    source: from `observations.prepare_source`.
+
+  Returns:
+    x [N, H, W, C], N at most NUM_WATCHED.
+  """
+  images = data.first_examples(source, NUM_WATCHED)
+  return observe(vae, prng.stream(root, 'observe'), images)

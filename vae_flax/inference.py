@@ -1,28 +1,29 @@
-"""Encoding, drawing and decoding: what a VAE with given parameters computes.
+"""Encoding, drawing and decoding as pure functions of a VAE's parameters.
 
 Dimensions: B batch, K importance samples, H height, W width, C channels, P
-outputs a value, Z latent size.
+outputs per value, Z latent size.
 """
 
 import jax
 import jax.numpy as jnp
 
-from common_flax.sharding import drawn_globally
-from common_flax.threefry import written_out
+from common_flax.cpu.threefry import unrolled
+from common_flax.distributed.sharding import BatchAxis
+from common_flax.distributed.sharding import WHOLE_BATCH
 from vae_flax.losses import log_normal
 from vae_flax.state import Params
-from vae_flax.state import VAE
+from vae_flax.vae import VAE
 
 
 def encode(
   vae: VAE, params: Params, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """The posterior q(z|x, θ) = N(mean, exp(log_var)) (UDL 17.20).
+  """The approximate posterior q(z|x, θ) = N(mean, exp(log_var)) (UDL 17.20).
 
   Args:
     vae: the static part.
-    params: of both networks.
-    x: [B, H, W, C] as `vae.observe` gives it.
+    params: parameters of both networks.
+    x: [B, H, W, C] from `vae.observe`.
 
   Returns:
     Mean and log-variance, [B, Z] each.
@@ -31,15 +32,15 @@ def encode(
 
 
 def decode(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
-  """The likelihood's outputs at latents (UDL 17.6).
+  """Decodes latents to the parameters of the likelihood (UDL 17.6).
 
   Args:
     vae: the static part.
-    params: of both networks.
+    params: parameters of both networks.
     z: [..., Z].
 
   Returns:
-    [..., H, W, C, P], logits or means and log-scales, see
+    [..., H, W, C, P]: logits, or means and log-scales; see
     `vae_flax.likelihoods`.
   """
   outputs = vae.decoder.apply(
@@ -53,29 +54,28 @@ def reparameterise(
   mean: jax.Array,
   log_var: jax.Array,
   num_samples: int = 1,
-  axis_name: str | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
 ) -> jax.Array:
-  """Z = mean + deviation * noise, noise from N(0, I) (UDL 17.25).
+  """Draws z = mean + deviation * noise with noise from N(0, I) (UDL 17.25).
 
-  The draw is a differentiable function of the posterior.
+  The draw is differentiable with respect to `mean` and `log_var`.
 
   Args:
     key: consumed.
     mean: [B, Z].
     log_var: [B, Z].
-    num_samples: K, draws for each row.
-    axis_name: mapped axis over which the batch is split, if any.
+    num_samples: K, draws per row.
+    axis: splits the batch over devices.
 
   Returns:
     [B, K, Z].
   """
   batch, latent_size = mean.shape
-  noise = drawn_globally(
+  noise = axis.draw(
     lambda num: jax.random.normal(
-      written_out(key), (num, num_samples, latent_size), mean.dtype
+      unrolled(key), (num, num_samples, latent_size), mean.dtype
     ),
     batch,
-    axis_name,
   )
   return mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
 
@@ -83,7 +83,7 @@ def reparameterise(
 def reconstruction(
   vae: VAE, params: Params, x: jax.Array, z: jax.Array
 ) -> jax.Array:
-  """Log Pr(x|z, φ) in nats, [B, K], of x [B, H, W, C] and z [B, K, Z]."""
+  """Log Pr(x|z, φ) in nats, [B, K], for x [B, H, W, C] and z [B, K, Z]."""
   return vae.likelihood.log_prob(decode(vae, params, z), x[:, None])
 
 
@@ -95,15 +95,15 @@ def log_weights(
   mean: jax.Array,
   log_var: jax.Array,
 ) -> jax.Array:
-  """Log Pr(x, z) - log q(z|x), the importance weights of UDL 17.28.
+  """The log importance weights log Pr(x, z) - log q(z|x) (UDL 17.28).
 
   Args:
     vae: the static part.
-    params: of both networks.
+    params: parameters of both networks.
     x: [B, H, W, C].
-    z: [B, K, Z] drawn from q.
-    mean: [B, Z] of q.
-    log_var: [B, Z] of q.
+    z: [B, K, Z], drawn from q.
+    mean: [B, Z], the mean of q.
+    log_var: [B, Z], the log-variance of q.
 
   Returns:
     [B, K] in nats.

@@ -1,22 +1,22 @@
-"""Draws pictures of latent variable models whose likelihood is known.
+"""Draws latent variable models whose likelihood is tractable.
 
   python -m vae_flax.latent_variable_models --output=FOLDER [--seed=0]
 
-Writes PNGs to the folder and prints their paths: a mixture of Gaussians, its
-fit by expectation maximisation, a nonlinear model of one latent with its prior,
-likelihood and marginal, its posteriors, and the evidence lower bound beside the
-likelihood that it bounds (Understanding Deep Learning, UDL, 17.1-17.4).
+Writes five PNGs to the folder and prints their paths: a mixture of Gaussians,
+its fit by expectation maximisation, a nonlinear model with one latent, its
+posteriors, and the evidence lower bound beside the log-likelihood
+(Understanding Deep Learning, UDL, sections 17.1 to 17.4).
 """
 
 from collections.abc import Sequence
 import sys
 
-from common_flax import figure_command
-from vae_flax import mixture_figures
-from vae_flax import nonlinear_figures
+from common_flax.cli import draw_command
+from vae_flax.figures import mixture as mixture_figures
+from vae_flax.figures import nonlinear as nonlinear_figures
 
-# The files, in the order of the book.
-FIGURES: figure_command.Figures = {
+# In the order of the book.
+FIGURES: draw_command.Figures = {
   'mixture.png': mixture_figures.mixture_figure,
   'expectation_maximisation.png': mixture_figures.em_figure,
   'nonlinear.png': nonlinear_figures.nonlinear_figure,
@@ -27,7 +27,7 @@ FIGURES: figure_command.Figures = {
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
-  return figure_command.run(argv, FIGURES, __doc__)
+  return draw_command.run(argv, FIGURES, __doc__)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """Terms of the evidence lower bound, as pure functions (UDL 17.4 to 17.7).
 
-The book's letters: the decoder's parameters are φ, the encoder's θ. All terms
-are in nats and per example; a train step sums over latents and takes the mean
-over the batch.
+As in the book, φ are the parameters of the decoder and θ those of the encoder.
+All terms are in nats and per example; a train step sums over latents and
+averages over the batch.
 
 Dimensions: B batch, K importance samples, Z latent size.
 """
@@ -18,20 +18,20 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 def log_normal(
   x: jax.Array, mean: jax.Array | float, log_var: jax.Array | float
 ) -> jax.Array:
-  """Log N(x; mean, exp(log_var)) of each number by itself, in nats."""
+  """Elementwise log N(x; mean, exp(log_var)) in nats."""
   squares = (x - mean) ** 2 * jnp.exp(-log_var)
   return -0.5 * (squares + log_var + _LOG_TWO_PI)
 
 
 def gaussian_kl(mean: jax.Array, log_var: jax.Array) -> jax.Array:
-  """KL[N(mean, exp(log_var)) || N(0, 1)], a latent at a time (UDL 17.24).
+  """KL[N(mean, exp(log_var)) || N(0, 1)] for each latent (UDL 17.24).
 
   Args:
     mean: [..., Z].
     log_var: [..., Z].
 
   Returns:
-    [..., Z] in nats; their sum is the divergence of the diagonal Gaussian.
+    [..., Z] in nats; the sum over Z is the divergence of the diagonal Gaussian.
   """
   return 0.5 * (jnp.exp(log_var) + mean**2 - 1 - log_var)
 
@@ -39,7 +39,7 @@ def gaussian_kl(mean: jax.Array, log_var: jax.Array) -> jax.Array:
 def monte_carlo_kl(
   z: jax.Array, mean: jax.Array, log_var: jax.Array
 ) -> jax.Array:
-  """The same divergence estimated from draws of q, a latent at a time.
+  """Estimates the same divergence from draws of q, for each latent.
 
   Args:
     z: [B, K, Z] drawn from N(mean, exp(log_var)).
@@ -47,7 +47,7 @@ def monte_carlo_kl(
     log_var: [B, Z].
 
   Returns:
-    [B, Z] in nats, the mean over the draws of log q(z|x) - log Pr(z).
+    [B, Z] in nats: the mean of log q(z|x) - log Pr(z) over the draws.
   """
   log_posterior = log_normal(z, mean[:, None], log_var[:, None])
   return jnp.mean(log_posterior - log_normal(z, 0.0, 0.0), axis=1)
@@ -56,11 +56,11 @@ def monte_carlo_kl(
 def importance_bound(log_weights: jax.Array) -> jax.Array:
   """Log of the mean importance weight (Burda et al. 2015, arXiv:1509.00519).
 
-  In expectation it is at most log Pr(x), rises with K towards it (UDL 17.28),
-  and is the ELBO for K = 1.
+  Its expectation is at most log Pr(x) and rises towards it with K (UDL 17.28).
+  For K = 1 it is the ELBO.
 
   Args:
-    log_weights: [B, K] log Pr(x, z) - log q(z|x) in nats, z from q.
+    log_weights: [B, K], log Pr(x, z) - log q(z|x) in nats, for z from q.
 
   Returns:
     [B] in nats.
@@ -70,11 +70,11 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def scale_gradient(x: jax.Array, scale: jax.Array) -> jax.Array:
-  """X itself, whose gradient is multiplied by `scale` on its way back.
+  """Returns x; backward, multiplies the gradient of x by `scale`.
 
   Args:
     x: [..., Z].
-    scale: [...], which gets no gradient.
+    scale: [...]; its gradient is zero.
   """
   del scale
   return x
@@ -87,20 +87,20 @@ scale_gradient.defvjp(
 
 
 def with_free_bits(kl_per_latent: jax.Array, free_nats: float) -> jax.Array:
-  """The divergence, of which each latent has some for free.
+  """Sums the divergence over latents, each at least `free_nats` (free bits).
 
-  What a latent tells beneath `free_nats`, on average over the batch, costs
-  nothing, so that there is no reason to tell less: the λ-objective of Kingma et
-  al. (2016), arXiv:1606.04934, equation 15.
+  A latent whose divergence, averaged over the batch, is below `free_nats` gains
+  nothing by lowering it further. This is the λ-objective of Kingma et al.
+  (2016), arXiv:1606.04934, equation 15.
 
   Args:
     kl_per_latent: [Z] means over the batch, in nats.
-    free_nats: of each latent; 0 for none.
+    free_nats: free nats per latent; 0 turns them off.
 
   Returns:
     [] in nats.
   """
-  if not free_nats:  # estimates by draws may be below 0
+  if not free_nats:  # no maximum with 0: Monte Carlo estimates may be negative
     return jnp.sum(kl_per_latent)
   return jnp.sum(jnp.maximum(kl_per_latent, free_nats))
 
@@ -108,12 +108,13 @@ def with_free_bits(kl_per_latent: jax.Array, free_nats: float) -> jax.Array:
 def kl_weight(
   beta: float, warmup_steps: int, step: jax.Array
 ) -> jax.Array | float:
-  """The weight of the divergence at a step.
+  """Weight of the divergence at a step.
 
   Args:
-    beta: its last value: 1 for the ELBO, others for the β-VAE (UDL 17.30).
-    warmup_steps: steps in which it rises linearly from 1/warmup_steps of beta;
-      0 for none (Bowman et al. 2015, arXiv:1511.06349).
+    beta: final weight; 1 gives the ELBO, other values a β-VAE (UDL 17.30).
+    warmup_steps: steps over which the weight rises linearly from
+      beta / warmup_steps to beta (Bowman et al. 2015, arXiv:1511.06349); 0 for
+      no warm-up.
     step: int32 [], train steps completed.
   """
   if not warmup_steps:

@@ -3,30 +3,41 @@
   python -m vae_flax.main --config=configs/vae.py [--workdir=DIR]
       [--config.FIELD=VALUE ...] [--init_from=WORKDIR] [--profile=START:STEPS]
 
-Started again on the same workdir, it goes on from the newest checkpoint.
+Run it again on the same workdir to resume from the newest checkpoint.
 """
 
 from collections.abc import Sequence
 import sys
 
-from common_flax import startup
+from common_flax.cpu import startup
 
-
-def _closing(folder: str) -> str:
-  return (
-    f'To draw samples: python -m vae_flax.sample --workdir={folder} '
-    '--num_samples=64 --output=samples.png\n'
-    f'To estimate Pr(x): python -m vae_flax.evaluate --workdir={folder} '
-    '--metrics=likelihood'
-  )
+_NEXT_COMMANDS = (
+  'To draw samples: python -m vae_flax.sample --workdir={workdir} '
+  '--num_samples=64 --output=samples.png\n'
+  'To estimate Pr(x): python -m vae_flax.evaluate --workdir={workdir} '
+  '--metrics=likelihood'
+)
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
-  with startup.importing():  # before which nothing may import JAX
-    from common_flax import training_command
+  with startup.importing():  # JAX must not be imported before this
+    from common_flax.cli import commands
+    from common_flax.cli import training_command
     from vae_flax.train import train
-  return training_command.run(argv, train, 'vae_flax', __doc__, _closing)
+  with commands.reporting_errors() as status:
+    arguments = training_command.parse(argv, 'python -m vae_flax.main', __doc__)
+    with training_command.reporting_signals(arguments, status):
+      stopped_by = train(
+        arguments.config,
+        arguments.workdir,
+        init_from=arguments.init_from,
+        profile=arguments.profile,
+      )
+      status.value = training_command.report(
+        stopped_by, arguments, _NEXT_COMMANDS
+      )
+  return status.value
 
 
 if __name__ == '__main__':

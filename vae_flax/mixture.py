@@ -1,12 +1,13 @@
-"""Mixture of Gaussians in one dimension, exactly and by EM (UDL 17.1.1).
+"""Mixture of Gaussians in one dimension: exact, and fitted by EM (UDL 17.1.1).
 
-The simplest latent variable model: a discrete z says which of N Gaussians an
-x comes from, Pr(x) = Σ_n λ_n N(x; μ_n, σ²_n) (Understanding Deep Learning, UDL,
-17.3-17.4). The sum over z can be done, so density and posterior are exact, and
-EM climbs the likelihood without a bound's gap (UDL problem 17.7).
+This is the simplest latent variable model. A discrete z selects one of N
+Gaussians: Pr(x) = Σ_n λ_n N(x; μ_n, σ²_n) (Understanding Deep Learning, UDL,
+equations 17.3 and 17.4). The sum over z is tractable, so the density and the
+posterior are exact, and EM maximises the likelihood itself rather than a lower
+bound (UDL problem 17.7).
 
 Log densities are per example and in nats. They and their gradients are finite
-for every x whose squared distance from a mean, in variances, is.
+as long as (x - μ_n)² / σ²_n does not overflow.
 
 Dimensions: B batch, N components, T steps.
 """
@@ -18,18 +19,18 @@ import jax.numpy as jnp
 
 
 class Mixture(NamedTuple):
-  """λ, μ and σ² of the components."""
+  """Parameters λ, μ and σ² of the components."""
 
-  weights: jax.Array  # [N], from 0 to 1, with sum 1
-  means: jax.Array  # [N], in the unit of x
-  variances: jax.Array  # [N], above 0, in the unit of x squared
+  weights: jax.Array  # [N], in [0, 1], summing to 1
+  means: jax.Array  # [N], in units of x
+  variances: jax.Array  # [N], positive, in units of x squared
 
 
 def component_log_densities(mixture: Mixture, x: jax.Array) -> jax.Array:
-  """The components' log densities, log Pr(x|z=n) (UDL 17.3).
+  """Log density of each component, log Pr(x|z=n) (UDL 17.3).
 
   Args:
-    mixture: of N components.
+    mixture: N components.
     x: [B].
 
   Returns:
@@ -41,31 +42,30 @@ def component_log_densities(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def log_density(mixture: Mixture, x: jax.Array) -> jax.Array:
-  """The log density log Pr(x), components summed out (UDL 17.4).
+  """Log density log Pr(x), summed over the components (UDL 17.4).
 
   Args:
-    mixture: of N components.
+    mixture: N components.
     x: [B].
 
   Returns:
     [B] log densities in nats.
   """
-  # A weight may be 0: as a factor it keeps the gradient finite, log(0) does
-  # not.
+  # A weight may be 0. Its gradient is finite as a factor, but not as log(0).
   return jax.nn.logsumexp(
     component_log_densities(mixture, x), 1, b=mixture.weights[None, :]
   )
 
 
 def responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-  """Pr(z=n|x), the posterior by Bayes' rule.
+  """Posterior Pr(z=n|x), by Bayes' rule.
 
   Args:
-    mixture: of N components.
+    mixture: N components.
     x: [B].
 
   Returns:
-    [B, N] probabilities; a row's sum is 1, however far away its x is.
+    [B, N] probabilities; each row sums to 1, even for x far from every mean.
   """
   joint = component_log_densities(mixture, x) + jnp.log(mixture.weights)[None]
   return jax.nn.softmax(joint, axis=1)
@@ -74,15 +74,15 @@ def responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
 def sample(
   mixture: Mixture, key: jax.Array, num: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Ancestral sampling: first a component, then an x of it.
+  """Ancestral sampling: draws a component, then x from it.
 
   Args:
-    mixture: of N components.
+    mixture: N components.
     key: consumed.
-    num: how many.
+    num: number of samples.
 
   Returns:
-    Components, int32 [num], and the x that came of them, [num].
+    Components, int32 [num], and samples x, [num].
   """
   key_component, key_x = jax.random.split(key)
   components = jax.random.categorical(
@@ -99,24 +99,24 @@ def em_step(
 ) -> Mixture:
   """One step of expectation maximisation (UDL problem 17.7).
 
-  The E step is `responsibilities`, the posterior under the old parameters; the
-  M step takes the parameters that fit best to data so divided.
+  The E step computes `responsibilities`, the posterior under the old
+  parameters. The M step maximises the expected log joint density under them.
 
-  A component that shrinks onto a single x has a density there without bound,
-  so the likelihood has no maximum: `min_variance` keeps EM out of that hole.
-  Since what the M step maximises falls on both sides of its best variance, the
-  nearest allowed one is the best allowed one, and the likelihood never falls,
-  provided that the old variances are allowed too.
+  The likelihood is unbounded: a component can shrink onto a single x, where its
+  density grows without limit. `min_variance` prevents that. The M step's
+  objective is unimodal in each variance, so clipping gives the best allowed
+  variance, and the likelihood never falls as long as the old variances are at
+  least `min_variance` too.
 
   Args:
-    mixture: of N components.
+    mixture: N components.
     x: [B] data, of the mixture's dtype.
-    min_variance: in the unit of x squared; well below that of the narrowest
-      group that is to be found.
+    min_variance: in units of x squared; choose it well below the variance of
+      the narrowest cluster.
 
   Returns:
-    The next mixture. A component that no x belongs to stays where it is, with
-    weight 0.
+    The next mixture. A component with no responsibility for any x keeps its
+    mean and variance and gets weight 0.
   """
   shares = responsibilities(mixture, x)  # [B, N]
   counts = jnp.sum(shares, axis=0)  # [N]
@@ -137,17 +137,17 @@ def em_step(
 def fit(
   mixture: Mixture, x: jax.Array, num_steps: int, min_variance: float = 1e-3
 ) -> tuple[Mixture, jax.Array]:
-  """Fits a mixture by `num_steps` steps of EM.
+  """Fits a mixture with `num_steps` steps of EM.
 
   Args:
-    mixture: to start from.
+    mixture: initial parameters.
     x: [B] data, of the mixture's dtype.
     num_steps: T.
     min_variance: see `em_step`.
 
   Returns:
-    The path, a Mixture of arrays [T + 1, N] whose entry 0 is the start; and
-    the mean log-likelihood at each of its entries, [T + 1], nats per example.
+    The path, a Mixture of arrays [T + 1, N] that begins with `mixture`, and the
+    mean log-likelihood along it, [T + 1], in nats per example.
   """
 
   def step(mixture, _):

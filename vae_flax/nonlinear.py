@@ -1,17 +1,17 @@
 """Nonlinear latent variable model with one or two latents, by quadrature.
 
 Pr(z) = N(z; 0, I) and Pr(x|z) = N(x; f[z, φ], σ²I), hence
-Pr(x) = ∫ Pr(x|z) Pr(z) dz (Understanding Deep Learning, UDL, 17.5-17.7). With
-so few latents the integral is a sum over a grid: likelihood and posterior, for
-which a VAE has bounds and approximations, are known here.
+Pr(x) = ∫ Pr(x|z) Pr(z) dz (Understanding Deep Learning, UDL, equations 17.5 to
+17.7). With one or two latents the integral is a sum over a grid, which gives
+the likelihood and the posterior that a VAE can only bound and approximate.
 
-The sum is the trapezoidal rule over [-limit, limit] on each axis of z. Where
-its integrand is a smooth bump it converges faster than any power of the
-spacing h: a posterior of deviation s costs a relative error in Pr(x) of about
-2 exp(-2π² s²/h²), 5e-9 at s = h and 1e-2 at s = h/2. Gauss-Hermite nodes would
-be fewer, but stand too far apart for a sharp posterior. What of the posterior
-lies outside the limits is lost. In float32, rounding adds about 1e-5 nats; for
-less compute under `jax_enable_x64`.
+The sum is the trapezoidal rule over [-limit, limit] on each axis of z. For a
+smooth, peaked integrand it converges faster than any power of the spacing h: if
+the posterior has standard deviation s, the relative error in Pr(x) is about
+2 exp(-2π² s²/h²), which is 5e-9 at s = h and 1e-2 at s = h/2. Gauss-Hermite
+quadrature needs fewer nodes, but they are too far apart for a sharp posterior.
+Posterior mass outside the limits is lost. In float32, rounding adds an error of
+about 1e-5 nats; use `jax_enable_x64` for less.
 
 Log densities are per example and in nats.
 
@@ -26,13 +26,13 @@ import jax
 import jax.numpy as jnp
 
 _DEFAULT_NUM_POINTS = {1: 1601, 2: 321}  # spacings 0.01 and 0.05
-_LIMIT = 8.0  # deviations; a standard normal has 1e-15 beyond
-_EXAMPLES_AT_ONCE = 64  # bounds memory: so many times P times D numbers
+_LIMIT = 8.0  # a standard normal has mass 1e-15 beyond it
+_EXAMPLES_AT_ONCE = 64  # bounds memory to 64 x P x D numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class NonlinearModel:
-  """A nonlinear latent variable model and the grid to integrate it on.
+  """A nonlinear latent variable model and its integration grid.
 
   Raises:
     ValueError: if a field is out of range.
@@ -41,8 +41,8 @@ class NonlinearModel:
   decode: Callable[[jax.Array], jax.Array]  # f: [..., Z] -> [..., D]
   deviation: float  # σ of the noise on every axis of x
   latent_size: int  # Z, 1 or 2
-  num_points: int | None = None  # an axis; by default 1601, or 321 if Z = 2
-  limit: float = _LIMIT  # of |z| in the integrals over z
+  num_points: int | None = None  # per axis; default 1601, or 321 if Z = 2
+  limit: float = _LIMIT  # integrals cover |z| <= limit
 
   def __post_init__(self):
     if self.latent_size not in _DEFAULT_NUM_POINTS:
@@ -51,7 +51,7 @@ class NonlinearModel:
       raise ValueError(f'num_points={self.num_points} must be at least 2.')
     for name in ('deviation', 'limit'):
       value = getattr(self, name)
-      # A deviation may be learned, and then has no value to compare.
+      # A learned deviation may be a tracer, which cannot be compared.
       if not isinstance(value, jax.Array) and not value > 0:
         raise ValueError(f'{name}={value} must be positive.')
 
@@ -61,20 +61,20 @@ def _book_curve(z: jax.Array) -> jax.Array:
   return jnp.concatenate([first, jnp.cos(2 + 2.85 * z)], axis=-1)
 
 
-# The model of UDL's notebook 17.1: a curve in the plane, σ² = 0.04. The
-# notebook's text has a sine in the second place, its code this cosine.
+# The model of UDL's notebook 17.1: a curve in the plane, σ² = 0.04. The second
+# coordinate is a cosine in the notebook's code and a sine in its text.
 BOOK_MODEL = NonlinearModel(_book_curve, deviation=0.2, latent_size=1)
 
 
 class Grid(NamedTuple):
-  """Points of z and what each counts: ∫ g[z] dz ≈ Σ_p weights_p g[points_p]."""
+  """Quadrature points and weights: ∫ g[z] dz ≈ Σ_p weights_p g[points_p]."""
 
-  points: jax.Array  # [P, Z], the last axis of z changing fastest
+  points: jax.Array  # [P, Z], the last latent varies fastest
   weights: jax.Array  # [P]
 
 
 def grid(model: NonlinearModel) -> Grid:
-  """The points that a model's integrals over z are sums over.
+  """Creates the grid for a model's integrals over z.
 
   Returns:
     P = num_points^Z points, in the default float dtype.
@@ -97,19 +97,19 @@ def _grid(model: NonlinearModel, limit: float) -> Grid:
 
 
 def _log_normal(squares: jax.Array, size: int) -> jax.Array:
-  """The log of N(·; 0, I) in `size` dimensions at a squared distance from 0."""
+  """Log density of N(0, I) in `size` dimensions, given squared distances."""
   return -0.5 * (squares + size * jnp.log(2 * jnp.pi))
 
 
 def log_prior(z: jax.Array) -> jax.Array:
-  """The prior log Pr(z) in nats (UDL 17.5): [..., Z] -> [...]."""
+  """Log prior log Pr(z) in nats (UDL 17.5): [..., Z] -> [...]."""
   return _log_normal(jnp.sum(z**2, axis=-1), z.shape[-1])
 
 
 def _log_likelihood(
   model: NonlinearModel, x: jax.Array, decoded: jax.Array
 ) -> jax.Array:
-  """The log Pr(x|z) of x [D] given f[z, φ] [P, D], in nats [P] (UDL 17.6)."""
+  """Log Pr(x|z) in nats [P], for x [D] and f[z, φ] [P, D] (UDL 17.6)."""
   size = x.shape[-1]
   squares = jnp.sum(((x[None, :] - decoded) / model.deviation) ** 2, axis=-1)
   return _log_normal(squares, size) - size * jnp.log(model.deviation)
@@ -118,18 +118,18 @@ def _log_likelihood(
 def _joint_on_grid(
   model: NonlinearModel,
 ) -> tuple[Grid, Callable[[jax.Array], jax.Array]]:
-  """The grid, and the function from x [D] to log Pr(x, z) on it, [P]."""
+  """Returns the grid and a function from x [D] to log Pr(x, z) on it, [P]."""
   points = grid(model)
-  decoded = model.decode(points.points)  # once for all x
+  decoded = model.decode(points.points)  # shared by all x
   prior = log_prior(points.points)
   return points, lambda x: _log_likelihood(model, x, decoded) + prior
 
 
 def log_marginal(model: NonlinearModel, x: jax.Array) -> jax.Array:
-  """The log density log Pr(x), latents integrated out (UDL 17.7).
+  """Log density log Pr(x), integrated over the latents (UDL 17.7).
 
   Args:
-    model: the model.
+    model: latent variable model.
     x: [B, D].
 
   Returns:
@@ -144,20 +144,20 @@ def log_marginal(model: NonlinearModel, x: jax.Array) -> jax.Array:
 
 
 def posterior(model: NonlinearModel, x: jax.Array) -> tuple[Grid, jax.Array]:
-  """Pr(z|x) on the grid, by Bayes' rule (UDL 17.19).
+  """Posterior Pr(z|x) on the grid, by Bayes' rule (UDL 17.19).
 
   Args:
-    model: the model.
+    model: latent variable model.
     x: [B, D].
 
   Returns:
-    The grid, and the densities [B, P] at its points: Σ_p weights_p density_p is
-    1 for each x.
+    The grid, and the densities [B, P] at its points. For each x,
+    Σ_p weights_p density_p = 1.
   """
   points, log_joint = _joint_on_grid(model)
   joint = jax.vmap(log_joint)(x)  # [B, P]
-  # Shares sum to 1 however far away x is, where log Pr(x) is too large a number
-  # to be exact to a nat.
+  # Softmax sums to 1 even for distant x, where log Pr(x) is so large that
+  # float32 cannot resolve a nat.
   shares = jax.nn.softmax(joint + jnp.log(points.weights)[None, :], axis=1)
   return points, shares / points.weights[None, :]
 
@@ -165,10 +165,10 @@ def posterior(model: NonlinearModel, x: jax.Array) -> tuple[Grid, jax.Array]:
 def posterior_moments(
   model: NonlinearModel, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean and variance of each latent under Pr(z|x).
+  """Mean and variance of each latent under the posterior Pr(z|x).
 
   Args:
-    model: the model.
+    model: latent variable model.
     x: [B, D].
 
   Returns:
@@ -184,15 +184,15 @@ def posterior_moments(
 def sample(
   model: NonlinearModel, key: jax.Array, num: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Ancestral sampling: z from the prior, then x given z (UDL 17.2.1).
+  """Ancestral sampling: draws z from the prior, then x given z (UDL 17.2.1).
 
   Args:
-    model: the model.
+    model: latent variable model.
     key: consumed.
-    num: how many.
+    num: number of samples.
 
   Returns:
-    Latents [num, Z], and the x that came of them, [num, D].
+    Latents [num, Z] and samples x [num, D].
   """
   key_z, key_x = jax.random.split(key)
   z = jax.random.normal(key_z, (num, model.latent_size))
@@ -207,19 +207,19 @@ def elbo(
   mean: jax.Array,
   log_var: jax.Array,
 ) -> jax.Array:
-  """The evidence lower bound for a Gaussian q, ∫ q log[Pr(x, z)/q] (UDL 17.15).
+  """Evidence lower bound ∫ q log[Pr(x, z)/q] dz for Gaussian q (UDL 17.15).
 
   Args:
-    model: the model.
+    model: latent variable model.
     x: [B, D].
     mean: [B, Z] of q(z|x).
-    log_var: [B, Z], logarithms of q's variances.
+    log_var: [B, Z] of q(z|x), the log of the variances.
 
   Returns:
     [B] bounds in nats.
   """
-  # The grid is one of ε, where z = mean + deviation ε: it goes with q, so that
-  # a q of any place and width is met.
+  # The grid covers ε in z = mean + deviation ε, so it follows q wherever q is
+  # and however narrow.
   noise = _grid(model, _LIMIT)
   log_noise = log_prior(noise.points)
   shares = noise.weights * jnp.exp(log_noise)
@@ -243,16 +243,16 @@ def kl_to_posterior(
 ) -> jax.Array:
   """KL[q(z|x) || Pr(z|x)], the gap below log Pr(x) (UDL 17.17).
 
-  ∫ q log[q/Pr(z|x)] is ∫ q log[q/Pr(x, z)] and log Pr(x), an integral each;
-  they are taken on their own grids, as q may be far off the posterior's.
+  It is the difference of two integrals, log Pr(x) and the ELBO. Each has its
+  own grid, since q may be far from the posterior.
 
   Args:
-    model: the model.
+    model: latent variable model.
     x: [B, D].
     mean: [B, Z] of q(z|x).
-    log_var: [B, Z], logarithms of q's variances.
+    log_var: [B, Z] of q(z|x), the log of the variances.
 
   Returns:
-    [B] divergences in nats, 0 where q is the posterior, but for rounding.
+    [B] divergences in nats; 0, up to rounding, where q is the posterior.
   """
   return log_marginal(model, x) - elbo(model, x, mean, log_var)

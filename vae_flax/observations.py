@@ -1,29 +1,40 @@
-"""From an image's bytes to the x that a likelihood is of.
+"""Maps the bytes of an image to x, the variable of the likelihood.
 
-Binarised images are three different data sets, whose likelihoods cannot be
-compared: a fresh draw at every use, each pixel 1 with the probability that its
-grey says; one such draw, fixed by a seed; and greys from one half on.
+There are three ways to binarise. They define different data sets, so their
+likelihoods cannot be compared. 'stochastic' draws new images at every use: the
+probability that a pixel is 1 is its grey level. 'fixed' draws them once, with a
+seed. 'threshold' sets grey levels of at least one half to 1.
 
 Dimensions: B batch, H height, W width, C channels.
 """
 
 from collections.abc import Callable
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax.sharding import drawn_globally
-from common_flax.threefry import written_out
+from common_flax.cpu.fusion import computed_once
+from common_flax.cpu.threefry import unrolled
+from common_flax.data.source import ArraySource
+from common_flax.data.source import Source
+from common_flax.distributed.sharding import BatchAxis
+from common_flax.distributed.sharding import WHOLE_BATCH
+from common_flax.errors import UserError
 
-# (key, uint8 [B, H, W, C], dtype, axis_name) -> x [B, H, W, C]; the key is
-# consumed where something is drawn
+# (key, uint8 [B, H, W, C], dtype, axis) -> x [B, H, W, C]. The key is consumed
+# if the function draws.
 Observe = Callable[..., jax.Array]
 
 
+_THRESHOLD = 128  # the lowest byte that becomes 1
+
+
 def _thresholds(images: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-  """Bytes -> how many of 2^16 numbers lie below byte / 255, rounded."""
+  """Rounds 2^16 * byte / 255: a pixel is 1 if 16 random bits are below it."""
   return (images.astype(np.uint32) * 2**16 + 127) // 255
 
 
@@ -31,33 +42,28 @@ def binarise(
   key: jax.Array,
   images: jax.Array,
   dtype: jnp.dtype = jnp.float32,
-  axis_name: str | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
 ) -> jax.Array:
-  """A fresh draw: 1 with probability byte / 255, to within 2^-17.
+  """Draws binary images: 1 with probability byte / 255, to within 2^-17.
 
   Args:
     key: consumed.
     images: uint8 [B, H, W, C].
-    dtype: of the result.
-    axis_name: mapped axis over which the batch is split, if any.
+    dtype: type of the result.
+    axis: splits the batch over devices.
 
   Returns:
-    [B, H, W, C] of 0 and 1.
+    [B, H, W, C], each 0 or 1.
   """
-  # In one row an image: vectors of a CPU fill better than with rows of pixels.
+  # One row per image fills a CPU's vectors better than rows of pixels.
   num_values = math.prod(images.shape[1:])
-  rows = images.reshape(len(images), num_values)
-  # 16 bits are finer than 256 greys by far, and quicker than floats.
-  bits = drawn_globally(
-    lambda num: jax.random.bits(
-      written_out(key), (num, num_values), jnp.uint16
-    ),
+  # 16 bits resolve the 256 greys well and are faster to draw than floats.
+  bits = axis.draw(
+    lambda num: jax.random.bits(unrolled(key), (num, num_values), jnp.uint16),
     len(images),
-    axis_name,
   )
-  # The root of 0 or 1 is itself. XLA computes a root once, but would draw the
-  # bits, which it finds cheap, again wherever x is used.
-  x = jnp.sqrt((bits < _thresholds(rows)).astype(dtype))
+  thresholds = _thresholds(images.reshape(len(images), num_values))
+  x = computed_once((bits < thresholds).astype(dtype))
   return x.reshape(images.shape)
 
 
@@ -65,24 +71,35 @@ def threshold(
   key: jax.Array,
   images: jax.Array,
   dtype: jnp.dtype = jnp.float32,
-  axis_name: str | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
 ) -> jax.Array:
-  """1 where the grey is above one half; nothing is drawn."""
-  del key, axis_name
-  return (images >= 128).astype(dtype)
+  """Returns 1 where the grey level is at least one half; draws nothing."""
+  del key, axis
+  return (images >= _THRESHOLD).astype(dtype)
 
 
 def dequantise(
   key: jax.Array,
   images: jax.Array,
   dtype: jnp.dtype = jnp.float32,
-  axis_name: str | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
 ) -> jax.Array:
-  """(byte + u) / 256 in [0, 1], u from U(0, 1): a density's proper target."""
-  noise = drawn_globally(
+  """Returns (byte + u) / 256 with noise u ~ U(0, 1).
+
+  A density needs continuous values: on bytes it could grow without bound.
+
+  Args:
+    key: consumed.
+    images: uint8 [B, H, W, C].
+    dtype: type of the result.
+    axis: splits the batch over devices.
+
+  Returns:
+    [B, H, W, C] in [0, 1].
+  """
+  noise = axis.draw(
     lambda num: jax.random.uniform(key, (num, *images.shape[1:]), dtype),
     len(images),
-    axis_name,
   )
   return (images.astype(dtype) + noise) / 256
 
@@ -91,22 +108,22 @@ def scale(
   key: jax.Array,
   images: jax.Array,
   dtype: jnp.dtype = jnp.float32,
-  axis_name: str | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
 ) -> jax.Array:
-  """The bytes over 255; nothing is drawn."""
-  del key, axis_name
+  """Scales bytes to [0, 1]; draws nothing."""
+  del key, axis
   return images.astype(dtype) / 255
 
 
 def fix(images: np.ndarray, seed: int) -> np.ndarray:
-  """One draw of binary images, fixed by a seed.
+  """Draws binary images once, with a fixed seed.
 
   Args:
     images: uint8 [N, H, W, C].
-    seed: of the draw.
+    seed: seed of the draw.
 
   Returns:
-    uint8 [N, H, W, C] of 0 and 255, which `threshold` takes as 0 and 1.
+    uint8 [N, H, W, C] of 0 and 255, which `threshold` maps to 0 and 1.
   """
   random = np.random.Philox(key=[seed, 0])
   fixed = np.empty_like(images)
@@ -115,3 +132,69 @@ def fix(images: np.ndarray, seed: int) -> np.ndarray:
     bits = words.view(np.uint16)[: image.size].reshape(image.shape)
     result[...] = np.where(bits < _thresholds(image), 255, 0)
   return fixed
+
+
+def prepare_source(config: ConfigDict, source: Source) -> Source:
+  """Applies `config.dataset.binarise='fixed'`, which draws binary images once.
+
+  Args:
+    config: the run's config.
+    source: images of the data set.
+
+  Returns:
+    A source of binary images, or `source` itself for any other `binarise`.
+
+  Raises:
+    UserError: if the images do not fit into memory.
+  """
+  if config.dataset.binarise != 'fixed':
+    return source
+  if not (isinstance(source, ArraySource) and source.is_in_memory):
+    raise UserError(
+      "config.dataset.binarise='fixed': needs data that fits into memory; use "
+      "'stochastic' or 'threshold'"
+    )
+  fixed = fix(source.examples, config.dataset.binarise_seed)
+  return dataclasses.replace(source, examples=fixed)
+
+
+def as_observed(config: ConfigDict, source: Source) -> Source:
+  """The images as the VAE observes them, for comparison with its samples.
+
+  With `binarise='threshold'` they are black and white. With 'stochastic',
+  pixels stay grey, which is the mean of their draws.
+
+  Args:
+    config: the run's config.
+    source: from `prepare_source`.
+  """
+  if config.dataset.binarise != 'threshold':
+    return source
+  return _BlackAndWhite(source)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _BlackAndWhite:
+  """A source of the thresholded images of another source."""
+
+  source: Source
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    return self.source.example_shape
+
+  @property
+  def dtype(self) -> np.dtype:
+    return self.source.dtype
+
+  @property
+  def num_classes(self) -> int | None:
+    return self.source.num_classes
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
+    example = self.source[index]
+    image = np.where(example['image'] >= _THRESHOLD, 255, 0)
+    return {**example, 'image': image.astype(np.uint8)}

@@ -1,18 +1,18 @@
-"""Draws pictures from a trained VAE, or writes down the latents of its data.
+"""Draws pictures from a trained VAE, or writes the latents of a data set.
 
   python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--kind=prior|reconstruction|interpolation|traversal|manifold|latents]
       [--num_samples=64] [--seed=0] [--split=test] [--step=STEP] [--noema]
 
-  prior           decoded draws of z from N(0, I)
+  prior           images decoded from draws of z from N(0, I)
   reconstruction  images of the split, each followed by its reconstruction
-  interpolation   rows of 8 on the arc between the latents of two images
-  traversal       rows of 8, one latent each from -3 to 3, the most used first,
-                  the others at those of an image
-  manifold        of 2 latents: a square of the decoder's images over both
-  latents         the split's posteriors: FILE.npz with `mean`, `log_var`
-                  [N, Z] and `label` [N]; FILE.png, of 2 latents, shows the
-                  means coloured by class
+  interpolation   rows of 8 along the arc between the latents of two images
+  traversal       rows of 8 that move one latent from -3 to 3, the most used
+                  first; the other latents stay at those of an image
+  manifold        a square grid over both latents, if there are 2
+  latents         posteriors of the split: FILE.npz has `mean`, `log_var` [N, Z]
+                  and `label` [N]; FILE.png plots the means of 2 latents,
+                  coloured by class
 
 From Python:
 
@@ -38,22 +38,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from common_flax import commands
+from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
-from common_flax import sample_files
-from common_flax import sources
-from common_flax import terminal
-from common_flax.config import UserError
+from common_flax.cli import commands
+from common_flax.cli import sample_files
 from common_flax.data.source import Source
+from common_flax.errors import UserError
 from common_flax.latents import slerp
+from common_flax.progress import track
 from vae_flax import generation
-from vae_flax import train as train_lib
+from vae_flax import observations
 from vae_flax.trained import CHUNK
 from vae_flax.trained import load
-from vae_flax.trained import Trained
+from vae_flax.trained import TrainedVAE
 
-__all__ = ['KINDS', 'Trained', 'load', 'main']
+__all__ = ['KINDS', 'TrainedVAE', 'load', 'main']
 
 _COLUMNS = 8
 _REACH = 3.0  # of a traversal, in standard deviations of the prior
@@ -61,14 +61,14 @@ _REACH = 3.0  # of a traversal, in standard deviations of the prior
 
 @dataclasses.dataclass(frozen=True)
 class _Drawing:
-  """What the kinds of pictures draw from."""
+  """What every kind of picture is drawn from."""
 
-  trained: Trained
-  root: jax.Array  # of everything random, not consumed
-  open_source: Callable[[], Source]  # the data, where a kind needs it
+  trained: TrainedVAE
+  root: jax.Array  # key of all random draws, not consumed
+  open_source: Callable[[], Source]  # opens the split, if a kind needs it
 
   def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
-    """Images of the split in a shuffled order, again from the start if few."""
+    """Images of the shuffled split by number, which wraps around its length."""
     order = np.random.default_rng(
       np.asarray(jax.random.key_data(self.root))
     ).permutation(len(source))
@@ -76,7 +76,7 @@ class _Drawing:
     return np.stack([source[int(i)]['image'] for i in chosen])
 
   def x(self, images: np.ndarray, numbers: np.ndarray) -> jax.Array:
-    """What the likelihood is of, drawn once for each number."""
+    """The observations x of images, each drawn from its number's key."""
     key = prng.stream(self.root, 'observe')
     return generation.observe_by_number(
       self.trained.vae, key, jnp.asarray(images), jnp.asarray(numbers)
@@ -89,13 +89,13 @@ class _Drawing:
     return mean
 
   def chunks(self, num: int) -> Iterator[np.ndarray]:
-    """Numbers from 0 on, always 64 together, until they are `num`."""
+    """Yields the numbers from 0, 64 at a time, until all `num` are included."""
     for start in range(0, num, CHUNK):
       yield np.arange(start, start + CHUNK)
 
 
-# Of a drawing and a number of images: yields uint8 [64, H, W, C] chunks, whose
-# rest beyond that number is left out.
+# (drawing, number of images) -> chunks of images uint8 [64, H, W, C]; those
+# beyond the number are dropped.
 Kind = Callable[[_Drawing, int], Iterator[jax.Array]]
 
 
@@ -106,7 +106,7 @@ def _prior(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
 def _reconstruction(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
   source = drawing.open_source()
   for places in drawing.chunks(num):
-    numbers = places[::2] // 2  # of the images; two places each
+    numbers = places[::2] // 2  # two places per image
     x = drawing.x(drawing.images(source, numbers), numbers)
     vae, params = drawing.trained.vae, drawing.trained.params
     mean, _ = generation.encode(vae, params, x)
@@ -129,7 +129,7 @@ def _interpolation(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
 def _traversal(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
   source = drawing.open_source()
   trained = drawing.trained
-  watched = np.arange(min(train_lib.NUM_WATCHED, len(source)))
+  watched = np.arange(min(generation.NUM_WATCHED, len(source)))
   use = generation.latent_use(
     trained.vae,
     trained.params,
@@ -147,11 +147,11 @@ def _traversal(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
 
 def _manifold(drawing: _Drawing, num: int) -> Iterator[jax.Array]:
   side = _manifold_side(num)
-  # Places of equal probability under the prior (Kingma & Welling 2013).
+  # Equally spaced in probability under the prior (Kingma & Welling 2013).
   places = stats.norm.ppf((jnp.arange(side) + 0.5) / side)
   for numbers in drawing.chunks(num):
     rows, columns = np.divmod(np.minimum(numbers, side**2 - 1), side)
-    # The second latent points upwards.
+    # The second latent increases upwards.
     z = jnp.stack([places[columns], places[side - 1 - rows]], axis=1)
     yield drawing.trained.decode(z.astype(drawing.trained.vae.dtype))
 
@@ -171,14 +171,14 @@ KINDS: dict[str, Kind] = {
 
 
 def _columns(kind: str, num: int) -> int | None:
-  """Images a row of a grid; None for a square."""
+  """Images per row of the grid; None for a square grid."""
   if kind == 'manifold':
     return _manifold_side(num)
   return None if kind == 'prior' else _COLUMNS
 
 
 def _check_kind(kind: str, output: str, latent_size: int) -> None:
-  """Refuses what only two latents can show, before anything is drawn."""
+  """Checks the output, and that a picture of two latents has two latents."""
   ending = pathlib.Path(output).suffix.lower()
   if kind == _LATENTS and ending not in ('.npz', '.png'):
     raise UserError(
@@ -188,20 +188,18 @@ def _check_kind(kind: str, output: str, latent_size: int) -> None:
   if is_plane and latent_size != 2:
     cure = 'train with --config.model.latent_size=2'
     if kind == _LATENTS:
-      cure = f'take --output=FILE.npz, or {cure}'
+      cure = f'use --output=FILE.npz, or {cure}'
     raise UserError(
-      f'--kind={kind}: a picture of it needs 2 latents, and this run has '
+      f'--kind={kind}: a picture needs 2 latents, and this run has '
       f'{latent_size}; {cure}'
     )
 
 
 def _encode_all(drawing: _Drawing, source: Source) -> dict[str, np.ndarray]:
-  """Posteriors of all images in the source's own order, and their labels."""
+  """Posteriors and labels of all images, in the order of the source."""
   rows = []
   num_chunks = -(-len(source) // CHUNK)
-  for numbers in terminal.track(
-    drawing.chunks(len(source)), num_chunks, 'Encoding'
-  ):
+  for numbers in track(drawing.chunks(len(source)), num_chunks, 'Encoding'):
     examples = [source[int(i)] for i in np.minimum(numbers, len(source) - 1)]
     x = drawing.x(np.stack([e['image'] for e in examples]), numbers)
     mean, log_var = generation.encode(
@@ -216,7 +214,7 @@ def _encode_all(drawing: _Drawing, source: Source) -> dict[str, np.ndarray]:
 
 
 def _scatter(latents: dict[str, np.ndarray]) -> bytes:
-  """The posterior means [N, 2] as a PNG, coloured by class."""
+  """Plots the posterior means [N, 2] as a PNG, coloured by class."""
   figure = Figure(figsize=(6.4, 6), layout='constrained')
   canvas = FigureCanvasAgg(figure)
   axes = figure.subplots()
@@ -240,10 +238,10 @@ def _scatter(latents: dict[str, np.ndarray]) -> bytes:
 
 
 def _write_latents(output: str, drawing: _Drawing, source: Source) -> None:
-  """Writes FILE.npz, or FILE.png of two latents.
+  """Writes all posteriors to FILE.npz, or plots two latents in FILE.png.
 
   Raises:
-    UserError: if it cannot be written.
+    UserError: if the file cannot be written.
   """
   latents = _encode_all(drawing, source)
   if output.lower().endswith('.png'):
@@ -257,7 +255,7 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'split',
     'test',
-    'Whose images are encoded, of the data set it was trained on.',
+    'Split of the data set whose images are encoded.',
     flag_values=values,
   )
 
@@ -273,8 +271,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   config = trained.config
 
   def open_source() -> Source:
-    return train_lib.prepare_source(
-      config, sources.load(config.dataset, values.split)
+    return observations.prepare_source(
+      config, data.load(config.dataset, values.split)
     )
 
   drawing = _Drawing(trained, prng.root_key(values.seed), open_source)
@@ -294,7 +292,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   )
   sample_files.write(
     values.output,
-    terminal.track(chunks, -(-num // CHUNK), 'Drawing'),
+    track(chunks, -(-num // CHUNK), 'Drawing'),
     (num, *trained.vae.image_shape),
     columns=_columns(values.kind, num),
   )

@@ -1,10 +1,12 @@
-"""A trained VAE, ready to draw, encode and decode.
+"""Loads a trained VAE, to draw, encode and decode images.
 
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
+import functools
 
 from etils import epath
 import jax
@@ -12,24 +14,27 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from common_flax import prng
-from common_flax import workdir as workdir_lib
+from common_flax.workdir import layout as workdir_lib
+from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
 from vae_flax import generation
-from vae_flax.state import create_vae
 from vae_flax.state import EXPORT
 from vae_flax.state import exported
 from vae_flax.state import init_state
 from vae_flax.state import Params
-from vae_flax.state import VAE
+from vae_flax.state import VAEState
+from vae_flax.state import with_weights_of
+from vae_flax.vae import create_vae
+from vae_flax.vae import VAE
 
-# Images are drawn in chunks of one size, whatever their number, so that an
-# image's bits do not depend on how many are drawn with it.
+# Images are drawn in chunks of a fixed size, so the bits of an image do
+# not depend on how many are drawn.
 CHUNK = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-  """The networks of a run, with fixed parameters."""
+class TrainedVAE:
+  """A VAE with its trained parameters."""
 
   vae: VAE
   params: Params
@@ -37,10 +42,10 @@ class Trained:
   step: int  # of the checkpoint
 
   def chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
-    """Yields draws from the prior, decoded: uint8 [64, H, W, C] at a time.
+    """Yields images drawn from the prior, uint8 [64, H, W, C] at a time.
 
-    There are at least `num` of them together. Image i depends on the key,
-    which is not consumed, and on i alone.
+    There are at least `num` in total. The key is not consumed; image i depends
+    on the key and i alone.
     """
     for start in range(0, num, CHUNK):
       numbers = jnp.arange(start, start + CHUNK)
@@ -53,37 +58,38 @@ class Trained:
   def encode(
     self, key: jax.Array, images: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Images as bytes -> mean and log-variance of their posteriors.
+    """Encodes images as the parameters of their posteriors.
 
     Args:
-      key: consumed where the likelihood is of draws, such as binary images.
-      images: uint8 [N, H, W, C]; with `binarise=fixed` of 0 and 255, as grey
-        ones are taken by a threshold.
+      key: consumed if observations are drawn at random, such as binary images.
+      images: uint8 [N, H, W, C]; with `binarise=fixed` they should be 0 or 255,
+        grey images are thresholded.
 
     Returns:
-      [N, Z] each.
+      Means and log-variances, [N, Z] each.
     """
     x = generation.observe(self.vae, key, images)
     return generation.encode(self.vae, self.params, x)
 
   def decode(self, z: jax.Array) -> jax.Array:
-    """Latents [N, Z] -> uint8 [N, H, W, C], the decoder's mean images."""
+    """Decodes latents [N, Z] as mean images uint8 [N, H, W, C]."""
     return generation.generate(self.vae, self.params, z)
 
 
 def load(
   workdir: epath.PathLike, *, use_ema: bool = True, step: int | None = None
-) -> Trained:
-  """Loads the networks of a workdir's checkpoint.
+) -> TrainedVAE:
+  """Loads the VAE of a workdir's checkpoint.
 
   Args:
     workdir: folder of a run.
-    use_ema: take the moving average of the weights rather than the last ones.
+    use_ema: whether to load the moving average of the weights instead of the
+      weights of the last step.
     step: of the checkpoint; None for the newest.
 
   Raises:
-    UserError: if the folder holds no run, no such checkpoint, or weights that
-      are not finite.
+    UserError: if the folder holds no run, the checkpoint does not exist, or the
+      weights are not finite.
   """
   config = vae_config.read(workdir)
   root = prng.root_key(config.seed)
@@ -97,4 +103,26 @@ def load(
   )
   params = weights['ema_params' if use_ema else 'params']
   workdir_lib.check_finite(workdir, step, params)
-  return Trained(vae, params, config, step)
+  return TrainedVAE(vae, params, config, step)
+
+
+def adopting(
+  workdir: epath.PathLike | None,
+) -> Callable[[VAEState], VAEState] | None:
+  """A function that gives a state the weights of another run.
+
+  Args:
+    workdir: of the other run; None returns None.
+
+  Raises:
+    UserError: if the folder holds no run or no checkpoint.
+  """
+  if workdir is None:
+    return None
+  config = vae_config.read(workdir)
+  root = prng.root_key(config.seed)
+  step, _, other = workdir_lib.restore(
+    workdir, STATE, config, create_vae, lambda vae: init_state(vae, root)
+  )
+  print(f'Starting from the weights of {workdir} at step {step:,}.')
+  return functools.partial(with_weights_of, other)

@@ -1,18 +1,93 @@
-"""Sources of images and points, by name."""
+"""Sources of images and points, opened by name or made from arrays."""
+
+from ml_collections import ConfigDict
 
 from common_flax.data import digits
 from common_flax.data import stacked
 from common_flax.data import worlds
-from common_flax.data.decoded import load_encoded
+from common_flax.data.decoded_images import load_decoded
 from common_flax.data.folder import FolderImages
-from common_flax.data.source import Progress
+from common_flax.data.source import ArraySource
+from common_flax.data.source import first_examples
+from common_flax.data.source import from_arrays
 from common_flax.data.source import Source
-from common_flax.data.source import unseen
 from common_flax.data.tfds_images import TfdsImages
 from common_flax.data.worlds import WORLDS
+from common_flax.errors import UserError
 
-# Images that take no more than this are held in memory.
+__all__ = [
+  'ArraySource',
+  'Source',
+  'first_examples',
+  'from_arrays',
+  'load',
+  'load_source',
+  'stacked_base',
+]
+
+# Larger decoded sources are memory-mapped.
 IN_MEMORY_BYTES = 2**30
+
+
+CUSTOM = 'custom'  # the `dataset.name` of a source that was given from Python
+
+
+def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
+  """The config of a run whose source is given from Python.
+
+  Args:
+    config: of the run; returned as it is without a source.
+    source: the given images.
+
+  Returns:
+    The config with `dataset.name` 'custom', so that nothing mistakes the data
+    for that which the config named.
+
+  Raises:
+    UserError: if the source holds no images of `dataset.image_size`.
+  """
+  if source is None:
+    return config
+  size = config.dataset.image_size
+  if tuple(source.example_shape[:-1]) != (size, size):
+    raise UserError(
+      f'config.dataset.image_size={size}: the examples of the source have the '
+      f'shape {source.example_shape}; set it to their side'
+    )
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.dataset.name = CUSTOM
+  return config
+
+
+def load(dataset: ConfigDict, split: str) -> Source:
+  """Opens one split of the data set of a run's `config.dataset`.
+
+  Raises:
+    UserError: naming the wrong field or file.
+  """
+  if dataset.name == CUSTOM:
+    raise UserError(
+      f'config.dataset.name={CUSTOM!r}: this data was given from Python, and a '
+      'command cannot load it; call train(config, workdir, source=SOURCE)'
+    )
+  return load_source(
+    dataset.name,
+    split,
+    dataset.image_size,
+    data_dir=dataset.data_dir,
+    path=dataset.path,
+    stack_of=dataset.stack_of,
+    skip_corrupt=dataset.skip_corrupt,
+  )
+
+
+def stacked_base(dataset: ConfigDict) -> ConfigDict:
+  """The `config.dataset` of the grey images behind 'stacked'."""
+  base = dataset.copy_and_resolve_references()
+  with base.unlocked():
+    base.name = dataset.stack_of
+  return base
 
 
 def load_source(
@@ -24,23 +99,21 @@ def load_source(
   path: str | None = None,
   stack_of: str = 'digits',
   skip_corrupt: bool = False,
-  progress: Progress = unseen,
 ) -> Source:
-  """Opens a source; every one of its images was decoded by then.
+  """Opens a source and decodes all of its images.
 
   Args:
-    name: 'digits', 'folder', a world of points such as 'ring', 'stacked', or
-      the name of a TFDS data set.
-    split: 'train', 'test', or for TFDS any of its splits.
-    image_size: height and width in pixels; nothing to a world.
-    data_dir: of TFDS; None for TFDS_DATA_DIR.
-    path: of 'folder'.
-    stack_of: the source that 'stacked' stacks.
-    skip_corrupt: leave out images that cannot be decoded instead of raising.
-    progress: shows how far an iteration is, see `load_encoded`.
+    name: 'digits', 'folder', 'stacked', a toy world such as 'ring', or the name
+      of a TFDS data set.
+    split: 'train' or 'test'; for TFDS any of its splits.
+    image_size: height and width in pixels; toy worlds ignore it.
+    data_dir: folder of prepared TFDS data sets; None for TFDS_DATA_DIR.
+    path: the folder of 'folder'.
+    stack_of: name of the grey source behind 'stacked'.
+    skip_corrupt: skip images that cannot be decoded instead of raising.
 
   Raises:
-    UserError: naming the field or file that is wrong.
+    UserError: naming the wrong field or file.
   """
   if name == 'digits':
     return digits.load(split, image_size)
@@ -54,17 +127,15 @@ def load_source(
       data_dir=data_dir,
       path=path,
       skip_corrupt=skip_corrupt,
-      progress=progress,
     )
     return stacked.stack(base, stack_of, split)
   if name == 'folder':
-    encoded = FolderImages(path, split, progress)
+    encoded = FolderImages(path, split)
   else:
-    encoded = TfdsImages(name, split, data_dir, progress)
-  return load_encoded(
+    encoded = TfdsImages(name, split, data_dir)
+  return load_decoded(
     encoded,
     image_size,
     skip_corrupt=skip_corrupt,
     in_memory_bytes=IN_MEMORY_BYTES,
-    progress=progress,
   )

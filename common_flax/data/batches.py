@@ -1,14 +1,13 @@
-"""Which examples make which batch, and how batches reach the devices.
+"""Which examples form which batch, and how batches reach the devices.
 
-The batch rule: batch t is a pure function of (source, seed, batch size, t). The
-examples of all epochs stand in one endless line, each epoch in a permutation of
-its own, and batch t takes the places from t * B to (t + 1) * B; so no example
-comes twice in an epoch, and a batch may cross from one epoch into the next.
+The batch rule: batch t is a pure function of (source, seed, batch size, t).
+Every epoch is a permutation of the source, and the epochs follow one another in
+an endless sequence. Batch t holds positions t * B to (t + 1) * B of it. So no
+example occurs twice in an epoch, and a batch may span two epochs.
 
-A batch is an array of examples, or with labels a `Labelled`.
+A batch is an array of examples, or a `Labelled` if labels are wanted.
 
-Dimensions: B batch, S image side, C channels, U discriminator updates (or other
-batches that one train step takes).
+Dimensions: B batch, S image side, C channels, U batches per train step.
 """
 
 from collections.abc import Callable
@@ -33,75 +32,75 @@ from common_flax.data.source import Source
 T = TypeVar('T')
 Batch = Any  # an array, or a Labelled
 
-# Of sources that do not fit into memory: how many batches are read at once, and
-# how many of them wait. By default it would be 500, which may not fit either.
+# For sources that do not fit into memory: threads, and batches read ahead.
+# Grain's default of 500 batches may not fit either.
 _READING_THREADS = 8
 _READ_AHEAD = 16
 
-# Batches are brought to the devices in groups: one by one, each finds the
-# processor's caches full of the train step's numbers, and takes twice as long.
+# Batches are transferred in groups. A lone batch takes twice as long, as the
+# train step has filled the processor's caches in the meantime.
 _GROUP_SIZE = 8
 _GROUP_BYTES = 2**25
 
 
 class Labelled(NamedTuple):
-  """Examples with their labels; leading axes are the same."""
+  """Examples and their labels, with equal leading axes."""
 
-  examples: np.ndarray  # uint8 [..., B, S, S, C], or of points float32 [..., 2]
+  examples: np.ndarray  # uint8 [..., B, S, S, C]; points: float32 [..., B, 2]
   labels: np.ndarray  # int32 [..., B]
 
 
 def permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
   """The order of one epoch, int64 [num_examples].
 
-  It is the order of raw random words, which NumPy promises never to change.
+  It sorts raw random words, a stream that NumPy promises never to change.
   """
   words = np.random.Philox(key=[seed, epoch]).random_raw(num_examples)
   return np.argsort(words, kind='stable')
 
 
-class Line:
-  """The endless line of a source's examples, epoch after epoch."""
+class ExampleOrder:
+  """The endless sequence of a source's examples, epoch after epoch."""
 
   def __init__(self, num_examples: int, seed: int):
-    """Makes the line of a source.
+    """Creates the order of a source.
 
     Args:
       num_examples: size of the source, at least 1.
-      seed: of the run, at least 0.
+      seed: seed of the run, at least 0.
     """
     self._num_examples = num_examples
-    # A batch needs the order of one epoch, or of two.
-    self._order = functools.lru_cache(maxsize=2)(
+    # A batch spans one epoch or two.
+    self._permutation = functools.lru_cache(maxsize=2)(
       functools.partial(permutation, num_examples, seed)
     )
 
-  def examples_at(self, places: np.ndarray) -> np.ndarray:
-    """The numbers of the examples that stand at `places`, int64."""
-    epochs, offsets = np.divmod(places, self._num_examples)
-    examples = np.empty_like(places)
+  def indices_at(self, positions: np.ndarray) -> np.ndarray:
+    """Indices of the examples at `positions`, int64 of the same shape."""
+    epochs, offsets = np.divmod(positions, self._num_examples)
+    indices = np.empty_like(positions)
     for epoch in np.unique(epochs):
       here = epochs == epoch
-      examples[here] = self._order(int(epoch))[offsets[here]]
-    return examples
+      indices[here] = self._permutation(int(epoch))[offsets[here]]
+    return indices
 
   def batch(self, size: int, t: int) -> np.ndarray:
-    """The numbers of the examples of batch t, counted from 0: [size]."""
-    return self.examples_at(np.arange(t * size, (t + 1) * size))
+    """Indices of the examples in batch t, int64 [size]; t counts from 0."""
+    return self.indices_at(np.arange(t * size, (t + 1) * size))
 
 
 def _streamed(
   source: Source,
-  line: Line,
+  order: ExampleOrder,
   batch_size: int,
   rows: slice,
   start: int,
   stop: int,
 ) -> Iterator[Labelled]:
-  """Batches start to stop of a source too large for memory, through Grain."""
+  """Batches start to stop of a source too large for memory, read by Grain."""
 
   def batch_at(t: int) -> Labelled:
-    examples = [source[int(i)] for i in line.batch(batch_size, t)[rows]]
+    examples = [source[int(i)] for i in order.batch(batch_size, t)[rows]]
     return Labelled(
       np.stack([example['image'] for example in examples]),
       np.array([example['label'] for example in examples], np.int32),
@@ -124,44 +123,52 @@ def example_batches(
   with_labels: bool = False,
   rows: slice = slice(None),
 ) -> Iterator[Batch]:
-  """Yields the batches of the steps from start_step to num_steps.
+  """Yields the batches of train steps start_step to num_steps.
 
-  Step t takes the batches from t * U to (t + 1) * U. With `rows` only these of
-  each batch are read: the share of one process.
+  Step t takes batches t * U to (t + 1) * U.
+
+  Args:
+    source: the examples.
+    seed: seed of the run.
+    batch_size: B, over all processes.
+    batches_per_step: U.
+    start_step: first step.
+    num_steps: the step after the last one.
+    with_labels: whether to yield `Labelled` batches.
+    rows: the rows of each batch that this process reads.
 
   Yields:
-    uint8 [U, B, S, S, C], or of points float32 [U, B, 2]; with labels a
-    `Labelled` of these.
+    uint8 [U, B, S, S, C], or float32 [U, B, 2] of points.
   """
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
-  line = Line(len(source), seed)
+  order = ExampleOrder(len(source), seed)
   if isinstance(source, ArraySource) and source.is_in_memory:
-    numbers = (line.batch(batch_size, t)[rows] for t in range(start, stop))
-    batches = (Labelled(source.examples[n], source.labels[n]) for n in numbers)
+    chosen = (order.batch(batch_size, t)[rows] for t in range(start, stop))
+    batches = (Labelled(source.examples[i], source.labels[i]) for i in chosen)
   else:
-    batches = _streamed(source, line, batch_size, rows, start, stop)
+    batches = _streamed(source, order, batch_size, rows, start, stop)
   if not with_labels:
     batches = (batch.examples for batch in batches)
-  return stacked(batches, batches_per_step)
+  return join_each(batches, batches_per_step)
 
 
 def join(batches: Sequence[Batch], axis: int = 0) -> Batch:
-  """Batches side by side along a new axis."""
+  """Stacks batches along a new axis."""
   return jax.tree.map(lambda *arrays: np.stack(arrays, axis), *batches)
 
 
-def stacked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-  """Joins each `count` of the batches in one; a rest is left out.
+def join_each(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+  """Stacks every `count` batches; drops an incomplete last group.
 
   Yields:
-    Batches whose arrays have an axis more, [count, ...].
+    Batches with a leading axis [count, ...].
   """
   for group in zip(*[batches] * count, strict=False):
     yield join(group)
 
 
 def _grouped(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-  """Groups of a few batches, or one by one where they are large."""
+  """Yields groups of a few batches; large batches come one by one."""
   for batch in batches:
     size = sum(x.nbytes for x in jax.tree.leaves(batch))
     num_more = min(_GROUP_SIZE, _GROUP_BYTES // size) - 1
@@ -172,17 +179,18 @@ def _grouped(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
 def prefetched(
   batches: Iterator[Batch], put: Callable[[Batch], T]
 ) -> Iterator[Iterator[T]]:
-  """Keeps the next batches on the devices, from a background thread.
+  """Transfers the next batches to the devices in a background thread.
 
-  A group of them waits there while one is used up and one is made.
+  One group of batches is ready while another is consumed and a third is made.
+  Grain's prefetching is no faster: it transfers batches one by one and copies
+  the iterator's state for each.
 
   Args:
-    batches: what to hand over, in order; an error it raises is raised to the
-      consumer.
-    put: brings a batch to the devices.
+    batches: the batches; the consumer gets the error that they raise.
+    put: transfers a batch to the devices.
 
   Yields:
-    An iterator over what `put` returned.
+    An iterator over the results of `put`, in order.
   """
   ready = queue.Queue(maxsize=1)
   stopped = threading.Event()
@@ -212,5 +220,5 @@ def prefetched(
     stopped.set()
     while thread.is_alive():
       with contextlib.suppress(queue.Empty):
-        ready.get_nowait()  # for which it may be waiting to make room
+        ready.get_nowait()  # the thread may be waiting for room
       thread.join(timeout=0.01)

@@ -1,4 +1,4 @@
-"""Encoded images to squares of bytes, and the errors of broken ones."""
+"""Decodes image files to arrays, and reports the broken ones."""
 
 import io
 import pathlib
@@ -12,15 +12,15 @@ from common_flax import images
 
 
 class CorruptImageError(Exception):
-  """An image that cannot be decoded; the message says why, in a few words."""
+  """An image that cannot be decoded; the message is a short reason."""
 
 
-# What files with the endings of images are found to hold. Pillow knows more, of
-# which some would start other programs.
+# Formats found in files with the suffixes of images. Pillow knows more, some of
+# which start other programs.
 _FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
 _MAX_PIXELS = PIL.Image.MAX_IMAGE_PIXELS
 
-# Pillow warns of images with more pixels, which are refused here.
+# `_open` refuses the images that Pillow would warn of.
 warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning)
 
 
@@ -34,7 +34,7 @@ def _open(file: pathlib.Path | io.BytesIO) -> PIL.Image.Image:
 
 
 def open_whole(data: bytes) -> PIL.Image.Image:
-  """Decodes an image file's content as it is.
+  """Decodes the content of an image file to a Pillow image, unchanged.
 
   Raises:
     CorruptImageError: if the image cannot be decoded.
@@ -48,9 +48,9 @@ def open_whole(data: bytes) -> PIL.Image.Image:
 
 
 def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-  """Scales 16-bit greys to 8 bits, where Pillow's convert() would clip.
+  """Scales 16-bit greys to 8 bits; Pillow's convert() would clip them.
 
-  Where it would warn of the transparency of palettes, that is taken as well.
+  A palette with transparency becomes RGBA first, as convert() would warn of it.
   """
   if image.mode == 'P' and isinstance(image.info.get('transparency'), bytes):
     return image.convert('RGBA')
@@ -61,7 +61,7 @@ def _to_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def num_channels(file: pathlib.Path) -> int:
-  """1 for a grey image file and 3 for one in colour, read from its header.
+  """Reads from an image file's header whether it is grey (1) or colour (3).
 
   Raises:
     CorruptImageError: if the header cannot be read.
@@ -77,10 +77,10 @@ def num_channels(file: pathlib.Path) -> int:
 
 
 def decode(data: bytes, size: int, channels: int) -> np.ndarray:
-  """Decodes, turns upright, centre-crops and resizes an image.
+  """Decodes an image, rotates it upright, crops its centre and resizes it.
 
   Args:
-    data: an image file's content (PNG, JPEG, WebP).
+    data: content of an image file.
     size: height and width of the result in pixels.
     channels: 1 for grey, 3 for colour.
 
@@ -93,7 +93,7 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
   mode = _mode(channels)
   try:
     image = _open(io.BytesIO(data))
-    if image.format == 'JPEG':  # decode no finer than is needed
+    if image.format == 'JPEG':  # decodes at a lower resolution if that suffices
       image.draft(mode, (2 * size, 2 * size))
     image = images.crop_and_resize(_upright(image, mode), size)
   except Exception as error:  # Pillow's plugins raise errors of many types
@@ -102,11 +102,14 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
 
 
 def decode_whole(data: bytes, channels: int) -> np.ndarray:
-  """Decodes an image and turns it upright, uint8 [H, W, channels].
+  """Decodes an image and rotates it upright.
 
   Args:
-    data: an image file's content (PNG, JPEG, WebP).
+    data: content of an image file.
     channels: 1 for grey, 3 for colour.
+
+  Returns:
+    uint8 [H, W, channels].
 
   Raises:
     CorruptImageError: if the image cannot be decoded.
@@ -128,7 +131,7 @@ def _upright(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
 
 
 def _reason(error: Exception) -> str:
-  # Pillow names the object it read from, which tells nobody anything.
+  # Pillow's message is the repr of the buffer.
   if isinstance(error, PIL.UnidentifiedImageError):
     return 'not an image'
   return ' '.join(str(error).split()) or type(error).__name__

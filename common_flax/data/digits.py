@@ -1,7 +1,7 @@
-"""The embedded data set: real handwritten digits, without a network.
+"""The embedded data set: real handwritten digits, read without a network.
 
-scikit-learn ships 1,797 of the UCI data set's 8x8 digits (E. Alpaydin,
-C. Kaynak, 1998), with greys from 0 to 16.
+scikit-learn ships 1,797 digits of the UCI data set (E. Alpaydin, C. Kaynak,
+1998): 8x8 pixels, with greys from 0 to 16.
 """
 
 import importlib.util
@@ -14,14 +14,14 @@ from common_flax import images as images_lib
 from common_flax.data.source import ArraySource
 from common_flax.data.source import unreadable_split
 
-# Fixed: the test digits are the last ones, by other writers.
+# The last digits are by other writers.
 _SPLITS = {'train': slice(0, 1500), 'test': slice(1500, None)}
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-  """All digits [1797, 8, 8] and their labels, from scikit-learn's own file.
+  """All digits [1797, 8, 8] and their labels, from scikit-learn's file.
 
-  To ask scikit-learn for them takes a second: it imports SciPy's statistics.
+  `sklearn.datasets.load_digits` takes a second, to import SciPy's statistics.
   """
   package = pathlib.Path(importlib.util.find_spec('sklearn').origin).parent
   table = np.loadtxt(package / 'datasets/data/digits.csv.gz', delimiter=',')

@@ -1,4 +1,4 @@
-"""A folder of image files; class sub-folders give labels."""
+"""A folder of image files, whose sub-folders may be classes."""
 
 from collections.abc import Iterator
 import os
@@ -7,13 +7,11 @@ import pathlib
 import numpy as np
 
 from common_flax import files as files_lib
-from common_flax.config import UserError
 from common_flax.data import remote
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import num_channels
-from common_flax.data.source import Progress
 from common_flax.data.source import unreadable_split
-from common_flax.data.source import unseen
+from common_flax.errors import UserError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 _SPLIT_SEED = 0
@@ -22,34 +20,34 @@ _MAX_BYTES = 2**30  # of a file
 
 
 class FolderImages:
-  """The image files below a folder, in the order of their paths.
+  """The image files in a folder and its sub-folders, sorted by path.
 
-  Labels number the sub-folders that hold images, by name; a folder with images
-  of its own has no labels. All are grey only if every one of them is.
+  If every image lies in a sub-folder, the sub-folders are the classes, numbered
+  by name; otherwise there are no labels. One image in colour makes all of them
+  colour images.
   """
 
-  def __init__(self, path: str | None, split: str, progress: Progress = unseen):
+  def __init__(self, path: str | None, split: str):
     """Lists the files.
 
     Args:
-      path: the folder, of which a local copy is made if it is a remote one.
-      split: a sub-folder of that name is taken if there is one; else 'train'
-        and 'test' are nine tenths and one tenth of the files, the same ones at
-        every start.
-      progress: shows how far fetching a remote folder is, see `load_encoded`.
+      path: the folder; a remote one is copied to the cache first.
+      split: name of a sub-folder, if the folder has sub-folders 'train' or
+        'test'. Otherwise 'train' is 90% of the files and 'test' the other 10%,
+        a fixed random choice.
 
     Raises:
-      UserError: if the folder is missing or holds no images.
+      UserError: if the folder is missing or has no images.
     """
     if not path:
       raise UserError(
-        'config.dataset.path: missing; give the folder of images with '
+        'config.dataset.path: missing; set it to the folder of images with '
         '--config.dataset.path=FOLDER'
       )
-    root = remote.local_copy(path, progress, SUFFIXES)
+    root = remote.local_copy(path, SUFFIXES)
     self._path, self._root = path, root
     if not os.path.isdir(root):
-      raise UserError(f'config.dataset.path={path}: there is no such folder')
+      raise UserError(f'config.dataset.path={path}: no such folder')
     splits = [root / name for name in ('train', 'test')]
     if any(folder.is_dir() for folder in splits):
       if not (root / split).is_dir():
@@ -61,10 +59,10 @@ class FolderImages:
       self._files = _split(image_files(root), split)
     if not self._files:
       raise UserError(
-        f'config.dataset.path={path}: no images for split {split!r}; looked '
-        f'for {", ".join(SUFFIXES)} in it and below'
+        f'config.dataset.path={path}: no images in split {split!r}; looked '
+        f'for {", ".join(SUFFIXES)} in it and its sub-folders'
       )
-    # Of all the splits together, so that a label means the same in each.
+    # All splits share their classes, so that a label means the same in each.
     classes = {
       file: file.relative_to(folder).parts[0]
       for folder in roots
@@ -91,15 +89,15 @@ class FolderImages:
 def image_files(
   folder: pathlib.Path, root: pathlib.Path | None = None
 ) -> list[pathlib.Path]:
-  """The image files in a folder, if there is one, in the order of their paths.
+  """The image files in a folder and its sub-folders, sorted by path.
 
   Args:
-    folder: the folder.
-    root: what no link in it may lead out of; by default the folder itself.
+    folder: the folder, which need not exist.
+    root: symbolic links must stay inside this folder; by default `folder`.
 
   Raises:
-    UserError: naming a link that leads elsewhere, or what is called like an
-      image and is no file.
+    UserError: naming a link that leads outside, or something other than a file
+      that has the suffix of an image.
   """
   if not os.path.isdir(folder):
     return []
@@ -113,13 +111,15 @@ def image_files(
       _check_inside(path, home)
     if is_image and not os.path.isdir(path):
       if not os.path.isfile(path):
-        raise UserError(f'{path}: is called an image and is no file; remove it')
+        raise UserError(
+          f'{path}: has the suffix of an image but is no file; remove it'
+        )
       found.append(path)
   return sorted(found)
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """All that is in a folder and below but what is hidden.
+  """Yields everything below a folder that is not hidden.
 
   Raises:
     UserError: naming a folder that cannot be read.
@@ -139,8 +139,8 @@ def _check_inside(path: pathlib.Path, home: str) -> None:
   target = os.path.realpath(path)
   if not pathlib.Path(target).is_relative_to(home):
     raise UserError(
-      f'{path}: is a link to {target}, outside of {home}; put what it links to '
-      'in its place, or remove it'
+      f'{path}: is a link to {target}, outside {home}; replace it with a copy, '
+      'or remove it'
     )
 
 
@@ -184,6 +184,6 @@ def _num_channels(file: pathlib.Path) -> int:
   try:
     return num_channels(file)
   except CorruptImageError:
-    return 1  # it says nothing of the others, and decoding will name it
+    return 1  # decoding will name it
   except OSError as error:
     raise UserError(f'{file}: cannot be read: {error.strerror}') from error

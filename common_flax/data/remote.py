@@ -1,4 +1,4 @@
-"""Folders of object stores such as gs://, copied to this machine once."""
+"""Local copies of folders in object stores such as gs://."""
 
 from collections.abc import Iterable
 import hashlib
@@ -8,36 +8,32 @@ import shutil
 
 import fsspec
 
-from common_flax import caches
 from common_flax import files
-from common_flax.config import UserError
-from common_flax.data.source import Progress
+from common_flax.data import caches
+from common_flax.errors import UserError
+from common_flax.progress import track
 
-_AT_ONCE = 64  # objects that are fetched at a time
+_CHUNK = 64  # objects fetched at a time
 
 
-def local_copy(
-  path: str, progress: Progress, keep: Iterable[str] | None = None
-) -> pathlib.Path:
-  """A folder of this machine, or a copy of a remote one.
+def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
+  """A local folder as it is, or a cached copy of a remote one.
 
-  The copy lies in the user's cache. Other objects, or others of the same names,
-  make another copy.
+  If an object in the store changes, the folder is copied again.
 
   Args:
-    path: of the folder.
-    progress: shows how far fetching is, see `load_encoded`.
-    keep: endings, in small letters, of the objects to copy; None for all.
+    path: path of the folder.
+    keep: lower-case suffixes of the objects to copy; None for all.
 
   Raises:
-    UserError: if it cannot be reached, or not be copied.
+    UserError: if the folder cannot be reached or copied.
   """
   if not files.is_remote(path):
     return pathlib.Path(os.path.expanduser(path))
   try:
     store, root = fsspec.core.url_to_fs(path)
     objects = store.find(root, detail=True)
-  except Exception as error:  # each store has errors of its own
+  except Exception as error:  # each store raises its own types
     raise UserError(files.unreachable(path, error)) from error
   chosen = {
     os.path.relpath(name, root): about
@@ -46,14 +42,14 @@ def local_copy(
   }
   for name in chosen:
     if name.startswith('..') or os.path.isabs(name) or '/../' in name:
-      raise UserError(f'{path}/{name}: leads out of the folder; remove it')
+      raise UserError(f'{path}/{name}: leads outside the folder; remove it')
   if not chosen:
-    raise UserError(f'{path}: there is no such folder, or nothing of use in it')
+    raise UserError(f'{path}: no such folder, or no usable files in it')
   entry = caches.folder('fetched') / _digest(path, chosen)
   copy = entry / pathlib.PurePosixPath(root).name
   if not copy.exists():
     try:
-      _fetch(store, root, chosen, copy, progress)
+      _fetch(store, root, chosen, copy)
     except Exception as error:
       raise UserError(f'{path}: cannot be copied to {copy}: {error}') from error
   return copy
@@ -71,16 +67,15 @@ def _fetch(
   root: str,
   objects: dict[str, dict],
   copy: pathlib.Path,
-  progress: Progress,
 ) -> None:
   names = list(objects)
-  starts = range(0, len(names), _AT_ONCE)
+  starts = range(0, len(names), _CHUNK)
   with caches.new_entry(copy) as folder:
-    missing = sum(about['size'] for about in objects.values())
-    if shutil.disk_usage(folder).free < missing:
-      raise OSError(f'it has {missing / 2**30:.1f} GiB, more than are free')
-    for start in progress(starts, len(starts), 'Fetching files'):
-      chunk = names[start : start + _AT_ONCE]
+    size = sum(about['size'] for about in objects.values())
+    if shutil.disk_usage(folder).free < size:
+      raise OSError(f'it has {size / 2**30:.1f} GiB, more than is free')
+    for start in track(starts, len(starts), 'Fetching files'):
+      chunk = names[start : start + _CHUNK]
       targets = [folder / name for name in chunk]
       for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,33 +1,23 @@
-"""What every source gives: random access to squares of bytes, or to points.
+"""Sources: random access to images or points.
 
-Dimensions: N examples, S image side, C channels.
+Dimensions: N examples, H height, W width, S side of a square image, C channels.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterable
 import dataclasses
 from typing import Protocol
 
 import numpy as np
 
-from common_flax.config import UserError
+from common_flax.errors import UserError
 
-# progress(iterable, total, description) gives the iterable back, and shows how
-# far it is.
-Progress = Callable[[Iterable, int, str], Iterable]
-
-
-def unseen(items: Iterable, total: int, description: str) -> Iterable:
-  """Progress that shows nothing."""
-  del total, description
-  return items
+_MAX_CLASSES = 2**16
 
 
 class Source(Protocol):
   """Random access to examples, as TFDS and Grain define it."""
 
-  example_shape: tuple[int, ...]  # (S, S, C) of images, (2,) of points
-  dtype: np.dtype  # uint8, or float32
+  example_shape: tuple[int, ...]  # images: (S, S, C); points: (2,)
+  dtype: np.dtype  # images: uint8; points: float32
   num_classes: int | None  # None: no labels, and every label is -1
 
   def __len__(self) -> int: ...
@@ -38,7 +28,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-  """A source held in memory, or in a file that is mapped to memory."""
+  """A source held in memory, or in a memory-mapped file."""
 
   examples: np.ndarray  # uint8 [N, S, S, C], or float32 [N, 2]
   labels: np.ndarray  # int32 [N]
@@ -64,8 +54,48 @@ class ArraySource:
     return {kind: self.examples[index], 'label': int(self.labels[index])}
 
 
+def from_arrays(
+  images: np.ndarray, labels: np.ndarray | None = None
+) -> ArraySource:
+  """A source of images given as an array.
+
+  Args:
+    images: uint8 [N, H, W, C] with C 1 or 3, or [N, H, W].
+    labels: integer classes from 0 on, [N]; None for images without labels.
+
+  Raises:
+    UserError: if an array has the wrong type, shape or values.
+  """
+  images = np.asanyarray(images)  # which leaves a memory-mapped file as it is
+  if images.dtype != np.uint8:
+    raise UserError(f'images: {images.dtype}; give uint8 from 0 to 255')
+  if images.ndim == 3:
+    images = images[..., None]
+  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+    raise UserError(
+      f'images: shape {list(images.shape)}; give at least one image as '
+      '[N, H, W, C] with C 1 or 3, or as [N, H, W]'
+    )
+  if labels is None:
+    return ArraySource(images, np.full(len(images), -1, np.int32), None)
+  labels = np.asarray(labels)
+  is_integer = np.issubdtype(labels.dtype, np.integer)
+  if not is_integer or labels.shape != (len(images),):
+    raise UserError(
+      f'labels: {labels.dtype} {list(labels.shape)}; give one integer class '
+      f'for each of the {len(images):,} images'
+    )
+  lowest, highest = int(labels.min()), int(labels.max())
+  if lowest < 0 or highest >= _MAX_CLASSES:
+    raise UserError(
+      f'labels: from {lowest} to {highest}; number the classes from 0 to at '
+      f'most {_MAX_CLASSES - 1:,}'
+    )
+  return ArraySource(images, labels.astype(np.int32), highest + 1)
+
+
 class EncodedImages(Protocol):
-  """Images as stored: what a data format has to say to become a source."""
+  """Encoded images, which a data format provides to become a source."""
 
   channels: int
   num_classes: int | None
@@ -73,12 +103,22 @@ class EncodedImages(Protocol):
   def __len__(self) -> int: ...
 
   def name(self, index: int) -> str:
-    """What to call an image in an error: a file, a record."""
+    """Names an image in errors: a file, a record."""
 
   def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
     """The encoded images and labels at `indices`."""
 
 
 def unreadable_split(split: str, reason: str) -> UserError:
-  """What to raise for a split; commands take it from either place."""
+  """The error for a split, which names the field and the flag that set it."""
   return UserError(f'config.dataset.split={split!r} (or --split): {reason}')
+
+
+def first_examples(source: Source, num: int) -> np.ndarray:
+  """The first examples of a source, at most `num`.
+
+  Returns:
+    Images uint8 [N, S, S, C], or points float32 [N, 2].
+  """
+  kind = 'image' if source.dtype == np.uint8 else 'point'
+  return np.stack([source[i][kind] for i in range(min(num, len(source)))])

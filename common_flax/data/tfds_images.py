@@ -1,4 +1,4 @@
-"""Image data sets of TensorFlow Datasets, read without TensorFlow."""
+"""Image data sets of TensorFlow Datasets (TFDS), read without TensorFlow."""
 
 import os
 import re
@@ -6,28 +6,26 @@ import re
 import tensorflow_datasets as tfds
 
 from common_flax import files
-from common_flax.config import UserError
 from common_flax.data import remote
-from common_flax.data.source import Progress
 from common_flax.data.source import unreadable_split
-from common_flax.data.source import unseen
+from common_flax.errors import UserError
 
 
 def resolve_data_dir(data_dir: str | None) -> str:
-  """The folder of prepared data sets: given, TFDS_DATA_DIR, or TFDS's own."""
+  """The folder of prepared data sets: `data_dir`, TFDS_DATA_DIR, or TFDS's."""
   data_dir = data_dir or os.environ.get('TFDS_DATA_DIR')
   return os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
 
 
 def find_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-  """The builder of a TFDS data set, in the format that needs no TensorFlow.
+  """The builder of a TFDS data set as array_record, which needs no TensorFlow.
 
   Args:
     name: a TFDS name such as 'mnist' or 'lsun/bedroom'.
-    data_dir: where prepared data sets are.
+    data_dir: folder of prepared data sets.
 
   Raises:
-    UserError: if TFDS knows no such data set, or it was prepared there in
+    UserError: if TFDS has no such data set, or the data set was prepared in
       another format.
   """
   try:
@@ -36,9 +34,9 @@ def find_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     )
   except tfds.core.DatasetNotFoundError as error:
     raise UserError(
-      f'data set {name!r}: neither digits, folder nor a data set of TFDS'
+      f'data set {name!r}: unknown; use digits, folder or a TFDS data set'
     ) from error
-  except Exception as error:  # builders fail in ways of their own
+  except Exception as error:  # each builder raises its own types
     reason = _one_line(error)
     if 'File format is already set' in reason:
       reason = (
@@ -53,10 +51,10 @@ def _one_line(error: Exception) -> str:
   return ' '.join(str(error).split())[:300] or repr(error)
 
 
-def _local_copy(name: str, data_dir: str, progress: Progress) -> str:
-  """A local folder with the data set in it that a remote one holds."""
+def _local_copy(name: str, data_dir: str) -> str:
+  """Copies a data set from a remote folder; returns the local `data_dir`."""
   name = re.split('[:/]', name)[0]
-  copy = remote.local_copy(f'{data_dir.rstrip("/")}/{name}', progress)
+  copy = remote.local_copy(f'{data_dir.rstrip("/")}/{name}')
   return str(copy.parent)
 
 
@@ -68,33 +66,31 @@ class TfdsImages:
     name: str,
     split: str,
     data_dir: str | None,
-    progress: Progress = unseen,
   ):
     """Opens the data set.
 
     Args:
       name: a TFDS name.
       split: a TFDS split such as 'train' or 'train[:10%]'.
-      data_dir: where prepared data sets are, see `resolve_data_dir`; of the one
-        in a remote folder a local copy is made.
-      progress: shows how far that is, see `load_encoded`.
+      data_dir: see `resolve_data_dir`; from a remote folder the data set is
+        copied to the cache first.
 
     Raises:
-      UserError: if it is not prepared as array_record, has no images, or no
-        such split.
+      UserError: if the data set is not prepared as array_record, has no images,
+        or has no such split.
     """
     data_dir = resolve_data_dir(data_dir)
     if files.is_remote(data_dir):
-      data_dir = _local_copy(name, data_dir, progress)
+      data_dir = _local_copy(name, data_dir)
     builder = find_builder(name, data_dir)
     features = dict(builder.info.features.items())
     if not isinstance(features.get('image'), tfds.features.Image):
-      raise UserError(f'config.dataset.name={name!r}: it has no images')
+      raise UserError(f'config.dataset.name={name!r}: has no images')
     if not builder.is_prepared():
       raise UserError(
         f'config.dataset.name={name!r}: not prepared in {data_dir}; run '
         f'python -m common_flax.prepare --dataset={name} '
-        f'--data_dir={data_dir}, or give its folder with '
+        f'--data_dir={data_dir}, or name its folder with '
         '--config.dataset.data_dir=DIR or TFDS_DATA_DIR'
       )
     try:
@@ -109,7 +105,7 @@ class TfdsImages:
         f'{", ".join(builder.info.splits)}): {_one_line(error)}',
       ) from error
     if not num_records:
-      raise unreadable_split(split, 'it is empty')
+      raise unreadable_split(split, 'is empty')
     label = features.get('label')
     is_class = isinstance(label, tfds.features.ClassLabel)
     self.num_classes = label.num_classes if is_class else None

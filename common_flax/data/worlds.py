@@ -1,8 +1,8 @@
 """Toy worlds: mixtures of Gaussians in the plane, whose modes can be counted.
 
-As PacGAN defines them (Lin et al. 2018, arXiv:1712.04086, section 4.1, after
-Srivastava et al. 2017, arXiv:1705.07761): modes of equal weight and of equal,
-isotropic variance, and 100,000 points to train on.
+As in PacGAN (Lin et al. 2018, arXiv:1712.04086, section 4.1, after Srivastava
+et al. 2017, arXiv:1705.07761): modes of equal weight and equal, isotropic
+variance, and 100,000 points to train on.
 
 Dimensions: N points, K modes.
 """
@@ -15,20 +15,20 @@ import numpy as np
 from common_flax.data.source import ArraySource
 from common_flax.data.source import unreadable_split
 
-# split -> its number of points, and the seed they are drawn with.
+# split -> number of points, seed of their draw.
 _SPLITS = {'train': (100_000, 0), 'test': (10_000, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-  """A mixture of Gaussians."""
+  """A mixture of Gaussians with equal weights."""
 
-  centres: tuple[tuple[float, float], ...]  # of the modes
-  deviation: float  # of a mode, along each axis
+  centres: tuple[tuple[float, float], ...]  # means of the modes
+  deviation: float  # standard deviation of every mode, along each axis
 
   @property
   def extent(self) -> float:
-    """The largest coordinate of a centre."""
+    """The largest absolute coordinate of a centre."""
     return max(abs(x) for centre in self.centres for x in centre)
 
 
@@ -49,11 +49,11 @@ WORLDS = {
 
 
 def load(name: str, split: str) -> ArraySource:
-  """Points of a world; a point's label is the number of its mode.
+  """Draws the points of a world, labelled by their mode.
 
   Args:
-    name: of WORLDS.
-    split: 'train' (100,000) or 'test' (10,000).
+    name: one of WORLDS.
+    split: 'train' (100,000 points) or 'test' (10,000 points).
 
   Raises:
     UserError: if there is no such split.
@@ -62,7 +62,7 @@ def load(name: str, split: str) -> ArraySource:
     raise unreadable_split(split, f'{name} has the splits train and test')
   world = WORLDS[name]
   num, seed = _SPLITS[split]
-  # The generator whose numbers NumPy promises never to change.
+  # NumPy promises never to change the numbers of this generator.
   random = np.random.RandomState(seed)
   labels = random.randint(len(world.centres), size=num)
   noise = world.deviation * random.standard_normal((num, 2))

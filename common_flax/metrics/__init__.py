@@ -1,1 +1,1 @@
-"""How good samples are, in numbers."""
+"""Metrics of sample quality, and the feature networks that they use."""

@@ -1,10 +1,10 @@
-"""A classifier of a data set's own classes, by which samples can be judged.
+"""A classifier trained on a data set's own classes, to evaluate samples with.
 
-A small convolutional network is trained on the real images and their labels,
-once: it is kept in the user's cache under a digest of all that it was made of.
-The classes it gives to samples say which come out and how often; its features,
-the layer before the last, are a space in which sets of images can be compared,
-as Heusel et al. (2017, arXiv:1706.08500) do in another classifier's.
+A small convolutional network is trained once on the real images and their
+labels, and kept in the user's cache under a digest of its training data. Its
+predictions on samples tell which classes a model generates, and how often. Its
+penultimate layer is a feature space in which sets of images are compared, as
+Heusel et al. (2017, arXiv:1706.08500) do with Inception.
 
 Dimensions: N images, B batch, H height, W width, C channels, K classes,
 F features.
@@ -23,30 +23,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from common_flax import caches
-from common_flax import compiler
+from common_flax import files
 from common_flax import images as images_lib
 from common_flax import prng
-from common_flax.config import UserError
-from common_flax.data.batches import Line
+from common_flax.cpu import compiler
+from common_flax.data import caches
+from common_flax.data.batches import ExampleOrder
 from common_flax.data.source import ArraySource
-from common_flax.data.source import Progress
-from common_flax.data.source import unseen
+from common_flax.errors import UserError
 from common_flax.metrics.chunks import in_chunks
+from common_flax.progress import track
 
 Params = Any
 
-# Raised whenever training gives another network.
+# Part of the cache key: increment when training changes.
 _VERSION = 1
 
 NUM_FEATURES = 128  # F
 _FIRST_WIDTH, _LAST_WIDTH = 32, 128  # features of the convolutions
-_LARGEST_MAP = 7  # pixels; what is larger is halved once more
+_LARGEST_MAP = 7  # pixels; larger feature maps are halved again
 _DROPOUT_RATE = 0.2
 
 _SEED = 0
 _BATCH_SIZE = 64
-# Steps: three epochs, but no fewer and no more than these.
+# Three epochs, within these bounds on the number of steps.
 _NUM_EPOCHS = 3
 _MIN_STEPS = 1000
 _MAX_STEPS = 10_000
@@ -57,7 +57,7 @@ _LABEL_SMOOTHING = 0.1
 _MAX_SHIFT = 1 / 12  # of the image's side
 _MAX_DISTORTION = 0.15  # of each coefficient of a linear map
 
-_CHUNK = 250  # images classified at a time
+_CHUNK = 250  # images per forward pass
 _CHECKSUM_BYTES = 16
 
 
@@ -85,20 +85,20 @@ class _Network(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A trained network; `labels` and `features` apply it."""
+  """A trained network; apply it with `labels` or `activations`."""
 
   params: Params
   image_shape: tuple[int, int, int]  # (H, W, C)
   num_classes: int  # K
-  test_accuracy: float  # share of the test images whose class it finds
-  digest: str  # names what it was made of, and so itself
+  test_accuracy: float  # share of the test images classified correctly
+  digest: str  # of the training and test data
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(
   num_classes: int, params: Params, images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Features [B, F] and logits [B, K] of bytes [B, H, W, C]."""
+  """Features [B, F] and logits [B, K] of images uint8 [B, H, W, C]."""
   return _Network(num_classes).apply(
     {'params': params}, images_lib.to_signed(images), is_training=False
   )
@@ -107,17 +107,17 @@ def _forward(
 def activations(
   classifier: Classifier, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """What the network's last two layers say of images.
+  """The outputs of the network's last two layers.
 
   Args:
-    classifier: of `trained_on`.
+    classifier: from `load_or_train`.
     images: uint8 [N, H, W, C].
 
   Returns:
-    Features float32 [N, F], at least 0, and logits float32 [N, K].
+    Features float32 [N, F], non-negative, and logits float32 [N, K].
 
   Raises:
-    ValueError: if the images are not of the classifier's shape.
+    ValueError: if the images do not have the classifier's shape.
   """
   if images.dtype != np.uint8 or images.shape[1:] != classifier.image_shape:
     raise ValueError(
@@ -132,26 +132,23 @@ def activations(
 
 
 def labels(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-  """The classes of images, int32 [N] from 0 to K - 1; see `activations`."""
+  """Predicted classes int32 [N], from 0 to K - 1; see `activations`."""
   _, logits = activations(classifier, images)
   return np.argmax(logits, axis=-1).astype(np.int32)
 
 
-def trained_on(
+def load_or_train(
   train: ArraySource,
   test: ArraySource,
-  *,
-  progress: Progress = unseen,
 ) -> Classifier:
-  """The classifier of a data set, from the user's cache or newly trained.
+  """Returns the classifier of a data set, from the cache if it is there.
 
-  On one machine the same images and labels give the same bits. A network that
-  cannot be kept in the cache is trained each time.
+  On one machine the same images and labels give the same bits. If the cache
+  cannot be written, the network is trained on every call.
 
   Args:
-    train: labelled images to train on, of 8 pixels a side or more.
-    test: others, that the accuracy is measured on.
-    progress: shows how far training is, see `load_encoded`.
+    train: labelled images to train on, 8 pixels a side or larger.
+    test: images on which the accuracy is measured.
 
   Raises:
     UserError: if the images have no labels.
@@ -159,20 +156,20 @@ def trained_on(
   _check_labelled(train, test)
   digest = _digest(train, test)
   entry = caches.folder('classifiers') / digest
-  kept = _read(entry)
-  if kept is None:
-    classifier = _trained(train, digest, progress)
-    is_right = labels(classifier, test.examples) == test.labels
+  cached = _read(entry)
+  if cached is None:
+    classifier = _train(train, digest)
+    is_correct = labels(classifier, test.examples) == test.labels
     classifier = dataclasses.replace(
-      classifier, test_accuracy=float(np.mean(is_right))
+      classifier, test_accuracy=float(np.mean(is_correct))
     )
-    _keep(entry, classifier)
+    _write(entry, classifier)
     return classifier
   return Classifier(
     image_shape=train.example_shape,
     num_classes=train.num_classes,
     digest=digest,
-    **kept,
+    **cached,
   )
 
 
@@ -180,14 +177,13 @@ def _check_labelled(train: ArraySource, test: ArraySource) -> None:
   for source in (train, test):
     if source.num_classes is None or source.dtype != np.uint8:
       raise UserError(
-        'config.dataset: a classifier can only be trained on images with '
-        'labels; take a labelled data set, or a folder with a sub-folder for '
-        'each class'
+        'config.dataset: training a classifier needs images with labels; '
+        'choose a labelled data set, or a folder with one sub-folder per class'
       )
 
 
 def _digest(train: ArraySource, test: ArraySource) -> str:
-  """Names what training on these sources gives."""
+  """A digest of everything that training depends on."""
   digest = hashlib.blake2b(repr(_VERSION).encode(), digest_size=16)
   for source in (train, test):
     kind = (source.examples.shape, source.num_classes)
@@ -200,7 +196,7 @@ def _digest(train: ArraySource, test: ArraySource) -> str:
 
 
 def _read(entry: pathlib.Path) -> dict[str, Any] | None:
-  """What `_keep` kept, or None if it is not there or not whole."""
+  """The content of a cache entry; None if it is missing or damaged."""
   try:
     data = entry.read_bytes()
   except OSError:
@@ -211,7 +207,7 @@ def _read(entry: pathlib.Path) -> dict[str, Any] | None:
   return serialization.msgpack_restore(content)
 
 
-def _keep(entry: pathlib.Path, classifier: Classifier) -> None:
+def _write(entry: pathlib.Path, classifier: Classifier) -> None:
   content = serialization.msgpack_serialize(
     {
       'params': jax.tree.map(np.asarray, classifier.params),
@@ -220,8 +216,8 @@ def _keep(entry: pathlib.Path, classifier: Classifier) -> None:
   )
   try:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    images_lib.write_bytes(entry, _checksum(content) + content)
-  except OSError:  # the next call trains again
+    files.write_bytes(entry, _checksum(content) + content)
+  except OSError:  # the next call trains the network again
     pass
 
 
@@ -230,9 +226,8 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _num_steps(num_examples: int) -> int:
-  """Steps for a data set: few images are seen more often, many less."""
-  wanted = _NUM_EPOCHS * num_examples // _BATCH_SIZE
-  return min(max(wanted, _MIN_STEPS), _MAX_STEPS)
+  num_steps = _NUM_EPOCHS * num_examples // _BATCH_SIZE
+  return min(max(num_steps, _MIN_STEPS), _MAX_STEPS)
 
 
 def _optimiser(num_steps: int) -> optax.GradientTransformation:
@@ -242,22 +237,22 @@ def _optimiser(num_steps: int) -> optax.GradientTransformation:
   return optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
 
 
-def _trained(train: ArraySource, digest: str, progress: Progress) -> Classifier:
-  """A network trained on a source, its accuracy not measured yet."""
+def _train(train: ArraySource, digest: str) -> Classifier:
+  """Trains a network; its accuracy is not yet measured, nan."""
   network = _Network(train.num_classes)
   num_steps = _num_steps(len(train))
   tx = _optimiser(num_steps)
   root = prng.root_key(_SEED)
-  params, opt_state = _initial(network, tx, train.example_shape, root)
-  # Steps are calls of a program: within a compiled loop, convolutions on a CPU
-  # would have one thread.
+  params, opt_state = _init(network, tx, train.example_shape, root)
+  # One call per step: inside a compiled loop, XLA runs a CPU's convolutions on
+  # a single thread.
   step = jax.jit(
     functools.partial(_step, network, tx, root), donate_argnums=(0, 1)
   )
-  line = Line(len(train), _SEED)
+  order = ExampleOrder(len(train), _SEED)
   description = 'Training a classifier'
-  for t in progress(range(num_steps), num_steps, description):
-    batch = line.batch(_BATCH_SIZE, t)
+  for t in track(range(num_steps), num_steps, description):
+    batch = order.batch(_BATCH_SIZE, t)
     params, opt_state = step(
       params, opt_state, train.examples[batch], train.labels[batch], np.int32(t)
     )
@@ -270,19 +265,19 @@ def _trained(train: ArraySource, digest: str, progress: Progress) -> Classifier:
   )
 
 
-def _initial(
+def _init(
   network: _Network,
   tx: optax.GradientTransformation,
   image_shape: tuple[int, ...],
   root: jax.Array,
 ) -> tuple[Params, optax.OptState]:
-  @functools.partial(jax.jit, compiler_options=compiler.hastily())
-  def initial(key: jax.Array) -> tuple[Params, optax.OptState]:
+  @functools.partial(jax.jit, compiler_options=compiler.for_single_run())
+  def init(key: jax.Array) -> tuple[Params, optax.OptState]:
     images = jnp.zeros((1, *image_shape))
     params = network.init(key, images, is_training=False)['params']
     return params, tx.init(params)
 
-  return initial(prng.stream(root, 'init'))
+  return init(prng.stream(root, 'init'))
 
 
 def _step(
@@ -295,9 +290,9 @@ def _step(
   classes: jax.Array,
   step: jax.Array,
 ) -> tuple[Params, optax.OptState]:
-  """One update, with a batch of bytes [B, H, W, C] and classes int32 [B]."""
+  """One update on images uint8 [B, H, W, C] and classes int32 [B]."""
   key_augment, key_dropout = jax.random.split(prng.stream(root, 'train', step))
-  images = _distorted(key_augment, images_lib.to_signed(images))
+  images = _distort(key_augment, images_lib.to_signed(images))
 
   def loss(params: Params) -> jax.Array:
     _, logits = network.apply(
@@ -314,15 +309,15 @@ def _step(
   return optax.apply_updates(params, updates), opt_state
 
 
-def _distorted(key: jax.Array, images: jax.Array) -> jax.Array:
-  """Each image under a linear map of its own, near to the identity, and moved.
+def _distort(key: jax.Array, images: jax.Array) -> jax.Array:
+  """Augments each image with a random affine map close to the identity.
 
-  So it is turned, scaled and sheared a little, as by another hand; beyond its
-  edges it goes on with what it has there.
+  The map rotates, scales, shears and shifts the image a little. Pixels beyond
+  the edges repeat the nearest one inside.
 
   Args:
     key: consumed.
-    images: [B, H, W, C] floats.
+    images: floats [B, H, W, C].
 
   Returns:
     [B, H, W, C].
@@ -331,7 +326,7 @@ def _distorted(key: jax.Array, images: jax.Array) -> jax.Array:
   centre = (sizes - 1) / 2
   grid = jnp.indices(images.shape[1:3]) - centre  # [2, H, W]
 
-  def distorted(draws: jax.Array, image: jax.Array) -> jax.Array:
+  def distort_one(draws: jax.Array, image: jax.Array) -> jax.Array:
     linear = jnp.eye(2) + _MAX_DISTORTION * draws[:, :2]
     shift = _MAX_SHIFT * sizes * draws[:, 2:, None]
     places = jnp.einsum('ij,jhw->ihw', linear, grid) + centre + shift
@@ -344,4 +339,4 @@ def _distorted(key: jax.Array, images: jax.Array) -> jax.Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
   draws = jax.random.uniform(key, (len(images), 2, 3), minval=-1.0)
-  return jax.vmap(distorted)(draws, images)
+  return jax.vmap(distort_one)(draws, images)

@@ -1,8 +1,8 @@
-"""Networks through whose eyes sets of images are compared.
+"""Feature extractors: the networks in whose features images are compared.
 
-Three kinds, and a report always says which it was: InceptionV3, in which the
-field's published figures are; a classifier of the data set's own classes; and a
-fixed random network, where there are neither weights nor labels.
+There are three kinds, and every report names the one used: InceptionV3, which
+published results rely on; a classifier trained on the data set's own classes;
+and a fixed random network, which needs neither weights nor labels.
 
 Dimensions: N images, H height, W width, C channels, F features, K classes.
 """
@@ -18,9 +18,8 @@ import zipfile
 
 import numpy as np
 
-from common_flax import caches
-from common_flax import images as images_lib
-from common_flax.data.source import Progress
+from common_flax import files
+from common_flax.data import caches
 from common_flax.data.stacked import NUM_CHANNELS
 from common_flax.metrics import classifier as classifier_lib
 from common_flax.metrics import inception as inception_lib
@@ -33,41 +32,40 @@ _DIGEST_BYTES = 16
 
 
 class Activations(NamedTuple):
-  """What a network says of images."""
+  """A network's outputs for a set of images."""
 
   features: np.ndarray  # float32 [N, F]
-  logits: np.ndarray | None  # float32 [N, K], of a network that classifies
+  logits: np.ndarray | None  # float32 [N, K], if the network is a classifier
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extractor:
-  """A network that is ready to look at images."""
+  """A feature extractor with its weights."""
 
   name: str  # one of FEATURES
-  digest: str  # of its weights and of how images are prepared for it
-  has_classes: bool  # and so logits
-  apply: Callable[[np.ndarray, Progress], Activations]  # of uint8 [N, H, W, C]
-  provenance: Mapping[str, Any]  # what a report says of it
+  digest: str  # of the weights and the preprocessing; the cache key
+  has_classes: bool  # whether `apply` gives logits
+  apply: Callable[[np.ndarray], Activations]  # takes uint8 [N, H, W, C]
+  provenance: Mapping[str, Any]  # entries for a report
 
 
-def of_inception(weights: str | None, resize: str) -> Extractor:
-  """InceptionV3.
+def inception_extractor(weights: str | None, resize: str) -> Extractor:
+  """Creates the extractor of InceptionV3 features.
 
   Args:
-    weights: file; None for the published one, downloaded the first time.
+    weights: path of the weights; None for the published ones, which are
+      downloaded the first time.
     resize: one of `resizing.RESIZES`.
 
   Raises:
-    UserError: if there are no weights.
+    UserError: if the weights cannot be found, downloaded or read.
   """
   inception = inception_lib.load(weights, resize)
   return Extractor(
     'inception',
     f'inception-{inception.digest}-{resize}',
     True,
-    lambda images, progress: Activations(
-      *inception_lib.activations(inception, images, progress)
-    ),
+    lambda images: Activations(*inception_lib.activations(inception, images)),
     {
       'features': 'inception',
       'features_sha256': inception.digest,
@@ -76,23 +74,24 @@ def of_inception(weights: str | None, resize: str) -> Extractor:
   )
 
 
-def of_classifier(classifier: Classifier) -> Extractor:
-  """A classifier of the data set's own classes."""
+def classifier_extractor(classifier: Classifier) -> Extractor:
+  """Creates the extractor of a classifier's penultimate features."""
   return Extractor(
     'classifier',
     f'classifier-{classifier.digest}',
     True,
-    lambda images, unused_progress: Activations(
-      *classifier_lib.activations(classifier, images)
-    ),
-    _of_classifier(classifier),
+    lambda images: Activations(*classifier_lib.activations(classifier, images)),
+    _classifier_provenance(classifier),
   )
 
 
-def of_stacks(classifier: Classifier) -> Extractor:
-  """A classifier of stacked images' channels, its features side by side."""
+def stacked_classifier_extractor(classifier: Classifier) -> Extractor:
+  """Creates the extractor for stacked images.
 
-  def apply(images: np.ndarray, unused_progress: Progress) -> Activations:
+  It classifies each channel alone and concatenates the features.
+  """
+
+  def apply(images: np.ndarray) -> Activations:
     channels = [
       classifier_lib.activations(classifier, images[..., c : c + 1])[0]
       for c in range(NUM_CHANNELS)
@@ -104,11 +103,11 @@ def of_stacks(classifier: Classifier) -> Extractor:
     f'stacks-{classifier.digest}',
     False,
     apply,
-    _of_classifier(classifier),
+    _classifier_provenance(classifier),
   )
 
 
-def _of_classifier(classifier: Classifier) -> dict[str, Any]:
+def _classifier_provenance(classifier: Classifier) -> dict[str, Any]:
   return {
     'features': 'classifier',
     'features_digest': classifier.digest,
@@ -116,32 +115,27 @@ def _of_classifier(classifier: Classifier) -> dict[str, Any]:
   }
 
 
-def of_random_network() -> Extractor:
-  """The fixed random network."""
+def random_extractor() -> Extractor:
+  """Creates the extractor of the fixed random network's features."""
   digest = random_network.DIGEST
   return Extractor(
     'random',
     digest,
     False,
-    lambda images, progress: Activations(
-      random_network.features(images, progress), None
-    ),
+    lambda images: Activations(random_network.features(images), None),
     {'features': 'random', 'features_digest': digest},
   )
 
 
-def kept(
-  extractor: Extractor, images: np.ndarray, progress: Progress
-) -> Activations:
-  """The activations of real images, from the user's cache if they are there.
+def cached(extractor: Extractor, images: np.ndarray) -> Activations:
+  """Applies an extractor to images through the user's cache.
 
-  An entry's name is a digest of the network and of every byte of the images, so
-  that an old entry is never taken for other images or another network.
+  The cache key is a digest of the network and of every byte of the images, so
+  an entry is never used for other images or another network.
 
   Args:
     extractor: the network.
     images: uint8 [N, H, W, C].
-    progress: shows how far it is, see `load_encoded`.
   """
   digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
   digest.update(repr((extractor.digest, images.shape)).encode())
@@ -152,15 +146,15 @@ def kept(
     with np.load(data, allow_pickle=False) as arrays:
       return Activations(arrays['features'], arrays.get('logits'))
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-    pass  # not there, or damaged
-  found = extractor.apply(images, progress)
+    pass  # missing or damaged
+  activations = extractor.apply(images)
   buffer = io.BytesIO()
   np.savez(
-    buffer, **{k: v for k, v in found._asdict().items() if v is not None}
+    buffer, **{k: v for k, v in activations._asdict().items() if v is not None}
   )
   try:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    images_lib.write_bytes(entry, buffer.getvalue())
-  except OSError:  # the next call looks at them again
+    files.write_bytes(entry, buffer.getvalue())
+  except OSError:  # the next call extracts the features again
     pass
-  return found
+  return activations

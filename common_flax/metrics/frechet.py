@@ -1,7 +1,8 @@
-"""Fréchet distance of two sets of features, the FID in those of InceptionV3.
+"""Fréchet distance between two sets of features; with InceptionV3's, the FID.
 
-Heusel et al. (2017, arXiv:1706.08500): each set is summed up by a Gaussian, and
-these are compared. In float64: a covariance's small eigenvalues matter.
+A Gaussian is fitted to each set and the two are compared (Heusel et al. 2017,
+arXiv:1706.08500). Computed in float64, because the small eigenvalues of the
+covariances matter.
 
 Dimensions: N images, F features.
 """
@@ -12,17 +13,17 @@ import numpy as np
 
 
 class Moments(NamedTuple):
-  """What is kept of a set of features."""
+  """Mean and covariance of a set of features."""
 
   mean: np.ndarray  # float64 [F]
   covariance: np.ndarray  # float64 [F, F], unbiased
 
 
 def moments(features: np.ndarray) -> Moments:
-  """The mean and covariance of features [N, F].
+  """Computes the mean and covariance of features [N, F].
 
   Raises:
-    ValueError: if there are fewer than two, or not all are finite.
+    ValueError: if there are fewer than two features, or any is not finite.
   """
   if len(features) < 2:
     raise ValueError(f'a covariance needs two features, not {len(features)}')
@@ -35,13 +36,13 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def distance(a: Moments, b: Moments) -> float:
-  """|μa - μb|² + tr(Σa + Σb - 2 (Σa Σb)^½), at least 0.
+  """Computes |μa - μb|² + tr(Σa + Σb - 2 (Σa Σb)^½), at least 0.
 
-  The trace of the root is that of (Σa^½ Σb Σa^½)^½, the root of a symmetric
-  matrix: no roots of negative eigenvalues, whatever the rank.
+  The trace of the root equals that of (Σa^½ Σb Σa^½)^½. That matrix is
+  symmetric and positive semi-definite, so its root is real at any rank.
 
   Raises:
-    ValueError: if the features are of different dimensions.
+    ValueError: if the features have different dimensions.
   """
   if a.mean.shape != b.mean.shape:
     raise ValueError(
@@ -57,6 +58,6 @@ def distance(a: Moments, b: Moments) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-  """The symmetric square root of a symmetric matrix."""
+  """The symmetric square root of a covariance."""
   eigenvalues, vectors = np.linalg.eigh(covariance)
   return vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T

@@ -1,13 +1,13 @@
-"""InceptionV3 as FID knows it: the network of 2015-12-05 (Szegedy et al. 2016).
+"""The InceptionV3 of FID: the network of 2015-12-05 (Szegedy et al. 2016).
 
-All published FIDs are distances in the features of one trained network (Heusel
-et al. 2017, arXiv:1706.08500), whose weights came with TensorFlow. It differs
-from later InceptionV3s: its average pools leave the padding out, its last block
-pools maxima, and it has 1008 outputs. Names of layers are those of the weights
-for PyTorch that pytorch-fid publishes, arXiv:1512.00567 has the figures of the
-blocks.
+All published FIDs are distances between the features of one trained network
+(Heusel et al. 2017, arXiv:1706.08500), whose weights were released with
+TensorFlow. It differs from later InceptionV3s: its average pools exclude the
+padding, its last block uses max pooling, and it has 1008 outputs. Layers are
+named as in the PyTorch weights that pytorch-fid publishes; figure numbers refer
+to arXiv:1512.00567.
 
-Dimensions: N images, B images a chunk, H height, W width, C channels.
+Dimensions: N images, B images per chunk, H height, W width, C channels.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common_flax import compiler
-from common_flax.config import UserError
-from common_flax.data.source import Progress
-from common_flax.data.source import unseen
+from common_flax.cpu import compiler
+from common_flax.errors import UserError
 from common_flax.metrics import inception_weights
 from common_flax.metrics.chunks import in_chunks
 from common_flax.metrics.resizing import RESIZES
@@ -41,17 +39,20 @@ _VALID = 'VALID'
 
 
 class Taps(NamedTuple):
-  """What the network says of images on its way, float32."""
+  """Outputs at five depths of the network, float32.
 
-  first: jax.Array  # [B, 64], means over pixels, as the next two
+  The first four are means over pixels.
+  """
+
+  first: jax.Array  # [B, 64]
   second: jax.Array  # [B, 192]
   third: jax.Array  # [B, 768]
-  features: jax.Array  # [B, 2048], in which distances are measured
-  logits: jax.Array  # [B, 1008] without biases, as inception scores have them
+  features: jax.Array  # [B, 2048], the features of FID
+  logits: jax.Array  # [B, 1008], without biases, for the inception score
 
 
 class _Unit(nn.Module):
-  """A convolution without bias, batch norm and ReLU."""
+  """Convolution without bias, batch norm, ReLU."""
 
   features: int
   kernel: tuple[int, int]
@@ -75,22 +76,22 @@ class _Unit(nn.Module):
 
 
 def _average_pool(x: jax.Array) -> jax.Array:
-  """Means over 3 x 3 pixels, of those inside the image."""
+  """3 x 3 average pooling that excludes the padding."""
   return nn.avg_pool(x, (3, 3), padding=_SAME, count_include_pad=False)
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-  """Maxima over 3 x 3 pixels."""
+  """3 x 3 max pooling."""
   return nn.max_pool(x, (3, 3), padding=_SAME)
 
 
 def _halve(x: jax.Array) -> jax.Array:
-  """Maxima over 3 x 3 pixels, at every other one."""
+  """3 x 3 max pooling with stride 2."""
   return nn.max_pool(x, (3, 3), strides=(2, 2))
 
 
 class InceptionV3(nn.Module):
-  """The whole network; it is never trained here."""
+  """The whole network, for inference only."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> Taps:
@@ -145,7 +146,7 @@ class InceptionV3(nn.Module):
     *units: tuple[int, int | tuple[int, int]],
     last_stride: int = 1,
   ) -> jax.Array:
-    """Units one after the other, (features, kernel) each, numbered from 1."""
+    """Units in sequence, given as (features, kernel) and numbered from 1."""
     for i, (features, kernel) in enumerate(units, 1):
       stride = last_stride if i == len(units) else 1
       x = self._unit(f'{prefix}_{i}', x, features, kernel, stride=stride)
@@ -171,7 +172,7 @@ class InceptionV3(nn.Module):
     )
 
   def _block_c(self, name: str, x: jax.Array, width: int) -> jax.Array:
-    """Figure 6: columns and rows of 7 pixels in turn."""
+    """Figure 6: convolutions factorised into 1 x 7 and 7 x 1."""
     row, column = (1, 7), (7, 1)
     return _side_by_side(
       self._unit(f'{name}.branch1x1', x, 192, 1),
@@ -209,7 +210,7 @@ class InceptionV3(nn.Module):
   def _block_e(
     self, name: str, x: jax.Array, pool: Callable[[jax.Array], jax.Array]
   ) -> jax.Array:
-    """Figure 7: rows and columns of 3 pixels beside each other."""
+    """Figure 7: parallel 1 x 3 and 3 x 1 convolutions."""
     small = self._unit(f'{name}.branch3x3_1', x, 384, 1)
     large = self._chain(f'{name}.branch3x3dbl', x, (448, 1), (384, 3))
     return _side_by_side(
@@ -231,25 +232,26 @@ def _mean_pixel(x: jax.Array) -> jax.Array:
   return jnp.mean(x, axis=(1, 2))
 
 
-# How PyTorch's layers call what Flax's call otherwise, and its axes in ours.
+# Flax's variables -> PyTorch's tensors, and the transpose from theirs to ours.
 _TENSORS = {
   ('conv', 'kernel'): ('conv.weight', (2, 3, 1, 0)),
   ('bn', 'scale'): ('bn.weight', (0,)),
   ('bn', 'bias'): ('bn.bias', (0,)),
   ('bn', 'mean'): ('bn.running_mean', (0,)),
   ('bn', 'var'): ('bn.running_var', (0,)),
-  ('kernel',): ('weight', (1, 0)),  # of 'fc'
+  ('kernel',): ('weight', (1, 0)),  # the dense layer, 'fc'
 }
 
 
 def variables_from(tensors: Mapping[str, np.ndarray]) -> Variables:
-  """Flax's variables of PyTorch's tensors, by the names that pytorch-fid uses.
+  """Converts PyTorch's tensors to Flax variables.
 
   Args:
-    tensors: by name; those the network has no use for are ignored.
+    tensors: by pytorch-fid's names; tensors that are not needed are ignored.
 
   Raises:
-    ValueError: naming a tensor that is missing or has another shape.
+    ValueError: naming a tensor that is missing, not finite, or has the wrong
+      shape.
   """
   image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
   expected = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)
@@ -272,30 +274,31 @@ def variables_from(tensors: Mapping[str, np.ndarray]) -> Variables:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inception:
-  """The network with its weights, ready to look at images."""
+  """The network with its weights and preprocessing."""
 
   variables: Variables
-  resize: str  # of RESIZES
-  digest: str  # SHA-256 of the file of weights
+  resize: str  # one of RESIZES
+  digest: str  # SHA-256 of the weights file
 
 
 def load(path: str | None, resize: str) -> Inception:
-  """The network.
+  """Loads the network.
 
   Args:
-    path: of a file of weights, whatever they are; None for the published ones,
-      downloaded the first time.
-    resize: how images come to 299 x 299 pixels, of RESIZES.
+    path: of a weights file, whose hash is not checked; None for the published
+      weights, which are downloaded the first time.
+    resize: how images are resized to 299 x 299 pixels, one of RESIZES.
 
   Raises:
-    UserError: if the weights cannot be had or are of another network.
+    UserError: if the weights cannot be found, downloaded or read, or do not fit
+      the network.
   """
   file, tensors, digest = inception_weights.read(path)
   try:
     variables = variables_from(tensors)
   except ValueError as error:
     raise UserError(
-      f'{file}: is no InceptionV3 of 2015-12-05: {error}; take '
+      f'{file}: not the weights of the 2015-12-05 InceptionV3: {error}; use '
       f'{inception_weights.NAME}'
     ) from error
   return Inception(variables, resize, digest)
@@ -303,7 +306,7 @@ def load(path: str | None, resize: str) -> Inception:
 
 @functools.cache
 def _forward() -> Callable[..., tuple[jax.Array, jax.Array]]:
-  """The compiled network: variables, images -> features and logits."""
+  """The compiled network: (variables, images) -> (features, logits)."""
 
   def forward(variables, x):
     taps = InceptionV3().apply(variables, x)
@@ -315,15 +318,16 @@ def _forward() -> Callable[..., tuple[jax.Array, jax.Array]]:
 def activations(
   inception: Inception,
   images: np.ndarray,
-  progress: Progress = unseen,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Features float32 [N, 2048] and logits float32 [N, 1008] of images.
+  """Applies the network to images.
 
   Args:
-    inception: of `load`.
+    inception: from `load`.
     images: uint8 [N, H, W, C], C 1 or 3.
-    progress: shows how far it is, see `load_encoded`.
+
+  Returns:
+    Features float32 [N, 2048] and logits float32 [N, 1008].
   """
   resize = RESIZES[inception.resize]
   forward = functools.partial(_forward(), inception.variables)
-  return in_chunks(lambda x: forward(resize(x)), images, _CHUNK, progress)
+  return in_chunks(lambda x: forward(resize(x)), images, _CHUNK)

@@ -1,6 +1,6 @@
-"""Inception score: how sure a classifier is of samples, how varied they are.
+"""Inception score: confidence and diversity of a classifier's predictions.
 
-Salimans et al. (2016, arXiv:1606.03498): exp E KL(p(y|x) || p(y)).
+exp E[KL(p(y|x) || p(y))], Salimans et al. (2016, arXiv:1606.03498).
 
 Dimensions: N images, K classes.
 """
@@ -14,22 +14,24 @@ from scipy import special
 def score(
   logits: np.ndarray, *, num_splits: int, seed: int
 ) -> tuple[float, float]:
-  """The mean over splits of the images, and the standard deviation over them.
+  """Computes the inception score.
 
   Args:
-    logits: [N, K]; InceptionV3's are without biases, as torch-fidelity's.
-    num_splits: parts of nearly the same size, each scored by itself.
-    seed: of the order before the images are split; the order and the parts are
-      torch-fidelity's.
+    logits: [N, K]; InceptionV3's without biases, as in torch-fidelity.
+    num_splits: number of nearly equal splits, each of which is scored alone.
+    seed: of the shuffle before splitting; the shuffle and the splits are those
+      of torch-fidelity.
 
   Returns:
-    Scores from 1 to K.
+    The mean over splits, from 1 to K, and the standard deviation over them.
 
   Raises:
     ValueError: if there are fewer images than splits.
   """
   if len(logits) < num_splits:
-    raise ValueError(f'{len(logits)} images make no {num_splits} splits')
+    raise ValueError(
+      f'{len(logits)} images are too few for {num_splits} splits'
+    )
   num = len(logits)
   shuffled = logits[np.random.RandomState(seed).permutation(num)]
   edges = [i * num // num_splits for i in range(num_splits + 1)]

@@ -1,7 +1,7 @@
-"""The published weights of InceptionV3: given by path, or fetched once.
+"""The published weights of InceptionV3: read from a file, or downloaded once.
 
-They come from pytorch-fid's first release, converted from TensorFlow's of
-2015-12-05. They are not part of this software.
+pytorch-fid's first release converted them from TensorFlow's of 2015-12-05. They
+are not part of this software.
 """
 
 import hashlib
@@ -11,41 +11,40 @@ import urllib.request
 
 import numpy as np
 
-from common_flax import caches
 from common_flax import files
-from common_flax import images as images_lib
-from common_flax import terminal
-from common_flax.config import UserError
+from common_flax.data import caches
+from common_flax.errors import UserError
 from common_flax.metrics import torch_weights
+from common_flax.progress import track
 
 NAME = 'pt_inception-2015-12-05-6726825d.pth'
 URL = (
   'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/'
   + NAME
 )
-_SHA256_BEGINS = '6726825d'  # as the name says
-_TIMEOUT = 60  # seconds without a byte
+_SHA256_PREFIX = '6726825d'  # the hash in the file's name
+_TIMEOUT = 60  # seconds without data
 _BLOCK = 2**20  # bytes
-_MAX_BYTES = 2**30  # of a file
+_MAX_BYTES = 2**30  # of a weights file
 
 
 def cached() -> pathlib.Path:
-  """Where the weights are kept once they were fetched."""
+  """Path of the downloaded weights in the user's cache."""
   return caches.folder('inception') / NAME
 
 
 def read(path: str | None) -> tuple[str, dict[str, np.ndarray], str]:
-  """The weights.
+  """Reads the weights.
 
   Args:
-    path: of a file; None for the published one, downloaded if it is not in the
-      user's cache.
+    path: of a file; None for the published one, which is downloaded unless it
+      is in the user's cache.
 
   Returns:
-    The file, its tensors by name, and its SHA-256.
+    The path of the file, its tensors by name, and its SHA-256.
 
   Raises:
-    UserError: if there is no such file, it cannot be downloaded or read.
+    UserError: if the file cannot be found, downloaded or read.
   """
   file = cached() if path is None else pathlib.Path(os.path.expanduser(path))
   if path is None and not file.exists():
@@ -61,27 +60,25 @@ def read(path: str | None) -> tuple[str, dict[str, np.ndarray], str]:
 
 
 def _download(target: pathlib.Path) -> None:
-  """Fetches the published file; whole and the right one, or not at all."""
-  way_out = f'give {NAME} with --inception_weights=FILE, or take other features'
+  """Downloads the published file, and keeps it if its hash is right."""
+  cure = f'pass {NAME} with --inception_weights=FILE, or use other --features'
   try:
     with urllib.request.urlopen(URL, timeout=_TIMEOUT) as response:
       size = int(response.headers.get('Content-Length') or 0)
       blocks = iter(lambda: response.read(_BLOCK), b'')
-      data = b''.join(
-        terminal.track(blocks, -(-size // _BLOCK), f'Fetching {NAME}')
-      )
-  except (OSError, ValueError) as error:  # urllib's errors are of these
+      data = b''.join(track(blocks, -(-size // _BLOCK), f'Downloading {NAME}'))
+  except (OSError, ValueError) as error:  # the types of urllib's errors
     reason = getattr(error, 'reason', error)
-    raise UserError(f'{URL}: cannot be fetched: {reason}; {way_out}') from error
+    raise UserError(f'{URL}: cannot be downloaded: {reason}; {cure}') from error
   digest = hashlib.sha256(data).hexdigest()
-  if not digest.startswith(_SHA256_BEGINS):
+  if not digest.startswith(_SHA256_PREFIX):
     raise UserError(
-      f'{URL}: what came has the SHA-256 {digest}, not {_SHA256_BEGINS}...; '
-      f'{way_out}'
+      f'{URL}: the download has the SHA-256 {digest}, not {_SHA256_PREFIX}...; '
+      f'{cure}'
     )
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    images_lib.write_bytes(target, data)
+    files.write_bytes(target, data)
   except OSError as error:
     raise UserError(
       f'{target}: cannot be written to: {error.strerror or error}'

@@ -1,8 +1,8 @@
-"""Kernel distance of two sets of features, the KID in those of InceptionV3.
+"""Kernel distance between two sets of features; with InceptionV3's, the KID.
 
-Bińkowski et al. (2018, arXiv:1801.01401): the squared maximum mean discrepancy
-under the kernel (x·y / F + 1)³. The estimate has no bias, however few images
-there are, and may be negative where there is no difference.
+The squared maximum mean discrepancy under the kernel (x·y / F + 1)³ (Bińkowski
+et al. 2018, arXiv:1801.01401). The estimate is unbiased for any number of
+images, and may be negative if the distributions are equal.
 
 Dimensions: N and M images, F features.
 """
@@ -18,22 +18,25 @@ def distance(
   subset_size: int,
   seed: int,
 ) -> tuple[float, float]:
-  """The mean over random subsets, and the standard deviation over them.
+  """Estimates the squared MMD on random subsets.
 
   Args:
     x: features [N, F].
     y: features [M, F].
-    num_subsets: how many pairs of subsets are drawn.
-    subset_size: of each, drawn without replacement; at least 2, at most N and
-      M.
-    seed: of the subsets, which are torch-fidelity's.
+    num_subsets: number of pairs of subsets.
+    subset_size: drawn without replacement; at least 2, at most N and M.
+    seed: of the subsets, which are those of torch-fidelity.
+
+  Returns:
+    The mean over subsets, and the standard deviation over them.
 
   Raises:
-    ValueError: if a subset is larger than a set, or too small.
+    ValueError: if `subset_size` is out of range.
   """
   if not 2 <= subset_size <= min(len(x), len(y)):
     raise ValueError(
-      f'subsets of {subset_size} cannot be drawn of {len(x)} and {len(y)}'
+      f'subsets of {subset_size} cannot be drawn from {len(x)} and {len(y)} '
+      'features'
     )
   random = np.random.RandomState(seed)
   estimates = [
@@ -47,13 +50,13 @@ def distance(
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-  """The unbiased estimate from two sets of features, [N, F] and [M, F]."""
+  """Unbiased estimate of the squared MMD between x [N, F] and y [M, F]."""
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel(x, y).mean()
 
 
 def _mean_of_pairs(x: np.ndarray) -> float:
-  """The kernel's mean over pairs of different features."""
+  """The kernel's mean over pairs of distinct features."""
   values = _kernel(x, x)
   return (values.sum() - np.trace(values)) / (len(x) * (len(x) - 1))
 

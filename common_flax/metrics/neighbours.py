@@ -1,18 +1,18 @@
-"""Sets of features compared by their nearest neighbours.
+"""Nearest-neighbour metrics between two sets of features.
 
-Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991) and
-density and coverage (Naeem et al. 2020, arXiv:2002.09797): around each feature
-there is a ball that reaches to its k-th nearest neighbour in its own set; which
-features of the other set lie in which balls? A feature on the very edge of a
-ball lies outside, as in Naeem et al.'s program; Kynkäänniemi et al. count it
-in, which differs only where distances are equal.
+Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991), and
+density and coverage (Naeem et al. 2020, arXiv:2002.09797). Each feature is the
+centre of a ball that reaches to its k-th nearest neighbour in its own set; the
+metrics count which features of the other set lie in which balls. A feature on
+the surface of a ball lies outside, as in Naeem et al.'s code; Kynkäänniemi et
+al. count it as inside, which differs only when distances are equal.
 
-Distances are computed on the device in tiles of one size, so that memory does
-not grow with the number of pairs, and in float64 from centred features, so that
-the sum |x|² + |y|² - 2 x·y keeps its digits.
+Distances are computed on the device in tiles of fixed size, so memory does not
+grow with the number of pairs. They are computed in float64 from centred
+features, so that |x|² + |y|² - 2 x·y does not lose digits to cancellation.
 
-Dimensions: N real and M generated features, F coordinates; R rows, C columns
-and T tiles of columns; k neighbours.
+Dimensions: N real and M generated features, F coordinates; R rows and C columns
+of a tile, T tiles; k neighbours.
 """
 
 from collections.abc import Iterator
@@ -25,44 +25,48 @@ import numpy as np
 
 _ROWS = 256  # R
 _COLUMNS = 1024  # C
-# Squared distances that differ by less are equal: that of two features comes
-# out a little differently from one side and from the other.
+# Squared distances that differ by less count as equal: rounding makes d(x, y)
+# differ slightly from d(y, x).
 _RELATIVE_ERROR = 1e-9
 
 
-class Manifold(NamedTuple):
-  """How generated features lie to real ones; of the same law all are near 1."""
+class ManifoldMetrics(NamedTuple):
+  """Precision, recall, density and coverage.
 
-  precision: float  # share of generated features in a ball of a real one
-  recall: float  # share of real features in a ball of a generated one
-  density: float  # real balls a generated feature lies in, over k; may exceed 1
+  All are near 1 if both sets have the same distribution; density may exceed 1.
+  """
+
+  precision: float  # share of generated features in the ball of a real one
+  recall: float  # share of real features in the ball of a generated one
+  density: float  # mean number of real balls a generated feature is in, over k
   coverage: float  # share of real features with a generated one in their ball
 
 
 class _Tiles(NamedTuple):
-  """Features in tiles of columns; what fills up the last is infinitely far."""
+  """Features in tiles of columns; the padding is infinitely far away."""
 
   features: jax.Array  # float64 [T, C, F]
   squares: jax.Array  # their squared norms [T, C]
 
 
-def manifold(
+def manifold_metrics(
   real: np.ndarray, generated: np.ndarray, *, num_neighbours: int
-) -> Manifold:
-  """Precision, recall, density and coverage.
+) -> ManifoldMetrics:
+  """Computes precision, recall, density and coverage.
 
   Args:
     real: [N, F].
     generated: [M, F].
-    num_neighbours: k, below N and M.
+    num_neighbours: k, less than N and M.
 
   Raises:
-    ValueError: if a set has too few features, or they cannot be compared.
+    ValueError: if a set has too few features, the dimensions differ, or a
+      feature is not finite.
   """
   if num_neighbours >= min(len(real), len(generated)):
     raise ValueError(
-      f'{len(real)} and {len(generated)} features have no {num_neighbours} '
-      'neighbours each'
+      f'{num_neighbours} neighbours need more than {len(real)} real and '
+      f'{len(generated)} generated features'
     )
   with jax.enable_x64(True):
     real, generated = _centred(real, generated)
@@ -74,12 +78,12 @@ def manifold(
     covered = np.zeros(columns.shape, bool)
     recalled = np.zeros(columns.shape, bool)
     for rows, radii in _row_blocks(generated, generated_radii):
-      found = jax.device_get(_look_around(rows, radii, tiles, columns))
+      found = jax.device_get(_ball_membership(rows, radii, tiles, columns))
       counts.append(found[0])
       covered |= found[1]
       recalled |= found[2]
   num_balls = np.concatenate(counts)[: len(generated)]
-  return Manifold(
+  return ManifoldMetrics(
     precision=float(np.mean(num_balls > 0)),
     recall=float(recalled.ravel()[: len(real)].mean()),
     density=float(num_balls.mean() / num_neighbours),
@@ -90,17 +94,17 @@ def manifold(
 def nearest(
   queries: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The point nearest to each query.
+  """Finds the nearest point of each query.
 
   Args:
     queries: [M, F].
     points: [N, F].
 
   Returns:
-    Euclidean distances float64 [M], and int64 [M], which point it is.
+    Euclidean distances float64 [M], and indices of the points int64 [M].
 
   Raises:
-    ValueError: if they cannot be compared.
+    ValueError: if the dimensions differ, or a feature is not finite.
   """
   with jax.enable_x64(True):
     points, queries = _centred(points, queries)
@@ -118,10 +122,10 @@ def nearest(
 def _centred(
   reference: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Both sets in float64, less the mean of the first.
+  """Both sets in float64, minus the mean of the first.
 
   Raises:
-    ValueError: if they are of different dimensions, or not finite.
+    ValueError: if the dimensions differ, or a feature is not finite.
   """
   if reference.shape[1] != other.shape[1]:
     raise ValueError(
@@ -135,7 +139,7 @@ def _centred(
 
 
 def _in_tiles(values: np.ndarray, fill: float) -> np.ndarray:
-  """[N, ...] -> [T, C, ...], filled up."""
+  """[N, ...] -> [T, C, ...], padded with `fill`."""
   widths = ((0, -len(values) % _COLUMNS), *((0, 0),) * (values.ndim - 1))
   padded = np.pad(values, widths, constant_values=fill)
   return padded.reshape(-1, _COLUMNS, *values.shape[1:])
@@ -152,7 +156,7 @@ def _tiles(features: np.ndarray) -> _Tiles:
 def _row_blocks(
   features: np.ndarray, radii: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields features [R, F] and squared radii [R]; the last filled up."""
+  """Yields features [R, F] and squared radii [R]; the last block is padded."""
   for start in range(0, len(features), _ROWS):
     rows = features[start : start + _ROWS]
     missing = _ROWS - len(rows)
@@ -175,7 +179,7 @@ def _squared_distances(
 
 @functools.partial(jax.jit, static_argnums=2)
 def _kth_smallest(rows: jax.Array, tiles: _Tiles, k: int) -> jax.Array:
-  """The k-th smallest squared distance of each row, [R]."""
+  """The k-th smallest squared distance from each row, [R]."""
 
   def merge(best: jax.Array, tile: _Tiles) -> tuple[jax.Array, None]:
     distances = _squared_distances(rows, *tile)
@@ -188,10 +192,10 @@ def _kth_smallest(rows: jax.Array, tiles: _Tiles, k: int) -> jax.Array:
 
 
 def _smallest(values: jax.Array, k: int) -> jax.Array:
-  """The k smallest of each row, [R, C] -> [R, k], rising.
+  """The k smallest values of each row in ascending order, [R, C] -> [R, k].
 
-  Value by value with the times each occurs: passes over the row that a CPU is
-  quicker at than at sorting.
+  Takes one distinct value at a time, with its multiplicity. On a CPU, k passes
+  over a row are faster than sorting it.
   """
   found = jnp.full((len(values), k), jnp.inf, values.dtype)
   last = jnp.full((len(values), 1), -jnp.inf, values.dtype)
@@ -208,10 +212,10 @@ def _smallest(values: jax.Array, k: int) -> jax.Array:
 
 
 def _squared_radii(features: np.ndarray, num_neighbours: int) -> np.ndarray:
-  """To the k-th nearest other feature, float64 [N]."""
+  """Squared distances to the k-th nearest other feature, float64 [N]."""
   tiles = _tiles(features)
   found = [
-    # Each is its own nearest, at a distance of 0.
+    # k + 1, because each feature is its own nearest, at distance 0.
     jax.device_get(_kth_smallest(rows, tiles, num_neighbours + 1))
     for rows, _ in _row_blocks(features, np.zeros(len(features)))
   ]
@@ -220,21 +224,21 @@ def _squared_radii(features: np.ndarray, num_neighbours: int) -> np.ndarray:
 
 
 @jax.jit
-def _look_around(
+def _ball_membership(
   rows: jax.Array, radii: jax.Array, tiles: _Tiles, columns: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Which features lie in whose balls.
+  """Counts which features lie in which balls.
 
   Args:
     rows: [R, F].
-    radii: squared, of the rows [R].
+    radii: squared radii of the rows [R].
     tiles: T tiles of columns.
     columns: squared radii of the columns [T, C].
 
   Returns:
-    The number of columns' balls that each row lies in, int32 [R]; whether any
-    row lies in a column's ball, and whether a column lies in any row's, bool
-    [T, C] each.
+    The number of columns whose ball contains each row, int32 [R]; whether each
+    column's ball contains any row, bool [T, C]; and whether each column lies in
+    any row's ball, bool [T, C].
   """
 
   def visit(
@@ -242,11 +246,11 @@ def _look_around(
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     here, its_radii = tile
     distances = _squared_distances(rows, *here)
-    # Rows that fill up a block lie in no ball.
+    # Padding rows lie in no ball.
     within = (distances < its_radii[None]) & (radii[:, None] > -jnp.inf)
     num += jnp.sum(within, axis=1, dtype=jnp.int32)
-    has_them = jnp.any(distances < radii[:, None], axis=0)
-    return num, (jnp.any(within, axis=0), has_them)
+    recalled = jnp.any(distances < radii[:, None], axis=0)
+    return num, (jnp.any(within, axis=0), recalled)
 
   start = jnp.zeros(len(rows), jnp.int32)
   num, (covered, recalled) = jax.lax.scan(visit, start, (tiles, columns))
@@ -255,7 +259,7 @@ def _look_around(
 
 @jax.jit
 def _closest(rows: jax.Array, tiles: _Tiles) -> tuple[jax.Array, jax.Array]:
-  """The smallest squared distance of each row [R], and its column's number."""
+  """The smallest squared distance from each row [R], and its column's index."""
 
   def visit(
     best: tuple[jax.Array, jax.Array], tile: tuple[_Tiles, jax.Array]

@@ -1,11 +1,11 @@
-"""Features without weights or labels: a fixed random convolutional network.
+"""A fixed random convolutional network: features without weights or labels.
 
-Distances between sets of images in its features say more than those of pixels,
-and are the same on every machine; yet nothing was learned, so they say less
-than those of a trained network (Naeem et al. 2020, arXiv:2002.09797, section 5,
-find random embeddings of use where pretrained ones do not fit).
+Its features separate sets of images better than raw pixels do, and are the same
+on every machine. They are weaker than those of a trained network; Naeem et al.
+(2020, arXiv:2002.09797, section 5) find random embeddings useful where
+pretrained ones do not fit the data.
 
-Dimensions: N images, B images a chunk, H height, W width, C channels,
+Dimensions: N images, B images per chunk, H height, W width, C channels,
 F features.
 """
 
@@ -17,17 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from common_flax import images as images_lib
-from common_flax.data.source import Progress
-from common_flax.data.source import unseen
 from common_flax.metrics.chunks import in_chunks
 
 NUM_FEATURES = 256  # F
 
-# Raised whenever the network becomes another one.
+# Part of the cache key: increment when the network changes.
 _VERSION = 1
 _SEED = 0
 _FIRST_WIDTH, _LAST_WIDTH = 32, 128  # features of the convolutions
-_LARGEST_MAP = 4  # pixels; what is larger is halved once more
+_LARGEST_MAP = 4  # pixels; larger feature maps are halved again
 _CHUNK = 250
 _HE = nn.initializers.he_normal()
 
@@ -35,9 +33,10 @@ DIGEST = f'random-{_VERSION}-{_SEED}'
 
 
 class _Network(nn.Module):
-  """Strided convolutions with He's weights, and a projection of what is left.
+  """Strided convolutions, then a linear projection.
 
-  He's scale (2015, arXiv:1502.01852) keeps the features' size through layers.
+  He initialisation (He et al. 2015, arXiv:1502.01852) keeps the scale of the
+  activations constant across layers.
   """
 
   @nn.compact
@@ -65,23 +64,17 @@ def _forward(params: dict, images: jax.Array) -> jax.Array:
   return _Network().apply({'params': params}, images_lib.to_signed(images))
 
 
-def features(
-  images: np.ndarray,
-  progress: Progress = unseen,
-) -> np.ndarray:
-  """What the network says of images.
+def features(images: np.ndarray) -> np.ndarray:
+  """Applies the network to images.
 
   Args:
     images: uint8 [N, H, W, C].
-    progress: shows how far it is, see `load_encoded`.
 
   Returns:
     float32 [N, F].
   """
-  # threefry's bits are the same on every platform.
+  # threefry gives the same bits on every platform.
   key = jax.random.key(_SEED, impl='threefry2x32')
   one = jnp.zeros((1, *images.shape[1:]))
   params = jax.jit(_Network().init)(key, one)['params']
-  return in_chunks(
-    functools.partial(_forward, params), images, _CHUNK, progress
-  )
+  return in_chunks(functools.partial(_forward, params), images, _CHUNK)

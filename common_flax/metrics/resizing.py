@@ -1,7 +1,7 @@
-"""How images come to InceptionV3's 299 x 299 pixels; figures depend on it.
+"""Resizing to the 299 x 299 pixels of InceptionV3.
 
-Parmar et al. (2022, arXiv:2104.11222) show by how much, and what of it is
-aliasing.
+The FID depends on the resizing method, largely through aliasing (Parmar et al.
+2022, arXiv:2104.11222).
 
 Dimensions: N images, H height, W width, C channels.
 """
@@ -17,9 +17,9 @@ SIZE = 299  # pixels
 
 
 def clean(images: np.ndarray) -> np.ndarray:
-  """As clean-fid: Pillow's bicubic filter, antialiased where it shrinks.
+  """Resizes as clean-fid: Pillow's bicubic filter, which antialiases.
 
-  Each channel is resized in floats, so that nothing is rounded twice.
+  Each channel is resized in float32, so values are not rounded in between.
 
   Args:
     images: uint8 [N, H, W, C], C 1 or 3.
@@ -45,7 +45,7 @@ def _bicubic(image: np.ndarray) -> np.ndarray:
 
 
 def legacy(images: np.ndarray) -> jax.Array:
-  """As pytorch-fid: bilinear between the centres of pixels, not antialiased.
+  """Resizes as pytorch-fid: bilinear with half-pixel centres, no antialias.
 
   Args:
     images: uint8 [N, H, W, C], C 1 or 3.
@@ -66,13 +66,13 @@ def _bilinear(x: jax.Array) -> jax.Array:
 
 
 def _coloured(images: np.ndarray) -> np.ndarray:
-  """Grey as three equal channels."""
+  """Repeats a grey channel three times."""
   if images.shape[-1] == 3:
     return images
   return images.repeat(3, axis=-1)
 
 
-# images uint8 [N, H, W, C] -> what the network takes [N, 299, 299, 3]
+# Images uint8 [N, H, W, C] -> network inputs float32 [N, 299, 299, 3].
 RESIZES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'clean': clean,
   'legacy': legacy,

@@ -1,37 +1,41 @@
-"""Sliced Wasserstein distance: how far apart projections of two sets lie.
+"""Sliced Wasserstein distance between two sets of vectors.
 
-Along a random direction sets are sorted numbers, whose distance is known in
-closed form (Rabin et al. 2011; Bonneel et al. 2015): a second opinion that
-needs no network.
+In one dimension the Wasserstein distance has a closed form, the distance
+between the sorted values, so it is computed along random directions (Rabin et
+al. 2011; Bonneel et al. 2015). It needs no network.
 
 Dimensions: N and M vectors, D coordinates, P projections.
 """
 
 import numpy as np
 
-_BLOCK = 64  # projections held at a time
+_BLOCK = 64  # projections in memory at a time
 
 
 def distance(
   x: np.ndarray, y: np.ndarray, *, num_projections: int, seed: int
 ) -> float:
-  """Root mean square over random directions of the Wasserstein-2 distance.
+  """Root mean square of the Wasserstein-2 distance over random directions.
+
+  If N and M differ, max(N, M) quantiles of each set are compared.
 
   Args:
     x: [N, D].
-    y: [M, D]; where N and M differ, quantiles at the middles of as many equal
-      parts as the larger set has are compared.
+    y: [M, D].
     num_projections: P.
-    seed: of the directions, uniform on the sphere.
+    seed: of the directions, which are uniform on the sphere.
 
   Returns:
-    In the unit of the coordinates; of a shift by t it is near |t| / √D.
+    The distance in the unit of the coordinates; about |t| / √D between a set
+    and the same set shifted by t.
 
   Raises:
-    ValueError: if the vectors have different numbers of coordinates.
+    ValueError: if the vectors have different dimensions.
   """
   if x.shape[1:] != y.shape[1:]:
-    raise ValueError(f'vectors of {x.shape[1:]} and {y.shape[1:]} coordinates')
+    raise ValueError(
+      f'vectors of shapes {x.shape[1:]} and {y.shape[1:]} cannot be compared'
+    )
   random = np.random.default_rng(seed)
   directions = random.standard_normal((x.shape[1], num_projections))
   directions /= np.linalg.norm(directions, axis=0)
@@ -46,7 +50,7 @@ def distance(
 
 
 def _quantiles(projected: np.ndarray, num: int) -> np.ndarray:
-  """Sorted projections of [N, P], or quantiles of them, float64 [num, P]."""
+  """Sorted projections [N, P], resampled to `num` quantiles: [num, P]."""
   ordered = np.sort(projected.astype(np.float64), axis=0)
   if len(ordered) == num:
     return ordered

@@ -1,14 +1,14 @@
-"""Weight files of PyTorch, read without PyTorch and without running anything.
+"""Reads PyTorch weight files without PyTorch, and without executing their code.
 
-A weight file is a pickle, and a pickle can call any function there is. Here it
-can only ask for a dictionary and for tensors, by the names that PyTorch has for
-them, and what it gets is this module's own: notes of where numbers lie. Arrays
-are made of the notes afterwards, within the bounds of the file, so that no file
-asks for more memory than a multiple of its own size.
+A weight file is a pickle, and a pickle can call any function. This unpickler
+resolves only the names that PyTorch uses for dictionaries and tensors, and
+resolves them to records of this module that say where a tensor's numbers are in
+the file. Arrays are then created from the records, with their bounds checked,
+so memory use is bounded by a multiple of the file's size.
 
-Both formats are known: the ZIP archive that PyTorch 1.6 and later write, and
-the one before, a row of pickles and then the numbers. The published weights of
-InceptionV3 are of that time.
+Both formats are supported: the ZIP archive of PyTorch 1.6 and later, and the
+older sequence of pickles followed by the numbers, in which the published
+weights of InceptionV3 are stored.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ import zipfile
 
 import numpy as np
 
-from common_flax.config import UserError
+from common_flax.errors import UserError
 
-# Kinds of numbers, by PyTorch's names for a row of them.
+# Dtypes by PyTorch's names of typed storages.
 _DTYPES = {
   'HalfStorage': '<f2',
   'FloatStorage': '<f4',
@@ -38,15 +38,15 @@ _DTYPES = {
   'IntStorage': '<i4',
   'LongStorage': '<i8',
 }
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
-_PROTOCOL_VERSION = 1001  # the second
-_COUNT_BYTES = 8  # before each storage, in the older format
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of the older format
+_PROTOCOL_VERSION = 1001  # second pickle
+_COUNT_BYTES = 8  # size of the count before each storage, older format
 
 _Parts = Mapping[str, memoryview]  # the bytes of each storage, by key
 
 
 class _Storage(NamedTuple):
-  """A row of numbers, to be found in the file by its key."""
+  """A flat array of numbers; its key locates it in the file."""
 
   dtype: str
   key: str
@@ -58,7 +58,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """Some of a storage's numbers; offset and strides count numbers."""
+  """A strided view of a storage; offset and strides are in elements."""
 
   storage: _Storage
   offset: int
@@ -67,7 +67,7 @@ class _Tensor(NamedTuple):
 
 
 class _Dict(dict):
-  """A dictionary without attributes, which PyTorch's has some of."""
+  """A dictionary that discards the attributes PyTorch sets on it."""
 
   __slots__ = ()
 
@@ -76,7 +76,7 @@ class _Dict(dict):
 
 
 class _Function:
-  """What a pickle may call; it cannot set attributes of it."""
+  """A function that a pickle may call but not modify."""
 
   __slots__ = ('_call',)
 
@@ -88,20 +88,20 @@ class _Function:
 
 
 class _RefusedError(Exception):
-  """The file is not what this module reads; the message says why."""
+  """The file is not supported; the message says why."""
 
 
 class _Unpickler(pickle.Unpickler):
-  """Knows the few names that weights need, and no others."""
+  """Resolves only the names that weight files need."""
 
   def __init__(self, content: io.BytesIO):
     super().__init__(content)
-    self.storages: dict[str, _Storage] = {}  # that were asked for
+    self.storages: dict[str, _Storage] = {}  # all that were referenced
 
   def find_class(self, module: str, name: str) -> Any:
     full_name = f'{module}.{name}'
     if full_name == 'collections.OrderedDict':
-      # Without arguments: copies of a long list would take more and more room.
+      # Ignores arguments, so repeated copies of a list cannot exhaust memory.
       return _Function(lambda: _Dict())  # noqa: PLW0108
     if full_name == 'torch._utils._rebuild_tensor_v2':
       return _Function(lambda *args: _Tensor(*args[:4]))
@@ -109,23 +109,23 @@ class _Unpickler(pickle.Unpickler):
       return _Function(lambda *args: args[0])
     if module == 'torch' and name in _DTYPES:
       return _DTYPES[name]
-    raise _RefusedError(f'it asks for {full_name!r}, which weights do without')
+    raise _RefusedError(f'it asks for {full_name!r}, which is not allowed')
 
   def persistent_load(self, pid: Any) -> _Storage:
     kind, dtype, key, _, num, *view = pid
-    # In the older format a storage could be a part of another one.
+    # In the older format a storage may be a view of another one.
     if kind != 'storage' or view not in ([], [None]):
-      raise _RefusedError('it has numbers of a kind that is not known')
+      raise _RefusedError('its storage type is not known')
     if dtype not in _DTYPES.values() or not isinstance(num, int):
       raise ValueError(pid)
     return self.storages.setdefault(key, _Storage(dtype, key, num))
 
 
 def _unpickled(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
-  """The next pickle of a stream, and the storages that it speaks of."""
+  """The next pickle of a stream, and the storages it references."""
   start = stream.tell()
   for i, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
-    # The unpickler makes room for as many objects as the largest number says.
+    # The unpickler allocates a memo as long as the largest index.
     if opcode.name in ('PUT', 'LONG_BINPUT') and arg > i:
       raise ValueError(opcode.name)
   content = io.BytesIO(stream.getbuffer()[start : stream.tell()])
@@ -134,12 +134,12 @@ def _unpickled(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
 
 
 def _read_archive(data: bytes) -> tuple[Any, _Parts]:
-  """The content of an archive."""
+  """The content of a ZIP archive, and the bytes of its storages."""
   with zipfile.ZipFile(io.BytesIO(data)) as archive:
     if sum(info.file_size for info in archive.infolist()) > len(data):
-      raise _RefusedError('it is compressed, which PyTorch does not do')
+      raise _RefusedError('it is compressed, and torch.save never compresses')
     entries = {
-      # All of them are in one folder, whose name is anything.
+      # All entries are in one folder of arbitrary name.
       info.filename.partition('/')[2]: memoryview(archive.read(info))
       for info in archive.infolist()
     }
@@ -150,12 +150,12 @@ def _read_archive(data: bytes) -> tuple[Any, _Parts]:
 
 
 def _read_older(data: bytes) -> tuple[Any, _Parts]:
-  """The content of a file of the older format."""
+  """The content of a file in the older format, and its storages' bytes."""
   stream = io.BytesIO(data)
   if _unpickled(stream)[0] != _MAGIC_NUMBER:
-    raise _RefusedError('it begins otherwise')
+    raise _RefusedError('it does not begin with the magic number')
   if _unpickled(stream)[0] != _PROTOCOL_VERSION:
-    raise _RefusedError('its version is not known')
+    raise _RefusedError('its protocol version is not known')
   if not _unpickled(stream)[0]['little_endian']:
     raise _RefusedError('its numbers are big-endian')
   content, storages = _unpickled(stream)
@@ -173,13 +173,13 @@ def _read_older(data: bytes) -> tuple[Any, _Parts]:
 
 
 def _array(tensor: _Tensor, parts: _Parts) -> np.ndarray:
-  """The numbers of a tensor, as they lie in the file."""
+  """A view of a tensor's numbers in the file."""
   storage, offset, shape, strides = tensor
   part = parts[storage.key]
   if len(part) != storage.num_bytes or math.prod(shape) > storage.num:
     raise ValueError(tensor)
   size = np.dtype(storage.dtype).itemsize
-  # NumPy checks that no number lies outside of the part.
+  # NumPy checks that the view stays within the buffer.
   return np.ndarray(
     shape, storage.dtype, part, offset * size, [size * x for x in strides]
   )
@@ -187,7 +187,7 @@ def _array(tensor: _Tensor, parts: _Parts) -> np.ndarray:
 
 def _arrays(content: Any, parts: _Parts) -> dict[str, np.ndarray]:
   if not isinstance(content, dict):
-    raise _RefusedError('it has no table of tensors by name')
+    raise _RefusedError('it is not a dictionary of tensors by name')
   for name, tensor in content.items():
     if not isinstance(name, str) or not isinstance(tensor, _Tensor):
       raise _RefusedError(f'its entry {name!r:.80} is not a tensor')
@@ -195,38 +195,38 @@ def _arrays(content: Any, parts: _Parts) -> dict[str, np.ndarray]:
 
 
 def parse(data: bytes, name: str) -> dict[str, np.ndarray]:
-  """The tensors of a weight file.
+  """Parses a weight file.
 
   Args:
     data: the whole file.
-    name: of the file, for messages.
+    name: of the file, for error messages.
 
   Returns:
-    Arrays by PyTorch's names, in the order of the file. They cannot be written
-    to, and need not be contiguous.
+    Arrays by PyTorch's names, in the order of the file. They are read-only and
+    may be non-contiguous.
 
   Raises:
-    UserError: if it is no weight file of PyTorch, is damaged, or has anything
-      but tensors by name in it.
+    UserError: if it is not a PyTorch weight file, is damaged, or contains
+      anything but a dictionary of tensors.
   """
   read_content = _read_archive if data[:2] == b'PK' else _read_older
   try:
     return _arrays(*read_content(data))
   except _RefusedError as error:
     why = str(error)
-  except Exception as error:  # what is damaged raises almost anything
+  except Exception as error:  # damaged files raise almost any exception
     why = f'it is damaged: {type(error).__name__}'
   raise UserError(
-    f'{name}: not weights of PyTorch that can be read: {why}; give a file that '
-    'torch.save made of a state_dict'
+    f'{name}: not a readable PyTorch weight file: {why}; pass a state_dict '
+    'saved by torch.save'
   )
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-  """The tensors of a weight file on the disk, see `parse`.
+  """Reads and parses a weight file, see `parse`.
 
   Raises:
-    UserError: as of `parse`, or if there is no such file.
+    UserError: if the file cannot be read or parsed.
   """
   try:
     data = pathlib.Path(path).read_bytes()

@@ -1,1 +1,1 @@
-"""Layers with one right answer and several speeds."""
+"""Layers in their textbook form, with faster forms for CPUs."""

@@ -1,7 +1,8 @@
-"""Convolutions as Flax modules, on the forms of `common_flax.nn.conv`.
+"""Convolutions as Flax modules.
 
-Padding is 'SAME', as in `flax.linen.Conv` and `flax.linen.ConvTranspose`, whose
-parameters and results these modules share; weights of PyTorch's convert.
+Parameters, 'SAME' padding and results are those of `flax.linen.Conv` and
+`flax.linen.ConvTranspose`. Stride 2 uses `common_flax.nn.conv`. PyTorch's
+weights can be converted.
 
 Dimensions: B batch, H height, W width, I input and O output features, k kernel.
 """
@@ -18,7 +19,7 @@ from common_flax.nn.conv import transposed
 
 
 class Conv(nn.Module):
-  """Convolution, height and width divided by stride.
+  """Convolution that divides height and width by `stride`.
 
   The parameter `kernel` and the result are those of
   `nn.Conv(features, (k, k), strides=stride, use_bias=use_bias)`.
@@ -50,7 +51,7 @@ class Conv(nn.Module):
 
 
 class TransposedConv(nn.Module):
-  """Transposed convolution, height and width times stride.
+  """Transposed convolution that multiplies height and width by `stride`.
 
   The parameter `kernel` and the result are those of
   `nn.ConvTranspose(features, (k, k), strides=(stride, stride),
@@ -77,14 +78,14 @@ class TransposedConv(nn.Module):
         x, kernel, strides, 'SAME', dimension_numbers=LAYOUT
       )
     else:
-      # nn.ConvTranspose stores the kernel of the dilated convolution it
-      # computes, the strided convolution's turned by 180 degrees.
+      # nn.ConvTranspose stores the kernel of a dilated convolution: the strided
+      # convolution's kernel, turned by 180 degrees.
       y = transposed(x, kernel[::-1, ::-1].swapaxes(2, 3))
     return _with_bias(self, y)
 
 
 def _with_bias(layer: Conv | TransposedConv, y: jax.Array) -> jax.Array:
-  """Adds the parameter `bias` to [B, H, W, O], if the layer has one."""
+  """Adds the parameter `bias` to y [B, H, W, O] if the layer has one."""
   if not layer.use_bias:
     return y
   bias = layer.param(
@@ -95,29 +96,30 @@ def _with_bias(layer: Conv | TransposedConv, y: jax.Array) -> jax.Array:
 
 def _check_stride(stride: int) -> None:
   if stride not in (1, 2):
-    raise ValueError(f'stride={stride}: is 1 or 2')
+    raise ValueError(f'stride={stride}: must be 1 or 2')
 
 
 def kernel_from_torch(weight: np.ndarray) -> np.ndarray:
-  """The `kernel` of `Conv` for the weight of a `torch.nn.Conv2d`.
+  """Converts the weight of a `torch.nn.Conv2d` to the `kernel` of `Conv`.
 
   Args:
     weight: [O, I, k, k].
 
   Returns:
-    [k, k, I, O]. Padding agrees where PyTorch pads k // 2 - 1 pixels (k even,
-    stride 2) or k // 2 (k odd, stride 1).
+    [k, k, I, O]. Padding agrees if PyTorch pads k // 2 - 1 pixels (k even,
+    stride 2) or k // 2 pixels (k odd, stride 1).
   """
   return weight.transpose(2, 3, 1, 0)
 
 
 def transposed_kernel_from_torch(weight: np.ndarray) -> np.ndarray:
-  """The `kernel` of `TransposedConv` for a `torch.nn.ConvTranspose2d`'s weight.
+  """Converts a `torch.nn.ConvTranspose2d`'s weight for `TransposedConv`.
 
   Args:
     weight: [I, O, k, k].
 
   Returns:
-    [k, k, I, O], turned by 180 degrees; padding as for `kernel_from_torch`.
+    [k, k, I, O], turned by 180 degrees. Padding agrees as in
+    `kernel_from_torch`.
   """
   return weight.transpose(2, 3, 0, 1)[::-1, ::-1]

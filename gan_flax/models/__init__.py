@@ -13,21 +13,23 @@ from gan_flax.models import resnet
 
 
 class Model(NamedTuple):
-  """The two players' modules, and what they are made for.
+  """A generator and a discriminator, and the data that they fit.
 
-  Both take the shape of an example, base_features, norm, conditioning,
-  num_classes, dtype, param_dtype and the fields that `options` names; the
-  discriminator also has_spectral_norm and has_minibatch_deviation. Both are
-  called with labels, if they are conditional, `train` and `axis_name`.
+  Both modules take the shape of an example, base_features, norm, conditioning,
+  num_classes, axis_name, dtype, param_dtype and the fields in `options`; the
+  discriminator also takes has_spectral_norm and has_minibatch_deviation. Both
+  are called with `train`, and with labels if they are conditional.
+
+  An option is a field of `config.model` that only some models take.
   """
 
   generator: Callable[..., nn.Module]
   discriminator: Callable[..., nn.Module]
   is_of_points: bool = False
-  options: tuple[str, ...] = ()  # fields of `config.model`
-  has_extent: bool = False  # whether it takes the `extent` of the points
-  generator_norm: str = 'batch'  # unless another is asked for
-  check_image_size: Callable[[int], object] = doublings  # or a ValueError
+  options: tuple[str, ...] = ()  # names of the options that both take
+  has_extent: bool = False  # whether the modules take the points' `extent`
+  generator_norm: str = 'batch'  # the default
+  check_image_size: Callable[[int], object] = doublings  # raises ValueError
 
 
 _pacgan_init = nn.initializers.normal(0.02)

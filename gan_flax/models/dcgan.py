@@ -1,14 +1,14 @@
 """DCGAN (Radford et al. 2015, arXiv:1511.06434; UDL 15.1.3).
 
-The generator projects z to a small square of many features and doubles it with
-stride-2 transposed convolutions; the discriminator halves the image with
-stride-2 convolutions down to the same square and takes one logit from it. What
-makes it train: no pooling, batch norm everywhere but the generator's last and
-the discriminator's first layer, ReLU in the generator with tanh at its end,
-LeakyReLU in the discriminator, weights from N(0, 0.02).
+The generator projects z to a small square with many features and doubles its
+side with stride-2 transposed convolutions. The discriminator halves the image
+with stride-2 convolutions down to the same square and computes one logit. The
+recipe for stable training: no pooling, batch norm in all layers except the
+generator's last and the discriminator's first, ReLU in the generator with tanh
+at the end, LeakyReLU in the discriminator, and weights from N(0, 0.02).
 
-Batch norm keeps running averages, which the discriminator's checkpoints carry;
-what samples from the generator measures its statistics afresh.
+Sampling does not use the running averages of the generator's batch norm; it
+estimates the statistics anew.
 
 Dimensions: B batch, S image side, C channels, Z latent size.
 """
@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
-from common_flax.nn.labels import fit
-from common_flax.nn.labels import generating
-from common_flax.nn.labels import with_labels
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
-from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import discriminating
+from gan_flax.models.conditioning import fit
+from gan_flax.models.conditioning import generating
+from gan_flax.models.conditioning import with_labels
+from gan_flax.models.discriminators import discriminating
+from gan_flax.models.discriminators import with_minibatch_deviation
 
 _weight_init = nn.initializers.normal(0.02)
 
@@ -40,14 +40,15 @@ class Generator(nn.Module):
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: features before the last layer; they double as the image
-      halves. Radford et al. take 128, most later implementations 64.
+    base_features: number of features before the last layer, doubled in each
+      layer before it. Radford et al. use 128, most later implementations 64.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
-    norm: of the features, one of `common_flax.nn.norms`; the paper's is
-      'batch'.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    norm: norm of the features, see `common_flax.nn.norms`; 'batch' in the
+      paper.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -59,6 +60,7 @@ class Generator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -69,15 +71,14 @@ class Generator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
     """Draws images from latents.
 
     Args:
       latents: [B, Z].
-      labels: int32 [B], the classes to draw, if it is conditional.
-      train: normalise with the batch's statistics instead of the averages.
-      axis_name: mapped axis over which the batch's statistics are taken.
+      labels: int32 [B], the classes to draw; None if unconditional.
+      train: whether to normalise with the statistics of the batch instead of
+        the running averages.
     """
     size, _, channels = self.image_shape
     start, count = doublings(size)
@@ -94,7 +95,6 @@ class Generator(nn.Module):
       labels,
       kind=self.norm,
       train=train,
-      axis_name=axis_name,
       scale_init=_scale_init,
     )
     if self.conditioning == 'concatenation':
@@ -117,20 +117,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] in [-1, 1] -> logits [B] of the probability of real.
+  """Images [B, S, S, C] in [-1, 1] -> logits [B] of being real.
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: features after the first layer; they double as the image
-      halves.
+    base_features: number of features after the first layer, doubled in each
+      layer after it.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
-    norm: of the features, one of `common_flax.nn.norms`; the paper's is
-      'batch'. The first layer has none.
-    has_spectral_norm: see `common_flax.nn.norms.discriminating`.
-    has_minibatch_deviation: see `common_flax.nn.minibatch`; before the logit.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    norm: norm of the features, see `common_flax.nn.norms`; 'batch' in the
+      paper. The first layer has no norm.
+    has_spectral_norm: see `gan_flax.models.discriminators`.
+    has_minibatch_deviation: whether the minibatch deviation feeds the logit.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -144,6 +145,7 @@ class Discriminator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -154,12 +156,11 @@ class Discriminator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Classifies images; the arguments are those of the generator."""
+    """Classifies images; takes the arguments of the generator."""
     _, count = doublings(self.image_shape[0])
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    # A norm takes away, and brings again, what a bias would add.
+    # A norm removes a bias and adds its own shift.
     conv = functools.partial(
       Conv,
       kernel_size=self.kernel_size,
@@ -167,9 +168,7 @@ class Discriminator(nn.Module):
       use_bias=self.norm == 'none',
       **types,
     )
-    apply, norm = discriminating(
-      self, train=train, axis_name=axis_name, scale_init=_scale_init
-    )
+    apply, norm = discriminating(self, train=train, scale_init=_scale_init)
     if self.conditioning == 'concatenation':
       images = with_labels(images, labels, self.num_classes)
     x = apply(conv(self.base_features, name='conv_0'), images)

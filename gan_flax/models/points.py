@@ -1,11 +1,11 @@
 """Small dense networks for points in the plane.
 
-Two pairs: `pacgan`, the networks that PacGAN measured mode coverage with (Lin
-et al. 2018, arXiv:1712.04086, section 4.1), and `mlp`, plain networks that see
-points at several scales. Of each the generator has twice the discriminator's
-features.
+There are two pairs: `pacgan`, the networks with which PacGAN measured mode
+coverage (Lin et al. 2018, arXiv:1712.04086, section 4.1), and `mlp`, plain
+networks whose discriminator sees points at several scales. In both, the
+generator has twice as many features as the discriminator.
 
-Dimensions: B batch, P points a pack, Z latent size.
+Dimensions: B batch, P points per pack, Z latent size.
 """
 
 from collections.abc import Callable
@@ -15,23 +15,22 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from common_flax.nn.labels import fit
-from common_flax.nn.labels import generating
-from common_flax.nn.labels import with_labels
-from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import discriminating
+from gan_flax.models.conditioning import fit
+from gan_flax.models.conditioning import generating
+from gan_flax.models.conditioning import with_labels
+from gan_flax.models.discriminators import discriminating
+from gan_flax.models.discriminators import with_minibatch_deviation
 
 
 def waves(x: jax.Array, num_octaves: int) -> jax.Array:
-  """Coordinates with their sines and cosines at rising frequencies.
+  """Appends sines and cosines of the coordinates at rising frequencies.
 
-  A network of few features is slow to learn what changes within a small part of
-  its input's range, and quick once it has these (Tancik et al. 2020,
-  arXiv:2006.10739).
+  With these Fourier features a small network quickly learns functions that vary
+  over short distances (Tancik et al. 2020, arXiv:2006.10739).
 
   Args:
-    x: [B, N], about in [-1, 1].
-    num_octaves: the periods are 2, 1, 1/2, ...; so many of them.
+    x: [B, N], roughly in [-1, 1].
+    num_octaves: number of periods 2, 1, 1/2, ...
 
   Returns:
     [B, N * (1 + 2 * num_octaves)].
@@ -46,14 +45,15 @@ class Generator(nn.Module):
 
   Attributes:
     point_shape: (2,).
-    base_features: half the features of each hidden layer.
-    num_layers: hidden layers.
-    norm: of the features, one of `common_flax.nn.norms`.
-    kernel_init: of the weights.
-    extent: what the output is multiplied by.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    base_features: half the number of features in each hidden layer.
+    num_layers: number of hidden layers.
+    norm: norm of the features, see `common_flax.nn.norms`.
+    kernel_init: initialiser of the weights.
+    extent: factor of the output.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -67,6 +67,7 @@ class Generator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -77,19 +78,16 @@ class Generator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Draws points; the arguments are those of `dcgan.Generator`."""
+    """Draws points; takes the arguments of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, **types)
-    norm = generating(
-      self, labels, kind=self.norm, train=train, axis_name=axis_name
-    )
+    norm = generating(self, labels, kind=self.norm, train=train)
     x = latents
     if self.conditioning == 'concatenation':
       x = with_labels(x, labels, self.num_classes)
     for i in range(self.num_layers):
-      # A norm takes away, and brings again, what a bias would add.
+      # A norm removes a bias and adds its own shift.
       layer = dense(
         2 * self.base_features, use_bias=self.norm == 'none', name=f'dense_{i}'
       )
@@ -100,23 +98,24 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Packs of points [B, 2 * P] -> logits [B] of the probability of real.
+  """Packs of points [B, 2 * P] -> logits [B] of being real.
 
   Attributes:
     point_shape: (2,).
-    base_features: features of each hidden layer.
-    num_layers: hidden layers.
-    num_pieces: each feature is the largest of so many (Goodfellow et al. 2013,
-      arXiv:1302.4389); 1 for LeakyReLU instead.
-    kernel_init: of the weights.
-    extent: what points are divided by.
-    num_octaves: of `waves`.
-    norm: of the features, one of `common_flax.nn.norms`.
-    has_spectral_norm: see `common_flax.nn.norms.discriminating`.
-    has_minibatch_deviation: see `common_flax.nn.minibatch`.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    base_features: number of features in each hidden layer.
+    num_layers: number of hidden layers.
+    num_pieces: number of pieces in each maxout unit (Goodfellow et al. 2013,
+      arXiv:1302.4389); 1 uses LeakyReLU instead.
+    kernel_init: initialiser of the weights.
+    extent: divisor of the points.
+    num_octaves: see `waves`.
+    norm: norm of the features, see `common_flax.nn.norms`.
+    has_spectral_norm: see `gan_flax.models.discriminators`.
+    has_minibatch_deviation: see `gan_flax.models.discriminators`.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -134,6 +133,7 @@ class Discriminator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -144,12 +144,11 @@ class Discriminator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Classifies points; the arguments are those of `dcgan.Generator`."""
+    """Classifies points; takes the arguments of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, **types)
-    apply, norm = discriminating(self, train=train, axis_name=axis_name)
+    apply, norm = discriminating(self, train=train)
     x = waves(points / self.extent, self.num_octaves)
     if self.conditioning == 'concatenation':
       x = with_labels(x, labels, self.num_classes)
@@ -160,8 +159,8 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(x, 0.2)
       else:
         pieces = x.reshape(-1, self.base_features, self.num_pieces)
-        # Not `pieces.max`: its gradient is 0/0 where a compiler computes the
-        # pieces twice, and rounds them differently.
+        # Not `pieces.max`: its gradient is 0/0 if the compiler computes the
+        # pieces twice and rounds them differently.
         x = functools.reduce(jnp.maximum, jnp.moveaxis(pieces, -1, 0))
     if self.has_minibatch_deviation:
       x = with_minibatch_deviation(x)

@@ -1,10 +1,10 @@
-"""Residual networks for small images, as of SNGAN.
+"""Residual networks for small images, from SNGAN.
 
 Miyato et al. (2018), arXiv:1802.05957, table 3 (after Gulrajani et al. 2017,
-arXiv:1704.00028): the generator doubles its image in each residual block, the
-discriminator halves it in the first blocks and then looks at what is left in
-two more. Batch norm is in the generator alone; the discriminator is made for
-spectral normalisation, which asks for no norm of the features.
+arXiv:1704.00028). The generator doubles the image side in each residual block.
+The discriminator halves it in the first blocks and keeps it in the last two.
+Only the generator has batch norm; the discriminator is designed for spectral
+normalisation and needs no norm of its features.
 
 Dimensions: B batch, S image side, C channels, Z latent size.
 """
@@ -16,24 +16,24 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.images import doublings
-from common_flax.nn.labels import fit
-from common_flax.nn.labels import generating
-from common_flax.nn.labels import with_labels
 from common_flax.nn.layers import Conv
-from common_flax.nn.minibatch import with_minibatch_deviation
-from common_flax.nn.norms import discriminating
+from gan_flax.models.conditioning import fit
+from gan_flax.models.conditioning import generating
+from gan_flax.models.conditioning import with_labels
+from gan_flax.models.discriminators import discriminating
+from gan_flax.models.discriminators import with_minibatch_deviation
 
 _in_block = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 _elsewhere = nn.initializers.glorot_uniform()
 
 
 def doubled(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times."""
+  """[B, H, W, C] -> [B, 2H, 2W, C], repeating each pixel four times."""
   return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def halved(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> [B, H/2, W/2, C], means of four pixels."""
+  """[B, H, W, C] -> [B, H/2, W/2, C], averaging squares of four pixels."""
   batch_size, height, width, channels = x.shape
   squares = x.reshape(batch_size, height // 2, 2, width // 2, 2, channels)
   return squares.mean(axis=(2, 4))
@@ -44,12 +44,13 @@ class Generator(nn.Module):
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: half the features of each layer; the paper's are 128.
-    norm: of the features, one of `common_flax.nn.norms`; the paper's is
-      'batch'.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    base_features: half the number of features in each layer; 128 in the paper.
+    norm: norm of the features, see `common_flax.nn.norms`; 'batch' in the
+      paper.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -60,6 +61,7 @@ class Generator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -70,17 +72,14 @@ class Generator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Draws images; the arguments are those of `dcgan.Generator`."""
+    """Draws images; takes the arguments of `dcgan.Generator`."""
     size, _, channels = self.image_shape
     start, count = doublings(size)
     features = 2 * self.base_features
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(Conv, stride=1, **types)
-    norm = generating(
-      self, labels, kind=self.norm, train=train, axis_name=axis_name
-    )
+    norm = generating(self, labels, kind=self.norm, train=train)
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
     project = nn.Dense(
@@ -89,7 +88,7 @@ class Generator(nn.Module):
     x = project(latents).reshape(-1, start, start, features)
     for i in range(count):
       block = functools.partial(conv, features, kernel_init=_in_block)
-      # A norm after a layer takes away what a bias would add.
+      # A norm after a layer removes its bias.
       y = doubled(nn.relu(norm(name=f'norm_{i}_a')(x)))
       y = block(
         kernel_size=3, use_bias=self.norm == 'none', name=f'conv_{i}_a'
@@ -103,7 +102,7 @@ class Generator(nn.Module):
         kernel_init=_elsewhere,
         name=f'shortcut_{i}',
       )
-      # A convolution of 1x1 and the doubling are the same in either order.
+      # A 1x1 convolution and the doubling commute.
       x = y + doubled(shortcut(x))
     x = nn.relu(norm(name='norm')(x))
     x = conv(
@@ -117,17 +116,18 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] in [-1, 1] -> logits [B] of the probability of real.
+  """Images [B, S, S, C] in [-1, 1] -> logits [B] of being real.
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: features of each layer; the paper's are 128.
-    norm: of the features, one of `common_flax.nn.norms`; the paper has 'none'.
-    has_spectral_norm: see `common_flax.nn.norms.discriminating`; as the paper.
-    has_minibatch_deviation: see `common_flax.nn.minibatch`; before the sum.
-    conditioning: what is done with labels, see `common_flax.nn.labels`.
-    num_classes: of the labels, if they are used.
-    norm_momentum: share of the old running averages kept at each update.
+    base_features: number of features in each layer; 128 in the paper.
+    norm: norm of the features, see `common_flax.nn.norms`; 'none' in the paper.
+    has_spectral_norm: see `gan_flax.models.discriminators`; True in the paper.
+    has_minibatch_deviation: whether the minibatch deviation feeds the sum.
+    conditioning: how labels are used, see `gan_flax.models.conditioning`.
+    num_classes: number of classes; None if unconditional.
+    norm_momentum: share of the running averages kept at each update.
+    axis_name: mapped axis over which a batch is split, as in `nn.BatchNorm`.
     dtype: type of the computation.
     param_dtype: type of the parameters.
   """
@@ -140,6 +140,7 @@ class Discriminator(nn.Module):
   conditioning: str = 'none'
   num_classes: int | None = None
   norm_momentum: float = 0.9
+  axis_name: str | None = None
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -150,18 +151,17 @@ class Discriminator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
-    axis_name: str | None = None,
   ) -> jax.Array:
-    """Classifies images; the arguments are those of `dcgan.Generator`."""
+    """Classifies images; takes the arguments of `dcgan.Generator`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(
       Conv, self.base_features, stride=1, use_bias=True, **types
     )
-    apply, norm = discriminating(self, train=train, axis_name=axis_name)
+    apply, norm = discriminating(self, train=train)
 
     def residual(x, name, *, is_first=False, is_halving=False):
       block = functools.partial(conv, kernel_size=3, kernel_init=_in_block)
-      # Nothing to cut off from the pixels themselves.
+      # The first block takes pixels, without norm or ReLU before it.
       y = x if is_first else nn.relu(norm(name=f'norm_{name}_a')(x))
       y = apply(block(name=f'conv_{name}_a'), y)
       y = nn.relu(norm(name=f'norm_{name}_b')(y))
@@ -171,7 +171,7 @@ class Discriminator(nn.Module):
       shortcut = conv(
         kernel_size=1, kernel_init=_elsewhere, name=f'shortcut_{name}'
       )
-      # A convolution of 1x1 and the mean are the same in either order.
+      # A 1x1 convolution and the mean commute.
       return halved(y) + apply(shortcut, halved(x))
 
     start, count = doublings(self.image_shape[0])

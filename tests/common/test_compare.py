@@ -1,4 +1,4 @@
-"""Judging images of anyone's making: what is read, refused and written."""
+"""Comparing any two sets of images: what is read, refused and written."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 
 from common_flax import compare
-from common_flax import image_sets
 from common_flax import images as images_lib
-from common_flax.config import UserError
+from common_flax.data import image_sets
+from common_flax.errors import UserError
 
 
 def images(num, seed=0, shape=(8, 8, 1)):
@@ -94,17 +94,19 @@ def test_equal_sets_are_at_no_distance(tmp_path):
 @pytest.mark.parametrize(
   ('arrays', 'words'),
   [
-    ({'images': images(9, shape=(8, 9, 1))}, '9 x 8 pixels and IMAGES_B'),
+    ({'images': images(9, shape=(8, 9, 1))}, 'have 9 x 8 pixels and IMAGES_B'),
     ({'images': images(3)}, 'needs 6 images'),
-    ({'images': images(9) / np.float32(255)}, 'are float32; give bytes'),
-    ({'images': np.full((9, 8, 8, 1), np.nan)}, 'hold NaN'),
-    ({'images': images(9, shape=(8, 8, 2))}, r'are \[9, 8, 8, 2\]'),
+    ({'images': images(9) / np.float32(255)}, 'are float32; store uint8'),
+    ({'images': np.full((9, 8, 8, 1), np.nan)}, 'contain NaN'),
+    ({'images': images(9, shape=(8, 8, 2))}, r'have shape \[9, 8, 8, 2\]'),
     ({'pictures': images(9)}, 'no array `images`, only pictures'),
-    ({'images': images(9), 'labels': np.zeros(8, int)}, 'its labels'),
+    ({'images': images(9), 'labels': np.zeros(8, int)}, 'the labels'),
     ({'images': np.array([{}], object)}, 'cannot be read'),
   ],
 )
-def test_arrays_that_cannot_be_judged(tmp_path, capfd, arrays, words):
+def test_arrays_that_cannot_be_compared_are_refused(
+  tmp_path, capfd, arrays, words
+):
   a = write_npz(tmp_path / 'a.npz', **arrays)
   b = write_npz(tmp_path / 'b.npz', images=images(9))
   output = tmp_path / 'report.json'
@@ -116,9 +118,9 @@ def test_arrays_that_cannot_be_judged(tmp_path, capfd, arrays, words):
   assert not output.exists()
 
 
-def test_folders_that_cannot_be_judged(tmp_path):
+def test_folders_that_cannot_be_compared_are_refused(tmp_path):
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(UserError, match='holds no images'):
+  with pytest.raises(UserError, match='contains no images'):
     image_sets.read(str(tmp_path / 'empty'))
   with pytest.raises(UserError, match='no such folder'):
     image_sets.read(str(tmp_path / 'nosuch'))
@@ -126,7 +128,7 @@ def test_folders_that_cannot_be_judged(tmp_path):
     image_sets.read(__file__)
   mixed = write_folder(tmp_path / 'mixed', images(2))
   PIL.Image.new('L', (9, 8)).save(tmp_path / 'mixed' / 'x.png')
-  with pytest.raises(UserError, match=r'x.png: is of 9 x 8 pixels, and 000'):
+  with pytest.raises(UserError, match=r'x.png: has 9 x 8 pixels, and 000'):
     image_sets.read(mixed)
   (tmp_path / 'mixed' / 'x.png').write_bytes(b'no image')
   with pytest.raises(UserError, match=r'x.png: cannot be decoded'):

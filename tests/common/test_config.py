@@ -5,7 +5,8 @@ import json
 import pytest
 
 from common_flax import config as config_lib
-from common_flax.config import UserError
+from common_flax.errors import UserError
+from common_flax.workdir import layout
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def config():
   return config_lib.base()
 
 
-def test_what_is_saved_is_read_again(config, tmp_path):
+def test_a_config_survives_its_file(config, tmp_path):
   config.batch_size = 7
   config.dataset.path = 'somewhere'
   (tmp_path / 'config.json').write_text(config_lib.to_json(config))
@@ -46,7 +47,7 @@ def test_a_folder_in_place_of_the_file_is_refused(config, tmp_path):
     config_lib.read(tmp_path / 'config.json', config)
 
 
-def test_fields_that_do_not_exist_or_lack_are_named(config):
+def test_unknown_and_missing_fields_are_named(config):
   broken = config_lib.base()
   broken.batchsize = 3
   with pytest.raises(UserError, match=r'config\.batchsize.*batch_size'):
@@ -80,7 +81,7 @@ def test_wrong_types_are_named(config):
     ('import nosuch', 'nosuch'),
   ],
 )
-def test_a_broken_recipe_is_one_line(source, reason, tmp_path):
+def test_a_broken_recipe_is_an_error_of_one_line(source, reason, tmp_path):
   path = tmp_path / 'recipe.py'
   path.write_text(source)
   with pytest.raises(UserError, match=reason) as error:
@@ -106,7 +107,7 @@ def test_what_a_run_may_change(config, field, value, fixed_steps, allowed):
   changed = config_lib.base()
   changed.update_from_flattened_dict({field: value})
   if allowed:
-    config_lib.check_same_run(config, changed, 'dir', fixed_steps)
+    layout.check_same_run(config, changed, 'dir', fixed_steps)
     return
   with pytest.raises(UserError, match=f'dir.*{field} '):
-    config_lib.check_same_run(config, changed, 'dir', fixed_steps)
+    layout.check_same_run(config, changed, 'dir', fixed_steps)

@@ -1,4 +1,4 @@
-"""Images between bytes, networks and files."""
+"""Images as bytes, as floats and as files."""
 
 import io
 
@@ -39,7 +39,7 @@ def test_a_grid_shows_every_image_in_its_place(num, channels):
   assert (grid[-1] == 128).all()
 
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
+def test_a_picture_is_written_atomically(tmp_path):
   path = tmp_path / 'x.png'
   images.write_png(path, np.full((4, 4, 3), 7, np.uint8))
   assert (np.asarray(PIL.Image.open(path)) == 7).all()

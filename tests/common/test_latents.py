@@ -1,4 +1,4 @@
-"""Paths between latents."""
+"""Interpolation between latents."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,11 @@ import numpy as np
 from common_flax.latents import slerp
 
 
-def test_slerp_keeps_to_the_sphere_and_meets_its_ends():
+def test_slerp_stays_on_the_sphere_between_its_ends():
   start, end = jax.random.normal(jax.random.key(0), (2, 50))
   start, end = start / jnp.linalg.norm(start), end / jnp.linalg.norm(end)
-  shares = np.linspace(0, 1, 9, dtype=np.float32)
-  arc = jax.vmap(slerp, (None, None, 0))(start, end, shares)
+  weights = np.linspace(0, 1, 9, dtype=np.float32)
+  arc = jax.vmap(slerp, (None, None, 0))(start, end, weights)
   np.testing.assert_allclose(arc[0], start, atol=1e-6)
   np.testing.assert_allclose(arc[-1], end, atol=1e-6)
   np.testing.assert_allclose(jnp.linalg.norm(arc, axis=1), 1, rtol=1e-5)

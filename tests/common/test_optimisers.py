@@ -1,4 +1,4 @@
-"""Adam's schedules and limits, the moving average, and what is refused."""
+"""Adam: schedules, clipping, moving average, checks of the config."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common_flax import optimisers
-from common_flax.config import UserError
+from common_flax.errors import UserError
 
 NUM_UPDATES = 8
 RATE = 0.01
@@ -50,7 +50,7 @@ def test_schedules_start_at_the_learning_rate_and_end_at_zero(schedule, shape):
   )
 
 
-def test_adam_has_the_decays_of_its_config():
+def test_adam_uses_the_decays_of_its_config():
   tx = optimisers.create(fields(b1=0.8, b2=0.95), NUM_UPDATES)
   gradients = [1.0, -3.0, 0.5]
   state = tx.init(jnp.zeros(()))
@@ -109,8 +109,8 @@ def test_no_decay_is_no_average():
   np.testing.assert_array_equal(average, params)
 
 
-def test_an_average_of_equals_is_that_value():
-  """Weights that rest do not drift by rounding."""
+def test_parameters_at_rest_equal_their_average():
+  """Rounding does not move the average."""
   params = jax.random.normal(jax.random.key(0), (100,))
   average = params
   for t in range(50):

@@ -32,7 +32,7 @@ def test_a_stream_is_the_same_at_every_start_and_under_jit():
   assert bits(eager) == bits(traced)
 
 
-def test_stream_numbers_are_part_of_every_run():
+def test_stream_numbers_never_change():
   assert prng.STREAMS == {
     'init': 0,
     'train': 1,

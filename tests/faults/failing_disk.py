@@ -1,8 +1,8 @@
-"""A training whose disk fails it when step 4 is to be saved.
+"""Trains a GAN on a disk that fails when step 4 is saved.
 
   python failing_disk.py full|full_once|read_only DISK ARGUMENTS...
 
-The disk becomes full, or full until the first error is known, or read-only; the
+The disk becomes full, full until the first error is reported, or read-only. The
 arguments are those of `gan_flax.main`.
 """
 
@@ -10,15 +10,15 @@ import pathlib
 import subprocess
 import sys
 
-from common_flax.checkpoints import Checkpoints
-from common_flax.training import Training
+from common_flax.training.hooks import Checkpoints
+from common_flax.workdir.checkpoints import CheckpointStore
 from gan_flax import main
 
 AT = 4
 
 
 def fill(disk):
-  """Leaves no room but for a few small files."""
+  """Fills the disk, up to room for a few small files."""
   with (disk / 'other').open('wb', buffering=0) as file:
     try:
       while True:
@@ -28,30 +28,30 @@ def fill(disk):
 
 
 def make_read_only(folder):
-  """Though its files are open, and root may do everything else."""
+  """Remounts the folder, so that not even root can write to it."""
   subprocess.run(['mount', '--bind', folder, folder], check=True)
   subprocess.run(['mount', '-o', 'remount,bind,ro', folder], check=True)
 
 
 def fail(kind, disk):
-  save, forget = Training._save, Checkpoints.forget_failure
+  save, forget = Checkpoints._save, CheckpointStore.forget_failure
 
-  def fail_and_save(self):
-    if self._step == AT:
-      self._settle()  # what was saved before is whole
+  def fail_and_save(self, now):
+    if now.step == AT:
+      self._settle(now)  # earlier checkpoints are whole
       if kind == 'read_only':
         make_read_only(disk / 'run' / 'checkpoints')
       else:
         fill(disk)
-    save(self)
+    save(self, now)
 
   def forget_and_make_room(self):
     forget(self)
     (disk / 'other').unlink(missing_ok=True)
 
-  Training._save = fail_and_save
+  Checkpoints._save = fail_and_save
   if kind == 'full_once':
-    Checkpoints.forget_failure = forget_and_make_room
+    CheckpointStore.forget_failure = forget_and_make_room
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Checkpoints of which something is cut short, changed or gone."""
+"""Checkpoints with files that are cut short, changed or missing."""
 
 import shutil
 
@@ -9,11 +9,11 @@ from saved_arrays import differences
 
 from gan_flax import main
 
-# TensorStore speaks for a while of what it cannot read.
+# TensorStore may report an unreadable file some time later.
 pytestmark = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning'
 )
-# What a state is read from, a database of arrays among it.
+# Files that a state is read from, among them a database of arrays.
 FILES = (
   'state/_METADATA',
   'state/manifest.ocdbt',
@@ -55,7 +55,7 @@ def run(workdir, num_steps, **changes):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """A finished run, and the same trained further: neither to be changed."""
+  """A finished run, and the same run trained further; read-only."""
   folder = tmp_path_factory.mktemp('whole')
   assert run(folder / 'run', 8) == 0
   shutil.copytree(folder / 'run', folder / 'further')
@@ -77,7 +77,7 @@ def parts(workdir, step, pattern):
 
 
 CASES = [
-  # A bit of the JSON may change what nobody looks at.
+  # A changed bit of this JSON may be of no consequence.
   (pattern, damage)
   for pattern in FILES
   for damage in (cut, change_a_bit, empty, remove)
@@ -94,7 +94,7 @@ CASES = [
     for case in CASES
   ],
 )
-def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
   whole, workdir, capsys, pattern, damage
 ):
   for path in parts(workdir, 8, pattern):
@@ -102,12 +102,12 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
   assert run(workdir, 10) == 0
   output = capsys.readouterr().out
   assert 'Checkpoint 8 cannot be read (' in output
-  assert f'Going on from step 6 in {workdir}.' in output
+  assert f'Resuming from step 6 in {workdir}.' in output
   assert (workdir / 'checkpoints_discarded' / '8').is_dir()
   assert differences(workdir, whole / 'further', 10) == []
 
 
-def test_nothing_but_damage_is_an_error(workdir, capsys):
+def test_only_damaged_checkpoints_are_an_error(workdir, capsys):
   for step in saved_steps(workdir):
     for path in parts(workdir, step, 'state/d/*'):
       change_a_bit(path)
@@ -120,7 +120,7 @@ def test_nothing_but_damage_is_an_error(workdir, capsys):
 
 
 def test_a_checkpoint_of_other_shapes_is_an_error(workdir, capsys):
-  """Somebody changed config.json by hand."""
+  """config.json was edited by hand."""
   path = workdir / 'config.json'
   path.write_text(
     path.read_text().replace('"base_features": 4', '"base_features": 16')

@@ -1,27 +1,25 @@
-"""Workdirs that cannot be written to any more while a run goes on."""
+"""Disks that fail while a run trains."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
-from conftest import assert_same_arrays
-from conftest import final_state
+from conftest import assert_same_end
 from conftest import HASTY_COMPILER
 from conftest import POINTS_RUN
 from conftest import read_metrics
+from conftest import ROOT
 from conftest import saved_steps
 import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = pathlib.Path(__file__).parents[2]
 CHANGES = {**POINTS_RUN, 'log_every_steps': 2, 'keep_checkpoints': 10}
 
 
 @pytest.fixture
 def disk(tmp_path):
-  """A file system of its own, of 4 MiB."""
+  """A file system of 4 MiB."""
   folder = tmp_path / 'disk'
   folder.mkdir()
   mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]
@@ -32,7 +30,7 @@ def disk(tmp_path):
 
 
 def run(disk, kind, *arguments):
-  """A training with a failing disk, or with 'none' an ordinary one."""
+  """Trains on a disk that fails as `kind` says; 'none' for a good disk."""
   changes = (f'--config.{name}={value}' for name, value in CHANGES.items())
   program = ['tests/faults/failing_disk.py', kind, str(disk)]
   if kind == 'none':
@@ -54,30 +52,30 @@ def run(disk, kind, *arguments):
   )
 
 
-def test_a_run_stops_where_it_cannot_save_and_goes_on_when_there_is_room(
+def test_a_run_stops_on_a_full_disk_and_resumes_when_there_is_room(
   disk, tmp_path
 ):
   stopped = run(disk, 'full')
   assert stopped.returncode == 1
   assert stopped.stderr == (
     'error: step 6: the checkpoint of step 4 cannot be written: No space left '
-    'on device. Checkpoints written before are whole\n'
+    'on device. Earlier checkpoints are intact\n'
   )
   assert saved_steps(disk / 'run') == [2]
   (disk / 'other').unlink()
   finished = run(disk, 'none')
   assert finished.returncode == 0, finished.stderr
-  assert 'Going on from step 2' in finished.stdout
+  assert 'Resuming from step 2' in finished.stdout
   (tmp_path / 'straight').mkdir()
   assert run(tmp_path / 'straight', 'none').returncode == 0
   straight = tmp_path / 'straight' / 'run'
-  assert_same_arrays(final_state(disk / 'run'), final_state(straight))
+  assert_same_end(disk / 'run', straight)
 
 
-def test_a_run_may_go_on_without_but_does_not_say_that_it_is_done(disk):
+def test_a_run_that_could_not_save_its_end_does_not_claim_success(disk):
   process = run(disk, 'full', '--config.on_save_error=warn')
   assert process.returncode == 1
-  assert process.stderr.startswith('error: step 8 is done, but could not be ')
+  assert process.stderr.startswith('error: step 8 is done but could not be ')
   assert process.stderr.count('\n') == 1
   for step in (4, 6, 8):
     said = f'the checkpoint of step {step} cannot be written: No space left'
@@ -86,7 +84,7 @@ def test_a_run_may_go_on_without_but_does_not_say_that_it_is_done(disk):
   assert saved_steps(disk / 'run') == [2]
 
 
-def test_what_has_room_again_is_written(disk):
+def test_checkpoints_are_written_again_when_there_is_room(disk):
   process = run(disk, 'full_once', '--config.on_save_error=warn')
   assert process.returncode == 0, process.stderr
   assert process.stderr == ''
@@ -100,7 +98,7 @@ def test_a_disk_that_becomes_read_only_stops_a_run(disk):
   assert process.returncode == 1
   assert process.stderr == (
     'error: step 4: the checkpoint of step 4 cannot be written: Read-only file '
-    'system. Checkpoints written before are whole\n'
+    'system. Earlier checkpoints are intact\n'
   )
   assert saved_steps(disk / 'run') == [2]
 

@@ -1,13 +1,16 @@
-"""Whatever a config's field is set to: one clear line, or a run that starts."""
+"""Hostile values of config fields: a run starts or is refused in one line."""
 
 import pathlib
 import random
 
+from conftest import ROOT
 import pytest
 
 from common_flax import config as config_lib
 from gan_flax import main as gan_main
 from vae_flax import main as vae_main
+
+pytestmark = pytest.mark.usefixtures('in_the_repository')
 
 RECIPES = {
   'configs/dcgan.py:smoke': gan_main.main,
@@ -16,9 +19,7 @@ RECIPES = {
 FIELDS = [
   (spec, field)
   for spec in RECIPES
-  for field in config_lib.flatten(
-    config_lib.load(str(pathlib.Path(__file__).parents[2] / spec))
-  )
+  for field in config_lib.flatten(config_lib.load(str(ROOT / spec)))
 ]
 VALUES = (
   '',
@@ -48,15 +49,9 @@ VALUES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
-
-
 @pytest.fixture
-def start(monkeypatch, capfd, tmp_path):
-  """Starts a run that trains nothing; returns its status and its error."""
-  monkeypatch.setattr('common_flax.loop.train', lambda *unused: None)
+def start(untrained, capfd, tmp_path):
+  """Starts a run up to its first step; returns its exit status and stderr."""
 
   def run(spec, *arguments, workdir=tmp_path / 'run'):
     status = RECIPES[spec](
@@ -68,7 +63,7 @@ def start(monkeypatch, capfd, tmp_path):
 
 
 def assert_refused(status, error, *words):
-  """One line on stderr that has these words, not too long, and status 2."""
+  """Exit status 2, and one line on stderr, not too long, with these words."""
   assert status == 2, error
   assert error.startswith('error: ')
   assert error.endswith('\n')
@@ -91,9 +86,7 @@ def assert_starts_or_is_refused(start, spec, field, value, workdir):
 
 
 @pytest.mark.parametrize(('spec', 'field'), FIELDS)
-def test_a_field_of_some_value_starts_or_is_refused(
-  start, tmp_path, spec, field
-):
+def test_a_hostile_value_starts_or_is_refused(start, tmp_path, spec, field):
   value = random.Random(spec + field).choice(VALUES)
   assert_starts_or_is_refused(start, spec, field, value, tmp_path / 'run')
 
@@ -101,10 +94,10 @@ def test_a_field_of_some_value_starts_or_is_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize('offset', range(1, 4))
 @pytest.mark.parametrize(('spec', 'field'), FIELDS)
-def test_a_field_of_other_values_starts_or_is_refused(
+def test_more_hostile_values_start_or_are_refused(
   start, tmp_path, spec, field, offset
 ):
-  """Of all the values a few, and of another field others."""
+  """Three values for each field, others for the next field."""
   first = FIELDS.index((spec, field))
   value = VALUES[(first + 3 * offset) % len(VALUES)]
   assert_starts_or_is_refused(start, spec, field, value, tmp_path / 'run')
@@ -113,7 +106,11 @@ def test_a_field_of_other_values_starts_or_is_refused(
 @pytest.mark.parametrize(
   ('spec', 'arguments', 'words'),
   [
-    (0, ['model.base_features=60000'], ['config.model', 'GiB']),
+    (
+      0,
+      ['model.base_features=60000'],
+      ['config.model.base_features=60000', 'GiB'],
+    ),
     (0, ['model.latent_size=100000'], ['latent_size', '65,536']),
     (0, ['batch_size=2147483640'], ['batch_size', 'GiB']),
     (
@@ -129,7 +126,7 @@ def test_a_field_of_other_values_starts_or_is_refused(
     (1, ['num_importance_samples=100000000'], ['importance', '1,000,000']),
   ],
 )
-def test_what_no_machine_holds_is_refused(
+def test_sizes_that_no_machine_holds_are_refused(
   start, tmp_path, spec, arguments, words
 ):
   spec = list(RECIPES)[spec]
@@ -151,7 +148,7 @@ def test_what_no_machine_holds_is_refused(
     ('config.dataset.data_dir', ['--config.dataset.name=mnist']),
   ],
 )
-def test_a_path_that_is_none_is_refused(start, tmp_path, flag, more, name):
+def test_an_impossible_path_is_refused(start, tmp_path, flag, more, name):
   status, error = start('configs/dcgan.py:smoke', *more, f'--{flag}={name}')
   assert_refused(status, error)
   assert not (tmp_path / 'run').exists()
@@ -160,7 +157,7 @@ def test_a_path_that_is_none_is_refused(start, tmp_path, flag, more, name):
 @pytest.mark.parametrize(
   'name', ['x' * 300, pytest.param('x/' * 3000, marks=pytest.mark.slow)]
 )
-def test_a_workdir_that_cannot_be_is_refused(start, tmp_path, name):
+def test_an_impossible_workdir_is_refused(start, tmp_path, name):
   status, error = start('configs/dcgan.py:smoke', workdir=tmp_path / name)
   assert_refused(status, error, '--workdir')
   assert not list(tmp_path.iterdir())
@@ -169,6 +166,6 @@ def test_a_workdir_that_cannot_be_is_refused(start, tmp_path, name):
 @pytest.mark.parametrize(
   'name', ['a\nb', '$(touch x)', '; touch x', ' ', 'é漢']
 )
-def test_a_workdir_of_an_odd_name_is_made(start, tmp_path, name):
+def test_a_workdir_with_an_odd_name_is_made(start, tmp_path, name):
   assert start('configs/dcgan.py:smoke', workdir=tmp_path / name) == (0, '')
   assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,4 +1,4 @@
-"""Whatever lies in a folder of images: it is named, and nothing hangs."""
+"""Hostile folders of images are refused by name; nothing hangs."""
 
 import io
 import os
@@ -11,22 +11,22 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from common_flax import image_sets
-from common_flax.config import UserError
+from common_flax.data import image_sets
 from common_flax.data import load_source
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode
 from common_flax.data.decode import decode_whole
+from common_flax.errors import UserError
 from gan_flax import main as gan_main
 
 SIZE = 8
-SECONDS = 20  # after which a test is taken to hang
+SECONDS = 20  # limit of a test
 
 
 @pytest.fixture(autouse=True)
 def alarm():
   def hang(*unused):
-    pytest.fail('it hangs')  # which no handler of errors takes
+    pytest.fail('it hangs')  # no error handler catches this
 
   previous = signal.signal(signal.SIGALRM, hang)
   signal.alarm(SECONDS)
@@ -36,7 +36,7 @@ def alarm():
 
 
 def image(kind='PNG', mode='RGB', size=(9, 7), **options):
-  """An image file's content."""
+  """The content of an image file."""
   pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3))
   picture = PIL.Image.fromarray(pixels.astype(np.uint8)).convert(mode)
   buffer = io.BytesIO()
@@ -45,7 +45,7 @@ def image(kind='PNG', mode='RGB', size=(9, 7), **options):
 
 
 def frames(kind):
-  """A file of many frames."""
+  """An image file of many frames."""
   first, *rest = (PIL.Image.new('L', (9, 9), i) for i in range(200))
   buffer = io.BytesIO()
   first.save(buffer, kind, save_all=True, append_images=rest)
@@ -63,7 +63,7 @@ def chunk(name, content):
 
 
 def png(width, height, rows=b'', *more):
-  """A grey PNG that claims a size."""
+  """A grey PNG whose header claims a size."""
   header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
   parts = [chunk(b'IHDR', header), *more, chunk(b'IDAT', zlib.compress(rows))]
   return b'\x89PNG\r\n\x1a\n' + b''.join([*parts, chunk(b'IEND', b'')])
@@ -118,7 +118,7 @@ def test_an_odd_image_is_decoded(name):
     assert whole.shape[-1] == channels
 
 
-@pytest.mark.filterwarnings('ignore')  # as outside of tests
+@pytest.mark.filterwarnings('ignore')  # the default outside of tests
 @pytest.mark.parametrize('name', BROKEN)
 def test_a_broken_image_is_refused(name):
   for broken in (
@@ -210,7 +210,7 @@ NO_FILES = {
 
 @pytest.mark.parametrize('skip_corrupt', [False, True])
 @pytest.mark.parametrize('kind', NO_FILES)
-def test_what_is_called_an_image_and_is_none_is_named(
+def test_a_path_named_like_an_image_that_is_none_is_named(
   folder, kind, skip_corrupt
 ):
   (folder.parent / 'outside.png').write_bytes(image())
@@ -237,7 +237,7 @@ def test_links_inside_and_a_link_to_the_folder_itself_are_followed(folder):
   assert len(load(folder.parent / 'link')) == 10
 
 
-def test_a_folder_called_an_image_is_a_class(folder):
+def test_a_folder_named_like_an_image_is_a_class(folder):
   (folder / 'x.png').mkdir()
   (folder / 'x.png' / 'y.png').write_bytes(image())
   assert len(load(folder)) == 10
@@ -245,7 +245,7 @@ def test_a_folder_called_an_image_is_a_class(folder):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read anything')
 @pytest.mark.parametrize('name', ['0.png', '.'])
-def test_what_cannot_be_read_is_named(folder, name):
+def test_an_unreadable_path_is_named(folder, name):
   (folder / name).chmod(0)
   try:
     with pytest.raises(UserError, match='cannot be read'):
@@ -261,20 +261,19 @@ def test_what_cannot_be_read_is_named(folder, name):
 )
 def test_an_oddly_named_file_is_left_out_in_one_line(folder, capsys, name):
   name = os.fsdecode(name)
-  for number in range(5):  # so many that one of them is trained on
+  for number in range(5):  # enough for one to be in the training split
     (folder / f'{name}{number}.png').write_bytes(b'broken')
   load(folder, skip_corrupt=True)
   out = capsys.readouterr().out
-  assert 'Left out' in out
+  assert 'Skipped' in out
   assert all(line.isprintable() for line in out.split('\n'))
   assert not pathlib.Path('x').exists()
 
 
 @pytest.mark.parametrize('name', ['a\nb.png', os.fsdecode(b'\xff.png')])
 def test_training_on_an_oddly_named_broken_file_ends_in_one_line(
-  folder, capfd, monkeypatch, name
+  folder, capfd, in_the_repository, name
 ):
-  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
   for path in folder.iterdir():
     path.unlink()
   (folder / name).write_bytes(b'broken')

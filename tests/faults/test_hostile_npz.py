@@ -1,4 +1,4 @@
-"""Whatever is compared: one clear line, and no code of others is run."""
+"""Hostile .npz files are refused in one line; none of their code is run."""
 
 import io
 import os
@@ -15,7 +15,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), np.uint8)
 
 
 class Trap:
-  """What a pickle may do to those who load it."""
+  """An object that writes a file when it is unpickled."""
 
   def __reduce__(self):
     return (pathlib.Path.touch, (pathlib.Path('trapped'),))
@@ -28,7 +28,7 @@ def npz(**arrays):
 
 
 def claiming(shape, descr='|u1', content=b'\0' * 100, **options):
-  """An .npz whose array says that it has a shape."""
+  """An .npz whose array header claims a shape."""
   member = io.BytesIO()
   header = {'descr': descr, 'fortran_order': False, 'shape': shape}
   np.lib.format.write_array_header_1_0(member, header)
@@ -43,7 +43,7 @@ def zipped(member, name='images.npy', compression=zipfile.ZIP_STORED):
 
 
 def claiming_size(size):
-  """An .npz whose directory says that a member has many bytes."""
+  """An .npz whose directory claims a large member."""
   data = bytearray(claiming((10**11,)))
   place = data.rindex(b'PK\x01\x02')
   data[place + 24 : place + 28] = size.to_bytes(4, 'little')
@@ -124,7 +124,7 @@ FILES |= {
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capfd):
-  """Compares what a test made with good images; returns the error."""
+  """Compares images, by default good ones; returns the error."""
   monkeypatch.chdir(tmp_path)
   good = tmp_path / 'good.npz'
   good.write_bytes(npz(images=IMAGES))
@@ -154,23 +154,23 @@ def test_a_file_that_holds_no_images_is_named(refused, tmp_path, name):
 @pytest.mark.parametrize(
   'name', ['a trillion images', 'a bomb', 'a large item']
 )
-def test_no_room_is_made_for_what_is_not_there(
+def test_memory_is_not_allocated_for_missing_bytes(
   refused, tmp_path, monkeypatch, name
 ):
   def read_array(*unused_arguments, **unused_options):
-    raise AssertionError('it makes room')
+    raise AssertionError('memory is allocated')
 
   monkeypatch.setattr(np.lib.format, 'read_array', read_array)
   (tmp_path / 'odd.npz').write_bytes(FILES[name])
-  assert 'is said to be' in refused(tmp_path / 'odd.npz')
+  assert 'is shorter than its shape' in refused(tmp_path / 'odd.npz')
 
 
-def test_more_than_there_is_memory_is_not_read(refused, monkeypatch):
-  monkeypatch.setattr('common_flax.memory.total_bytes', lambda: 100)
+def test_more_bytes_than_memory_are_not_read(refused, monkeypatch):
+  monkeypatch.setattr('common_flax.cpu.memory.total_bytes', lambda: 100)
   assert 'GiB of memory' in refused()
 
 
-def test_what_is_no_file_is_named(refused, tmp_path):
+def test_paths_that_are_no_files_are_named(refused, tmp_path):
   os.mkfifo(tmp_path / 'pipe.npz')
   (tmp_path / 'device.npz').symlink_to('/dev/zero')
   (tmp_path / 'loop.npz').symlink_to('loop.npz')
@@ -189,7 +189,7 @@ def test_what_is_no_file_is_named(refused, tmp_path):
     'gs://x/y.json',
   ],
 )
-def test_an_output_that_cannot_be_is_refused(refused, tmp_path, output):
+def test_an_impossible_output_is_refused(refused, tmp_path, output):
   (tmp_path / 'folder.json').mkdir()
   error = refused(
     tmp_path / 'good.npz', tmp_path / 'good.npz', f'--output={output}'

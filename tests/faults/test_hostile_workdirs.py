@@ -1,4 +1,4 @@
-"""Whatever lies in a workdir: one clear line, and nothing of it is followed."""
+"""Hostile workdirs are refused in one line; no link in them is followed."""
 
 import io
 import json
@@ -6,6 +6,8 @@ import os
 import pathlib
 import signal
 
+from conftest import contents
+from conftest import ROOT
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,11 +20,11 @@ from gan_flax import sample as gan_sample
 from vae_flax import evaluate as vae_evaluate
 from vae_flax import sample as vae_sample
 
+pytestmark = pytest.mark.usefixtures('in_the_repository', 'untrained')
+
 RECIPE = 'configs/dcgan.py:smoke'
-SECONDS = 30  # after which a test is taken to hang
-CONFIG = config_lib.to_json(
-  config_lib.load(str(pathlib.Path(__file__).parents[2] / RECIPE))
-)
+SECONDS = 30  # limit of a test
+CONFIG = config_lib.to_json(config_lib.load(str(ROOT / RECIPE)))
 READERS = {
   'gan sample': (gan_sample.main, ['--output=OUT']),
   'gan evaluate': (gan_evaluate.main, []),
@@ -41,15 +43,9 @@ READERS = {
 
 
 @pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
-  monkeypatch.setattr('common_flax.loop.train', lambda *unused: None)
-
-
-@pytest.fixture(autouse=True)
 def alarm():
   def hang(*unused):
-    pytest.fail('it hangs')  # which no handler of errors takes
+    pytest.fail('it hangs')  # no error handler catches this
 
   previous = signal.signal(signal.SIGALRM, hang)
   signal.alarm(SECONDS)
@@ -66,20 +62,13 @@ def picture():
 
 @pytest.fixture
 def workdir(tmp_path):
-  """What a run leaves, but for its checkpoints."""
+  """The workdir of a run, without checkpoints."""
   workdir = tmp_path / 'workdir'
   (workdir / 'samples').mkdir(parents=True)
   (workdir / 'config.json').write_text(CONFIG)
   (workdir / 'metrics.jsonl').write_text('{"step": 2, "d_loss": 1.0}\n')
   (workdir / 'samples' / 'step_00000002.png').write_bytes(picture())
   return workdir
-
-
-def contents(folder):
-  return {
-    path: path.read_bytes() if path.is_file() else None
-    for path in folder.rglob('*')
-  }
 
 
 def run(reader, workdir):
@@ -109,7 +98,7 @@ def assert_refuses(capfd, reader, workdir, *words):
 
 
 def changed(**fields):
-  """The config with other fields; `a__b` is `a.b`."""
+  """The config with changed fields; `a__b` stands for `a.b`."""
   config = json.loads(CONFIG)
   for name, value in fields.items():
     *parts, last = name.split('__')
@@ -169,7 +158,7 @@ def test_a_config_that_cannot_be_read_is_named(capfd, workdir, name, reader):
   'reader', ['gan sample', 'gan evaluate', 'vae sample', 'fine-tune']
 )
 @pytest.mark.parametrize('name', WRONG)
-def test_a_config_of_wrong_values_is_named(capfd, workdir, name, reader):
+def test_a_config_with_wrong_values_is_named(capfd, workdir, name, reader):
   (workdir / 'config.json').write_text(WRONG[name])
   assert_refuses(capfd, reader, workdir, 'config.json')
   assert not pathlib.Path('x').exists()
@@ -197,7 +186,7 @@ def test_a_config_that_is_no_file_is_named(capfd, workdir, kind, reader):
 
 @pytest.mark.parametrize('name', ['config.json', 'metrics.jsonl'])
 @pytest.mark.parametrize('kind', ['a pipe', 'a folder', 'a device'])
-def test_training_refuses_what_is_in_the_way(capfd, workdir, kind, name):
+def test_training_refuses_obstacles_in_its_workdir(capfd, workdir, kind, name):
   (workdir / name).unlink()
   ODD_FILES[kind](workdir / name)
   assert_refuses(capfd, 'train', workdir, name)
@@ -212,7 +201,9 @@ def test_metrics_that_are_no_file_are_refused(capfd, workdir, kind):
 
 @pytest.mark.parametrize('kind', ODD_FILES)
 @pytest.mark.parametrize('reader', ['gan sample', 'gan evaluate'])
-def test_checkpoints_that_are_none_are_none(capfd, workdir, kind, reader):
+def test_an_odd_checkpoint_folder_holds_no_checkpoints(
+  capfd, workdir, kind, reader
+):
   ODD_FILES[kind](workdir / 'checkpoints')
   assert_refuses(capfd, reader, workdir, 'train first')
 
@@ -226,7 +217,7 @@ def test_a_config_that_is_a_link_is_read(capfd, workdir):
 @pytest.mark.parametrize(
   'name', ['a\nb', '-1', '1e3', '٣', 'x' * 200, '99999999999999999999', '.7']
 )
-def test_oddly_named_checkpoints_are_none(capfd, workdir, name):
+def test_oddly_named_checkpoints_are_ignored(capfd, workdir, name):
   (workdir / 'checkpoints' / name).mkdir(parents=True)
   assert_refuses(capfd, 'gan sample', workdir)
 
@@ -248,12 +239,12 @@ def test_oddly_named_checkpoints_are_none(capfd, workdir, name):
   ],
   ids=range(11),
 )
-def test_metrics_that_are_none_are_left_out(capfd, workdir, lines):
+def test_malformed_metrics_are_left_out(capfd, workdir, lines):
   (workdir / 'metrics.jsonl').write_bytes(lines)
   assert_refuses(capfd, 'compare runs', workdir, 'train first')
 
 
-def test_lines_that_are_no_metrics_do_not_hide_the_others(workdir):
+def test_malformed_lines_do_not_hide_other_metrics(workdir):
   lines = (
     b'{"step": 2, "d_loss": 1.0}\ngarbage\n\xff\xfe\n'
     b'{"step": 4, "d_loss": NaN}\n{"step": 3, "d_loss": 1.0}\n'
@@ -281,7 +272,7 @@ def test_a_picture_that_is_no_file_is_named(capfd, workdir, kind):
 
 
 @pytest.mark.parametrize('value', ['$\\frac{$', 'x' * 10_000, 'a\nb', '%s{}'])
-def test_runs_of_any_text_are_drawn(capfd, workdir, value):
+def test_any_text_can_be_drawn(capfd, workdir, value):
   other = workdir.parent / '$(touch x)'
   workdir.rename(other)
   (other / 'config.json').write_text(json.dumps({'name': value, value: 1}))
@@ -298,7 +289,7 @@ def test_runs_of_any_text_are_drawn(capfd, workdir, value):
     assert max(drawn.size) < 10_000
 
 
-def test_a_link_in_the_way_of_a_file_is_not_written_through(workdir):
+def test_links_are_not_written_through(workdir):
   precious = workdir.parent / 'precious'
   precious.write_text('precious')
   (workdir / '.config.json.partial').symlink_to(precious)
@@ -312,7 +303,7 @@ def test_a_link_in_the_way_of_a_file_is_not_written_through(workdir):
   'output', ['.', 'file/x.png', 'folder.png', 'pipe.png', 'x' * 300 + '.png']
 )
 @pytest.mark.parametrize('reader', ['gan sample', 'compare runs'])
-def test_an_output_that_cannot_be_is_named(
+def test_an_impossible_output_is_named(
   capfd, workdir, monkeypatch, output, reader
 ):
   monkeypatch.chdir(workdir.parent)

@@ -1,17 +1,16 @@
-"""Nothing that is read is run as code, but for the recipes."""
+"""Data is never run as code; recipes are code."""
 
 import ast
-import pathlib
 
+from conftest import ROOT
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(
   file
   for folder in ('common_flax', 'gan_flax', 'vae_flax', 'configs', 'benchmarks')
   for file in (ROOT / folder).rglob('*.py')
 )
-# Modules and functions that run, or can run, what is given to them.
+# Modules and functions that can run their input as code.
 MODULES = {
   'cloudpickle',
   'dill',
@@ -35,7 +34,7 @@ CALLS = {
   'pickle.loads',
   'torch.load',
 }
-# What each is for is said there.
+# The comments at those places explain why.
 ALLOWED = {
   'common_flax/config.py': {'runpy'},  # recipes, see the README
   'configs/grid.py': {'runpy'},  # builds on another recipe
@@ -45,14 +44,14 @@ ALLOWED = {
 
 
 def dotted(node):
-  """'a.b.c' of an expression, as far as it is one."""
+  """The text 'a.b.c' of an expression of names and attributes."""
   if isinstance(node, ast.Attribute):
     return f'{dotted(node.value)}.{node.attr}'
   return node.id if isinstance(node, ast.Name) else ''
 
 
 def imported(node):
-  """The modules that a statement imports, each by its first name."""
+  """The top-level packages that a statement imports."""
   if isinstance(node, ast.Import):
     return {alias.name.split('.')[0] for alias in node.names}
   if isinstance(node, ast.ImportFrom) and not node.level:
@@ -61,7 +60,7 @@ def imported(node):
 
 
 def dangers(source):
-  """What a source imports or calls that can run what is given to it."""
+  """Imports and calls in a source that can run data as code."""
   found = set()
   for node in ast.walk(ast.parse(source)):
     found |= imported(node) & MODULES
@@ -103,7 +102,7 @@ def test_a_file_runs_nothing_that_it_reads(file):
     ('import torch\ntorch.load(x)', 'torch.load'),
   ],
 )
-def test_what_is_dangerous_is_seen(source, danger):
+def test_dangerous_code_is_found(source, danger):
   assert danger in dangers(source)
 
 

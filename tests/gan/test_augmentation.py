@@ -1,4 +1,4 @@
-"""Distortions against NumPy, and what their gradients are."""
+"""Augmentations and their gradients against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def distorted(distort, images=IMAGES):
     return np.asarray(jax.jit(distort)(KEY, images))
 
 
-def test_colours_by_hand():
-  """Brightness, then saturation about greys, then contrast about the mean."""
+def test_colour_jitter_is_that_of_numpy():
+  """Brightness, then saturation, then contrast about the mean."""
   with jax.enable_x64(True):
     b, s, c = (
       np.asarray(jax.random.uniform(key, (300, 1, 1, 1), jnp.float64))
@@ -32,8 +32,8 @@ def test_colours_by_hand():
   assert b.std() == pytest.approx(12**-0.5, rel=0.1)
 
 
-def test_a_moved_image_is_the_image_moved():
-  """By every distance up to 2 pixels, with grey behind it."""
+def test_translation_shifts_images_over_grey():
+  """Every shift of up to 2 pixels occurs; uncovered pixels are grey."""
   moved = distorted(augmentation.translation)
   padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
   seen = set()
@@ -50,7 +50,7 @@ def test_a_moved_image_is_the_image_moved():
 
 
 @pytest.mark.parametrize(('size', 'length'), [(16, 8), (14, 7), (7, 4)])
-def test_what_is_cut_out_is_a_grey_rectangle(size, length):
+def test_cutout_leaves_a_grey_rectangle(size, length):
   images = IMAGES[:, :size, :size]
   cut = distorted(augmentation.cutout, images)
   for original, image in zip(images, cut, strict=True):
@@ -58,7 +58,7 @@ def test_what_is_cut_out_is_a_grey_rectangle(size, length):
     np.testing.assert_array_equal(image[~hidden], original[~hidden])
     rows, columns = hidden.any(axis=1), hidden.any(axis=0)
     np.testing.assert_array_equal(hidden, rows[:, None] & columns)
-    for side in (rows, columns):  # whole, or cut off by the image's edge
+    for side in (rows, columns):  # whole, or cropped by the image's edge
       (places,) = np.nonzero(side)
       assert len(places) == np.ptp(places) + 1 <= length
       assert len(places) == length or side[0] or side[-1]
@@ -66,8 +66,8 @@ def test_what_is_cut_out_is_a_grey_rectangle(size, length):
 
 
 @pytest.mark.parametrize('name', ['color', 'translation', 'cutout'])
-def test_gradients_are_those_of_a_linear_map(name):
-  """All three are affine in the image: a difference is the derivative."""
+def test_gradients_are_those_of_an_affine_map(name):
+  """All three are affine in the image, so a difference is the derivative."""
   distort = getattr(augmentation, name)
   with jax.enable_x64(True):
     images = jnp.asarray(IMAGES[:4])
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_a_linear_map(name):
   assert np.abs(slope).max() > 0
 
 
-def test_only_what_is_asked_for_is_done():
+def test_only_enabled_augmentations_are_applied():
   x = jnp.asarray(IMAGES[:8], jnp.float32)
   same = augmentation.Augmentation(False, False, False)(KEY, x)
   np.testing.assert_array_equal(same, x)

@@ -1,20 +1,20 @@
-"""GANs that draw the class they are asked for: networks, runs and samples."""
+"""Class-conditional GANs: networks, runs and samples."""
 
 import functools
 
 from conftest import assert_same_arrays
+from conftest import assert_same_end
+from conftest import final_state
 from conftest import recipe
 import jax
 import numpy as np
 import PIL.Image
 import pytest
-from test_train import assert_same_end
-from test_train import final_state
 
 from common_flax import prng
 from gan_flax import config as gan_config
 from gan_flax import sample
-from gan_flax.state import create_gan
+from gan_flax.gan import create_gan
 from gan_flax.state import init_state
 from gan_flax.train import train
 
@@ -38,7 +38,7 @@ def create(name, conditioning, shape):
 
 
 def randomised(net):
-  """A player's variables, every number a random one, variances above 0."""
+  """A player's variables with random numbers, variances above 0."""
   random = np.random.default_rng(0)
 
   def like(tree, draw):
@@ -61,7 +61,7 @@ def randomised(net):
     ('mlp', 'concatenation', (2,)),
   ],
 )
-def test_both_players_look_at_each_examples_label(name, conditioning, shape):
+def test_both_players_use_each_examples_label(name, conditioning, shape):
   gan = create(name, conditioning, shape)
   state = jax.eval_shape(lambda: init_state(gan, prng.root_key(0)))
   random = np.random.default_rng(1)
@@ -99,15 +99,15 @@ def test_resuming_gives_the_same_bits(trained_conditional, tmp_path):
   assert_same_end(tmp_path, trained_conditional)
 
 
-def test_a_run_draws_a_row_of_each_class(trained_conditional):
+def test_pictures_of_a_run_have_a_row_for_each_class(trained_conditional):
   pictures = sorted((trained_conditional / 'samples').iterdir())
   assert len(pictures) == 3
   with PIL.Image.open(pictures[-1]) as grid:
     assert grid.size == (8 * 18 + 2, 10 * 18 + 2)
 
 
-@pytest.mark.slow  # other learning rates are another program
-def test_a_run_starts_from_the_weights_of_another(
+@pytest.mark.slow  # other learning rates compile another program
+def test_a_conditional_run_starts_from_the_weights_of_another(
   trained_conditional, tmp_path
 ):
   rates = {
@@ -144,7 +144,9 @@ def read(path):
     return dict(file)
 
 
-def test_each_row_is_of_one_class(trained_conditional, sampler, key, tmp_path):
+def test_samples_come_in_rows_of_one_class(
+  trained_conditional, sampler, key, tmp_path
+):
   assert run(trained_conditional, tmp_path / 'x.npz', '--num_samples=90') == 0
   found = read(tmp_path / 'x.npz')
   expected = [*np.repeat(np.arange(10), 8), *[0] * 8, *[1] * 2]
@@ -154,7 +156,7 @@ def test_each_row_is_of_one_class(trained_conditional, sampler, key, tmp_path):
   np.testing.assert_array_equal(found['images'], images)
 
 
-def test_a_class_may_be_asked_for(trained_conditional, sampler, key, tmp_path):
+def test_label_selects_the_class(trained_conditional, sampler, key, tmp_path):
   files = {}
   for label in (3, 4):
     output = tmp_path / f'{label}.npz'
@@ -169,7 +171,7 @@ def test_a_class_may_be_asked_for(trained_conditional, sampler, key, tmp_path):
     assert not np.array_equal(three, four)
 
 
-def test_a_sample_is_of_its_number_and_label_alone(sampler, key):
+def test_a_sample_depends_only_on_its_number_and_label(sampler, key):
   labels = np.random.default_rng(0).integers(0, 10, 70)
   many = sampler.generate(key, 70, label=labels)
   np.testing.assert_array_equal(
@@ -181,7 +183,7 @@ def test_a_sample_is_of_its_number_and_label_alone(sampler, key):
   assert np.flatnonzero(differs).tolist() == [65]
 
 
-def test_a_folder_has_a_sub_folder_for_each_class(
+def test_a_folder_of_samples_has_a_sub_folder_for_each_class(
   trained_conditional, tmp_path
 ):
   folder, file = tmp_path / 'folder', tmp_path / 'x.npz'
@@ -195,7 +197,7 @@ def test_a_folder_has_a_sub_folder_for_each_class(
       np.testing.assert_array_equal(np.asarray(picture), image[..., 0])
 
 
-def test_a_grid_has_a_class_a_row(trained_conditional, tmp_path):
+def test_each_row_of_a_grid_is_a_class(trained_conditional, tmp_path):
   assert run(trained_conditional, tmp_path / 'x.png', '--num_samples=20') == 0
   with PIL.Image.open(tmp_path / 'x.png') as grid:
     assert grid.size == (8 * 18 + 2, 3 * 18 + 2)

@@ -1,4 +1,4 @@
-"""DCGAN's shapes, parameters and placement of batch norm."""
+"""DCGAN: shapes, parameters and placement of batch norm."""
 
 import functools
 
@@ -31,7 +31,7 @@ def apply(module, variables, inputs):
 @pytest.mark.parametrize('size', [8, 14, 16, 28, 32, 64, 112, 128])
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('kernel_size', [4, 5])
-def test_generator_and_discriminator_fit_each_other(
+def test_shapes_of_generator_and_discriminator_match(
   size, channels, kernel_size
 ):
   arguments = dict(
@@ -63,9 +63,9 @@ def test_other_sizes_are_refused(size):
     images.doublings(size)
 
 
-def test_generator_of_the_reference_implementation():
-  # Widths, kernels and their number as PyTorch's example has them at 64x64x3,
-  # where a 4x4 transposed convolution of one pixel is our projection.
+def test_generator_has_the_sizes_of_the_reference_implementation():
+  # Widths and kernels of PyTorch's example at 64x64x3. Its 4x4 transposed
+  # convolution of one pixel is our projection.
   module = dcgan.Generator((64, 64, 3), base_features=64)
   tree = shapes(module, jnp.zeros((1, 100)))
   params = tree['params']
@@ -81,7 +81,7 @@ def test_generator_of_the_reference_implementation():
   assert total == projection + norm_0 + rest + norms == 3_576_704
 
 
-def test_discriminator_of_the_reference_implementation():
+def test_discriminator_has_the_sizes_of_the_reference_implementation():
   module = dcgan.Discriminator((64, 64, 3), base_features=64)
   tree = shapes(module, jnp.zeros((1, 64, 64, 3)))
   total = sum(
@@ -93,7 +93,7 @@ def test_discriminator_of_the_reference_implementation():
   assert total == 2_765_568
 
 
-def test_batch_norm_is_everywhere_but_at_the_pixels():
+def test_batch_norm_is_everywhere_except_at_the_pixels():
   image = jnp.zeros((2, 32, 32, 1))
   generator = shapes(dcgan.Generator((32, 32, 1), 4), jnp.zeros((2, 5)))
   discriminator = shapes(dcgan.Discriminator((32, 32, 1), 4), image)
@@ -117,7 +117,7 @@ def test_initial_weights_and_scales():
 
 
 def plain_generator(params, latents, image_shape):
-  """The same network in the library's own layers."""
+  """The same network, built of library layers."""
   start, count = images.doublings(image_shape[0])
 
   def norm(x, name):
@@ -145,14 +145,14 @@ def plain_generator(params, latents, image_shape):
   return jnp.tanh(x)
 
 
-def test_generator_is_the_network_it_says():
+def test_generator_matches_the_same_network_of_library_layers():
   with jax.enable_x64(True):
     module = dcgan.Generator(
       (16, 16, 2), base_features=3, dtype=jnp.float64, param_dtype=jnp.float64
     )
     latents = jax.random.normal(jax.random.key(0), (5, 7), jnp.float64)
     variables = init(module, latents)
-    # Large enough for every nonlinearity to matter.
+    # Large enough to reach every nonlinearity.
     params = jax.tree.map(lambda x: 20 * x, variables['params'])
     actual, _ = apply(module, {**variables, 'params': params}, latents)
     expected = jax.jit(plain_generator, static_argnums=2)(
@@ -171,5 +171,5 @@ def test_bfloat16_keeps_parameters_statistics_and_results_in_float32():
   assert logits.dtype == jnp.float32
   full = dcgan.Discriminator((16, 16, 1), 4)
   expected, _ = apply(full, variables, images)
-  assert not np.array_equal(logits, expected)  # it did compute in bfloat16
+  assert not np.array_equal(logits, expected)  # computed in bfloat16
   np.testing.assert_allclose(logits, expected, atol=0.02)

@@ -1,4 +1,4 @@
-"""Evaluating runs of images: while they train, and all their checkpoints."""
+"""Evaluation of image GANs, in training and of all checkpoints."""
 
 import functools
 import json
@@ -6,15 +6,16 @@ import shutil
 
 from conftest import read_metrics
 from conftest import recipe
+from conftest import saved_steps
 import numpy as np
 import PIL.Image
 import pytest
 
-from common_flax import references
-from common_flax import reports
-from common_flax.config import UserError
-from common_flax.metrics.best import best_step
-from common_flax.workdir import open_checkpoints
+from common_flax.errors import UserError
+from common_flax.evaluation import report as report_lib
+from common_flax.evaluation.protocol import Scores
+from common_flax.evaluation.reference_sets import ReferenceSet
+from common_flax.evaluation.selection import best_step
 from gan_flax import evaluate
 from gan_flax import sample
 from gan_flax.train import train
@@ -41,31 +42,26 @@ def smoke(**changes):
   return config
 
 
-def kept(workdir):
-  with open_checkpoints(workdir) as checkpoints:
-    return checkpoints.steps()
-
-
 @pytest.fixture(scope='module')
-def judged(tmp_path_factory):
-  """The workdir of a run that was evaluated on its way."""
-  workdir = tmp_path_factory.mktemp('judged') / 'run'
+def scored_run(tmp_path_factory):
+  """The workdir of a run that was scored in training."""
+  workdir = tmp_path_factory.mktemp('scored_run') / 'run'
   train(smoke(num_steps=8), workdir)
   return workdir
 
 
-def test_samples_are_judged_in_training(judged):
-  rows = read_metrics(judged)
+def test_samples_are_scored_in_training(scored_run):
+  rows = read_metrics(scored_run)
   assert [row['step'] for row in rows] == [2, 4, 6, 8]
   assert all(row['fid'] > 0 and 0 <= row['recall'] <= 1 for row in rows)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_is_judged_alike(judged, tmp_path):
+def test_an_interrupted_run_has_the_same_scores(scored_run, tmp_path):
   train(smoke(num_steps=4), tmp_path)
   train(smoke(num_steps=8), tmp_path)
   for row, again in zip(
-    read_metrics(judged), read_metrics(tmp_path), strict=True
+    read_metrics(scored_run), read_metrics(tmp_path), strict=True
   ):
     assert (row['fid'], row['recall']) == (again['fid'], again['recall'])
 
@@ -84,18 +80,18 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
 ):
   scores = iter(scores)
 
-  def judge(self, samples):
+  def score(self, samples):
     assert samples.shape == (70, 16, 16, 1)
     assert samples.dtype == np.uint8
-    return references.Judged({metrics[0]: next(scores)}, None)
+    return Scores({metrics[0]: next(scores)})
 
-  monkeypatch.setattr(references.Reference, 'judge', judge)
+  monkeypatch.setattr(ReferenceSet, 'score', score)
   config = smoke(evaluation_metrics=metrics)
   config.num_steps = 6
   train(config, tmp_path)
-  config.num_steps = 10  # it is still known in another process
+  config.num_steps = 10  # a resumed run still knows the best checkpoint
   train(config, tmp_path)
-  assert kept(tmp_path) == expected
+  assert saved_steps(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,9 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
     ({'evaluation_inception_weights': 'nosuch.pth'}, 'nosuch.pth'),
   ],
 )
-def test_what_cannot_be_evaluated_is_refused(tmp_path, changes, words):
+def test_evaluation_settings_that_cannot_work_are_refused(
+  tmp_path, changes, words
+):
   config = smoke(num_steps=8)
   if 'evaluation_inception_weights' in changes:
     config.evaluation_features = 'auto'
@@ -122,20 +120,25 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path, changes, words):
   assert not (tmp_path / 'run').exists()
 
 
-def test_points_have_no_images_to_judge(tmp_path):
+@pytest.mark.parametrize(
+  ('num_seeds', 'words'),
+  [(1, 'only images can be scored'), (2, 'needs a single run')],
+)
+def test_scoring_points_in_training_is_refused(tmp_path, num_seeds, words):
   config = recipe('ring.py', 'smoke')
+  config.num_seeds = num_seeds
   config.evaluate_every_steps = 1000
   config.log_every_steps = config.checkpoint_every_steps = 1000
-  with pytest.raises(
-    UserError, match=r'config\.evaluate_every_steps=1000: is for'
-  ):
+  match = rf'config\.evaluate_every_steps=1000: .*{words}'
+  with pytest.raises(UserError, match=match):
     train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.fixture(scope='module')
-def evaluated(judged, tmp_path_factory):
+def evaluated(scored_run, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('evaluated') / 'run'
-  shutil.copytree(judged, workdir)
+  shutil.copytree(scored_run, workdir)
   assert run(workdir, '--all_checkpoints') == 0
   return workdir
 
@@ -161,7 +164,7 @@ def test_every_checkpoint_is_measured(evaluated):
   found = report(evaluated)
   provenance = found['provenance']
   rows = provenance['checkpoints']
-  assert [row['step'] for row in rows] == kept(evaluated)
+  assert [row['step'] for row in rows] == saved_steps(evaluated)
   assert rows[-1]['fid'] == found['fid']
   assert provenance['checkpoint_step'] == 8
   best = min(rows, key=lambda row: row['fid'])
@@ -187,7 +190,7 @@ def test_a_checkpoint_may_be_chosen(evaluated, capfd, tmp_path):
   assert error.count('\n') == 1
 
 
-def test_how_the_numbers_were_made_stands_beside_them(evaluated):
+def test_provenance_is_stored_beside_the_numbers(evaluated):
   assert run(evaluated) == 0
   found = report(evaluated)
   provenance = found.pop('provenance')
@@ -213,7 +216,7 @@ def test_the_same_seed_gives_the_same_numbers(evaluated):
 
 
 @pytest.mark.slow
-def test_a_run_that_has_diverged_is_not_measured(judged, tmp_path, capfd):
+def test_evaluating_a_diverged_run_is_refused(scored_run, tmp_path, capfd):
   config = smoke(num_steps=2, evaluate_every_steps=0)
   config.generator.learning_rate = 1e38
   config.discriminator.learning_rate = 1e38
@@ -236,35 +239,37 @@ def test_a_run_that_has_diverged_is_not_measured(judged, tmp_path, capfd):
     (['--all_checkpoints', '--step=2'], '--step'),
   ],
 )
-def test_wrong_arguments(judged, capfd, arguments, words):
-  assert run(judged, *arguments) == 2
+def test_wrong_arguments_of_evaluation_are_refused(
+  scored_run, capfd, arguments, words
+):
+  assert run(scored_run, *arguments) == 2
   error = capfd.readouterr().err
   assert words in error
   assert error.count('\n') == 1
-  assert not (judged / 'evaluation.json').exists()
+  assert not (scored_run / 'evaluation.json').exists()
 
 
 @pytest.mark.parametrize(
-  ('named', 'decisive'),
+  ('named', 'criterion'),
   [
     ([], 'nll_nats'),
     (['recall', 'fid'], 'recall'),
     (['nearest'], 'nearest_train_ratio'),
     (['likelihood', 'fid'], 'nll_nats'),
-    (['inception_score', 'fid'], 'nll_nats'),  # of a network without classes
+    (['inception_score', 'fid'], 'nll_nats'),  # the features have no classes
   ],
 )
-def test_checkpoints_are_compared_by_the_first_metric_named(named, decisive):
+def test_checkpoints_are_compared_by_the_first_metric_named(named, criterion):
   metrics = {'nll_nats': 1.0, 'fid': 2.0, 'recall': 0.5, 'kl_nats': 3.0}
   metrics['nearest_train_ratio'] = 1.0
-  assert reports._decisive(named, metrics) == decisive
+  assert report_lib._criterion(named, metrics) == criterion
 
 
 def test_a_metric_without_a_best_value_has_no_best_step():
   assert best_step({2: 1.0, 4: 0.5}, 'kl_nats') is None
 
 
-def test_the_first_of_equals_is_the_best():
+def test_the_first_of_equal_scores_is_the_best():
   assert best_step({2: 1.0, 4: 0.5, 6: 0.5}, 'fid') == 4
   assert best_step({2: 1.0, 4: 0.5, 6: 1.0}, 'recall') == 2
   assert best_step({2: None, 4: float('nan')}, 'fid') is None
@@ -273,7 +278,7 @@ def test_the_first_of_equals_is_the_best():
 def test_a_table_of_many_metrics_has_a_row_each(capsys, monkeypatch):
   monkeypatch.setenv('COLUMNS', '100')
   metrics = {'fid': 3.25, 'real_fid': 0.5, 'by_class': [1, 2], 'precision': 1}
-  reports.print_metrics(metrics, 'Title')
+  report_lib.print_metrics(metrics, 'Title')
   printed = capsys.readouterr().out
   assert 'Title' in printed
   assert 'by class' not in printed

@@ -1,4 +1,4 @@
-"""The losses against NumPy, the book's notebook, and extreme logits."""
+"""Losses against NumPy and the book's notebook, also at extreme logits."""
 
 import functools
 
@@ -15,7 +15,7 @@ EXTREMES = np.array([-1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4])
 
 @pytest.fixture
 def toy_logits():
-  """Real and fake logits of UDL's notebook 15.1, and what they should give."""
+  """Real and fake logits of UDL's notebook 15.1, and their losses."""
   real = np.random.RandomState(0).normal(size=10) + 7.5
   fake = np.random.RandomState(1).normal(size=10) + 3.0
 
@@ -25,11 +25,11 @@ def toy_logits():
   return discriminator(real), discriminator(fake)
 
 
-def test_losses_of_the_book_notebook(toy_logits):
+def test_losses_match_the_books_notebook(toy_logits):
   real, fake = toy_logits
   with jax.enable_x64(True):
     d_loss = jnp.sum(losses.discriminator_loss(real, fake))
-    # The notebook moves uphill on this loss, we downhill on its negative.
+    # The notebook maximises this loss; we minimise its negative.
     g_loss = -jnp.sum(losses.minimax_generator_loss(fake))
   assert d_loss == pytest.approx(13.814757170851447, rel=1e-14)
   assert g_loss == pytest.approx(13.78437035945412, rel=1e-14)
@@ -121,7 +121,7 @@ def test_losses_are_those_of_scores():
 
 @pytest.mark.parametrize('name', losses.LOSSES)
 def test_players_pull_in_opposite_directions(name):
-  """Downhill, the discriminator parts the scores and the generator does not."""
+  """The discriminator pushes scores apart; the generator reduces the gap."""
   loss = losses.LOSSES[name]
   real, fake = jnp.array(0.3), jnp.array(0.2)
   to_real, to_fake = jax.grad(loss.discriminator, argnums=(0, 1))(real, fake)
@@ -130,18 +130,18 @@ def test_players_pull_in_opposite_directions(name):
 
 
 @pytest.mark.parametrize('name', losses.LOSSES)
-def test_only_a_relativistic_generator_looks_at_real_examples(name):
+def test_only_a_relativistic_generator_uses_real_examples(name):
   slope = jax.grad(losses.LOSSES[name].generator)(jnp.array(0.3), 0.1)
   assert bool(slope) == (name == 'relativistic')
 
 
-def test_hinge_is_done_with_examples_beyond_the_margin():
+def test_hinge_ignores_examples_beyond_the_margin():
   slopes = jax.grad(losses.hinge_discriminator_loss, argnums=(0, 1))(1.5, -1.5)
   assert slopes == (0, 0)
 
 
-def test_saturating_loss_has_no_gradient_where_the_other_has_most():
-  confident = jnp.array(-20.0)  # surely fake
+def test_saturating_loss_vanishes_where_the_other_is_steepest():
+  confident = jnp.array(-20.0)  # certainly fake
   assert abs(jax.grad(losses.minimax_generator_loss)(confident)) < 1e-8
   assert jax.grad(losses.non_saturating_generator_loss)(confident) == -1
 

@@ -1,4 +1,4 @@
-"""What is measured of samples of classes, with stubs for generators."""
+"""Class metrics of stub generators."""
 
 import json
 import math
@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from common_flax import data
-from common_flax import workdir as workdir_lib
-from common_flax.config import UserError
 from common_flax.data import digits
+from common_flax.errors import UserError
+from common_flax.evaluation.reference_sets import ExtractorSpec
 from common_flax.metrics import classifier as classifier_lib
-from common_flax.references import Eyes
+from common_flax.workdir import layout as workdir_lib
 from gan_flax import config as gan_config
 from gan_flax import evaluate
 from gan_flax import measurements
+from gan_flax import mode_coverage
 from gan_flax.trained import CHUNK
 
 SIZE = 8
-EYES = Eyes('auto', None, 'clean')
+SPEC = ExtractorSpec('auto', None, 'clean')
 
 
 def dataset(**changes):
@@ -32,7 +33,7 @@ def dataset(**changes):
 
 @pytest.fixture
 def oracle(monkeypatch):
-  """A classifier that knows the digits and gives 0 to all else."""
+  """A classifier that knows the digits and calls all other images 0."""
   classes = {}
   for split in ('train', 'test'):
     source = digits.load(split, SIZE)
@@ -46,16 +47,14 @@ def oracle(monkeypatch):
   known = types.SimpleNamespace(
     num_classes=10, test_accuracy=1.0, digest='oracle'
   )
-  monkeypatch.setattr(
-    classifier_lib, 'trained_on', lambda *sources, progress: known
-  )
+  monkeypatch.setattr(classifier_lib, 'load_or_train', lambda *sources: known)
   monkeypatch.setattr(classifier_lib, 'labels', labels)
 
 
 class Stub:
-  """A generator that gives out real images.
+  """A generator of real images.
 
-  `choose` says of which class sample i is, of the one that was asked for.
+  `choose` maps the requested class of a sample to the class it draws.
   """
 
   def __init__(self, source, choose, is_conditional=True):
@@ -74,23 +73,23 @@ class Stub:
 
 
 def of_classes(dataset, num, metrics=(measurements.CLASSES,)):
-  return measurements.of(dataset, 'test', num, metrics, EYES, 5)
+  return measurements.create_evaluator(dataset, 'test', num, metrics, SPEC, 5)
 
 
 def measured(dataset, stub, num=100):
-  measurement = of_classes(dataset, num)
-  return measurement, measurement.measure(stub, None, num).metrics
+  evaluator = of_classes(dataset, num)
+  return evaluator, evaluator.score(stub, None, num).metrics
 
 
-def test_images_of_the_classes_asked_for_agree(oracle):
+def test_samples_of_the_requested_classes_agree_fully(oracle):
   stub = Stub(digits.load('test', SIZE), lambda k: k)
-  measurement, found = measured(dataset(), stub)
+  evaluator, found = measured(dataset(), stub)
   assert found['label_agreement'] == found['lowest_label_agreement'] == 1
   assert found['label_agreement_by_class'] == [1] * 10
   assert found['modes_covered'] == 10
   assert found['mode_kl_nats'] == pytest.approx(0, abs=1e-12)
-  assert measurement.provenance['num_classified_real'] == 100
-  assert measurement.provenance['classifier_test_accuracy'] == 1
+  assert evaluator.provenance['num_classified_real'] == 100
+  assert evaluator.provenance['classifier_test_accuracy'] == 1
 
 
 def test_a_generator_of_one_class_covers_one(oracle):
@@ -111,7 +110,7 @@ def test_one_bad_class_is_the_lowest(oracle):
   assert found['modes_covered'] == 9
 
 
-def test_without_labels_classes_are_counted_alone(oracle):
+def test_without_labels_only_classes_are_counted(oracle):
   source = digits.load('test', SIZE)
   stub = Stub(source, lambda i: i % 4, is_conditional=False)
   _, found = measured(dataset(), stub)
@@ -119,40 +118,40 @@ def test_without_labels_classes_are_counted_alone(oracle):
   assert found['modes_covered'] == 4
 
 
-def test_real_and_perfect_samples_are_the_yardsticks(oracle):
-  measurement = of_classes(dataset(), 1000)
-  real, perfect = (measurement.baselines[name] for name in ('real', 'perfect'))
-  assert measurement.provenance['num_classified_real'] == 297  # all there are
+def test_baselines_are_real_and_perfect_samples(oracle):
+  evaluator = of_classes(dataset(), 1000)
+  real, perfect = (evaluator.baselines[name] for name in ('real', 'perfect'))
+  assert evaluator.provenance['num_classified_real'] == 297  # all of them
   assert real['label_agreement'] == real['lowest_label_agreement'] == 1
   assert real['modes_covered'] == perfect['modes_covered'] == 10
   assert perfect['mode_kl_nats'] == pytest.approx(9 / 2000)
   assert 0 < real['mode_kl_nats'] < 0.05
 
 
-def test_what_perfect_samples_are_expected_to_score():
-  """Of equally frequent classes, by chance."""
+def test_expected_score_of_perfect_samples():
+  """By chance, for equally frequent classes."""
   random = np.random.default_rng(0)
   found = [
-    measurements.modes.class_coverage(random.integers(0, 10, 500), 10)
+    mode_coverage.class_coverage(random.integers(0, 10, 500), 10)
     for _ in range(300)
   ]
   mean = np.mean([row['mode_kl_nats'] for row in found])
   assert mean == pytest.approx(9 / 1000, rel=0.15)
 
 
-def test_stacks_are_classified_a_channel_at_a_time(oracle):
+def test_stacks_are_classified_channel_by_channel(oracle):
   stacked = dataset(name='stacked')
   source = data.load_source('stacked', 'test', SIZE)
-  measurement, found = measured(stacked, Stub(source, lambda k: k), 1000)
+  evaluator, found = measured(stacked, Stub(source, lambda k: k), 1000)
   assert found['label_agreement'] == 1
   assert found['modes_covered'] == 1000
   labels = source.labels[:1000]
-  assert measurement.baselines['real']['label_agreement'] == 1
-  covered = measurement.baselines['real']['modes_covered']
+  assert evaluator.baselines['real']['label_agreement'] == 1
+  covered = evaluator.baselines['real']['modes_covered']
   assert covered == len(np.unique(labels))
 
 
-def test_how_many_samples_are_measured():
+def test_default_number_of_samples():
   numbers = [
     measurements.default_num_samples(dataset(name=name))
     for name in ('ring', 'stacked', 'digits', 'mnist')
@@ -162,15 +161,15 @@ def test_how_many_samples_are_measured():
 
 def test_classes_of_images_without_labels_are_refused(photographs):
   unlabelled = dataset(name='folder', path=str(photographs / 'china'))
-  with pytest.raises(UserError, match='classes: there is no such metric'):
+  with pytest.raises(UserError, match='classes: not available here'):
     of_classes(unlabelled, 10)
 
 
-def test_nothing_is_made_ready_for_a_run_without_a_checkpoint(
+def test_without_a_checkpoint_no_classifier_is_trained(
   tmp_path, monkeypatch, capsys
 ):
-  """A classifier could take minutes."""
-  monkeypatch.delattr(classifier_lib, 'trained_on')
+  """Training one takes minutes."""
+  monkeypatch.delattr(classifier_lib, 'load_or_train')
   workdir_lib.write_config(tmp_path, recipe('dcgan.py', 'smoke'))
   assert evaluate.main(['', f'--workdir={tmp_path}']) == 2
   error = capsys.readouterr().err
@@ -181,7 +180,7 @@ def test_nothing_is_made_ready_for_a_run_without_a_checkpoint(
 def test_the_evaluation_of_a_conditional_run(
   trained_conditional, monkeypatch, tmp_path, capsys
 ):
-  """With a classifier in a hurry, of which little can be asked."""
+  """With a classifier that was hardly trained."""
   monkeypatch.setattr(classifier_lib, '_MIN_STEPS', 0)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setenv('COLUMNS', '120')

@@ -1,21 +1,17 @@
-"""What runs do when the watch says that they fail: warn, stop, go back.
+"""Runs that a judge calls failing: they warn, stop or roll back.
 
-The watch is told what to say, by the diversity that a first run had at a step;
-a second attempt draws anew and has another.
+Tests replace the judge. It recognises the first attempt by its diversities; a
+second attempt draws new random numbers and has others.
 """
 
 import contextlib
 import functools
 import io
 import os
-import pathlib
 import re
 import signal
-import subprocess
-import sys
 
-from conftest import assert_same_arrays
-from conftest import assert_same_pictures
+from conftest import assert_same_end
 from conftest import final_state
 from conftest import POINTS_RUN
 from conftest import points_run
@@ -23,59 +19,44 @@ from conftest import read_metrics
 from conftest import saved_steps
 import numpy as np
 import pytest
+from saved_arrays import untimed_rows
 
-from common_flax import tasks
-from common_flax.alarms import TrainingFailedError
-from common_flax.alarms import Verdict
-from common_flax.speed import Speed
+from common_flax.errors import TrainingFailedError
+from common_flax.training import inputs
+from common_flax.training import speed
+from common_flax.training.health import Verdict
+from common_flax.training.speed import Speed
 from gan_flax import main
 from gan_flax import watch
 from gan_flax.train import train
 
-# A run fails at step 6; at step 4 it is no longer healthy, but nothing is said.
+# Runs fail at step 6; at step 4 they are unhealthy, but not yet failing.
 FAILS, UNHEALTHY, HEALTHY = 6, 4, 2
 NUM_STEPS = 8
 
 
 @pytest.fixture(scope='module', autouse=True)
 def unmeasured():
-  """How fast the machine is takes long to measure and is nothing to us."""
+  """Replaces the slow measurement of the machine's speed; yields its calls."""
   calls = []
 
-  def measure(*arguments):
+  def measure(*arguments, **unused_options):
     calls.append(arguments)
     return Speed(16, 1.0, 1.0)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tasks, '_measure_speed', measure)
+    patch.setattr(speed, 'measure', measure)
     yield calls
 
 
-def assert_same_end(workdir, other):
-  """The same states and the same sample files, bit by bit."""
-  assert_same_arrays(final_state(workdir), final_state(other))
-  assert_same_pictures(workdir, other)
-
-
-def numbers(rows):
-  """The rows but for the times that they took."""
-  timed = {
-    'images_per_second',
-    'step_milliseconds',
-    'model_gflops_per_second',
-    'matmul_rate_share',
-  }
-  return [{k: v for k, v in row.items() if k not in timed} for row in rows]
-
-
 def but_for_step_6(rows, *, is_classifier):
-  """Says at all reports but one that a run fails."""
+  """Calls the run failing at all steps but 6."""
   del is_classifier
   return Verdict(None if rows[-1]['step'] == 6 else 'it fails.')
 
 
 def always(rows, *, is_classifier, step=FAILS):
-  """Says that every attempt fails at a step."""
+  """Calls every attempt failing at one step."""
   del is_classifier
   fails = rows[-1]['step'] == step
   return Verdict('it fails.' if fails else None, is_healthy=not fails)
@@ -83,7 +64,7 @@ def always(rows, *, is_classifier, step=FAILS):
 
 @pytest.fixture(scope='module')
 def warned(tmp_path_factory):
-  """The workdir of a first attempt to its end; not to be changed."""
+  """The workdir of a first attempt that reached its end; read-only."""
   workdir = tmp_path_factory.mktemp('warned') / 'run'
   output = io.StringIO()
   with pytest.MonkeyPatch.context() as patch:
@@ -96,12 +77,12 @@ def warned(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def first_fails(warned):
-  """A judge to whom the first attempt fails, and a second one does not."""
+  """A judge that calls only the first attempt failing."""
   known = {row['step']: row['diversity'] for row in read_metrics(warned)}
 
   def judge(rows, *, is_classifier, healthy=HEALTHY):
     del is_classifier
-    assert all(row['step'] % 2 == 0 for row in rows)  # as scheduled
+    assert all(row['step'] % 2 == 0 for row in rows)  # regular reports only
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
     if diversity != known.get(step):
       return Verdict()
@@ -119,11 +100,11 @@ def rolled_by(judge, workdir, **changes):
 
 @pytest.fixture(scope='module')
 def rolled(tmp_path_factory, first_fails):
-  """The workdir of a run that went back once; not to be changed."""
+  """The workdir of a run that was rolled back once; read-only."""
   return rolled_by(first_fails, tmp_path_factory.mktemp('rolled') / 'run')
 
 
-def test_a_warning_is_said_when_it_is_new(warned):
+def test_a_warning_is_printed_only_when_it_is_new(warned):
   lines = (warned / 'output.txt').read_text().splitlines()
   assert [line for line in lines if line.endswith('it fails.')] == [
     'Step 2: it fails.',
@@ -132,10 +113,10 @@ def test_a_warning_is_said_when_it_is_new(warned):
   assert saved_steps(warned) == [4, 6, 8]
 
 
-def test_a_run_goes_back_to_where_it_was_healthy(rolled, warned):
+def test_a_rollback_goes_to_a_healthy_checkpoint(rolled, warned):
   state = final_state(rolled)
   assert (state.step, state.attempt) == (NUM_STEPS, 1)
-  rows, first = (numbers(read_metrics(path)) for path in (rolled, warned))
+  rows, first = map(untimed_rows, (rolled, warned))
   assert [row['step'] for row in rows] == [2, 4, 6, 8]
   assert rows[0] == first[0]
   for row, other in zip(rows[1:], first[1:], strict=True):
@@ -143,7 +124,7 @@ def test_a_run_goes_back_to_where_it_was_healthy(rolled, warned):
       assert row[name] != other[name]
 
 
-def test_what_it_goes_back_beyond_is_put_aside(rolled):
+def test_a_rollback_puts_later_checkpoints_and_pictures_aside(rolled):
   assert saved_steps(rolled) == [4, 6, 8]  # the newest three
   discarded = rolled / 'checkpoints_discarded'
   assert [path.name for path in discarded.iterdir()] == ['4']
@@ -152,15 +133,15 @@ def test_what_it_goes_back_beyond_is_put_aside(rolled):
 
 
 @pytest.mark.slow
-def test_the_same_run_goes_back_to_the_same_bits(tmp_path, rolled, first_fails):
+def test_rollbacks_are_reproducible(tmp_path, rolled, first_fails):
   again = rolled_by(first_fails, tmp_path / 'run')
   assert_same_end(again, rolled)
-  assert numbers(read_metrics(again)) == numbers(read_metrics(rolled))
+  assert untimed_rows(again) == untimed_rows(rolled)
 
 
 def interrupted(judge, how, *, at, attempt):
-  """A judge in whose report at a step of an attempt something happens."""
-  seen = []  # the diversities at the step, which may be judged several times
+  """A judge that calls `how` once, at a step of an attempt."""
+  seen = []  # one diversity per attempt; a step may be judged several times
 
   def judge_once(rows, *, is_classifier):
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
@@ -184,19 +165,19 @@ def kill():
     pytest.param(UNHEALTHY, 1, id='after', marks=pytest.mark.slow),
   ],
 )
-def test_an_interrupted_run_goes_back_to_the_same_bits(
+def test_an_interruption_does_not_change_a_rollback(
   tmp_path, rolled, first_fails, at, attempt
 ):
   send = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
   judge = interrupted(first_fails, send, at=at, attempt=attempt)
   workdir = rolled_by(judge, tmp_path)
-  assert saved_steps(workdir)[-1] == at + 1  # on no schedule
+  assert saved_steps(workdir)[-1] == at + 1  # off schedule
   rolled_by(first_fails, workdir)
   assert_same_end(workdir, rolled)
 
 
 @pytest.mark.slow
-def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
+def test_a_run_killed_right_after_a_rollback_rolls_back_again(
   tmp_path, rolled, first_fails
 ):
   with pytest.raises(InterruptedError):
@@ -207,7 +188,7 @@ def test_a_run_that_dies_right_after_it_went_back_goes_back_again(
 
 
 @pytest.mark.slow
-def test_a_longer_run_goes_on_from_the_second_attempt(
+def test_an_extended_run_continues_the_second_attempt(
   tmp_path, rolled, first_fails
 ):
   rolled_by(first_fails, tmp_path, num_steps=FAILS)
@@ -222,14 +203,14 @@ def test_without_a_healthy_checkpoint_a_run_starts_again(
   tmp_path, warned, first_fails, unmeasured, monkeypatch, capsys
 ):
   begun = []
-  example_batches = tasks.example_batches
+  example_batches = inputs.example_batches
 
   def note(*arguments, **options):
     batches = list(example_batches(*arguments, **options))
     begun.append((options['start_step'], np.stack(batches)))
     return iter(batches)
 
-  monkeypatch.setattr(tasks, 'example_batches', note)
+  monkeypatch.setattr(inputs, 'example_batches', note)
   unmeasured.clear()
   never = functools.partial(first_fails, healthy=0)
   rolled_by(never, tmp_path)
@@ -247,13 +228,12 @@ def test_without_a_healthy_checkpoint_a_run_starts_again(
   assert [path.name for path in discarded] == ['2', '4']
   output = capsys.readouterr().out
   assert output.count('Going back to step 0') == 1
-  assert len(unmeasured) == 1  # though asked for twice
+  assert len(unmeasured) == 1  # for both attempts
 
 
 @pytest.fixture
-def command(monkeypatch, capfd, tmp_path):
-  """The exit status of training by the command, and what it says of errors."""
-  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+def command(monkeypatch, capfd, tmp_path, in_the_repository):
+  """Trains by the command; returns its exit status and output."""
 
   def run(*arguments):
     monkeypatch.setattr(watch, 'judge', always)
@@ -290,7 +270,7 @@ def test_rollbacks_come_to_an_end(command, tmp_path):
   assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
 
 
-def test_a_run_stops_before_it_saves_what_failed(command, tmp_path):
+def test_a_failing_run_stops_before_saving(command, tmp_path):
   assert_fails(command('--config.on_collapse=stop'), 'on_collapse')
   assert saved_steps(tmp_path / 'run') == [2, 4]
   assert (tmp_path / 'run' / 'samples' / 'step_00000006.png').exists()
@@ -303,7 +283,7 @@ def test_a_limit_of_rollbacks_may_be_lowered(tmp_path):
 
   def twice(rows, *, is_classifier):
     del is_classifier
-    attempts.append(rows[-1])  # nothing is saved, so each is judged once
+    attempts.append(rows[-1])  # without checkpoints, each is judged once
     fails = len(attempts) <= 2
     return Verdict('it fails.' if fails else None, is_healthy=not fails)
 
@@ -315,7 +295,7 @@ def test_a_limit_of_rollbacks_may_be_lowered(tmp_path):
 
 
 @pytest.mark.slow
-def test_copies_on_their_own_devices_go_back_too(tmp_path):
+def test_rollbacks_work_under_pmap(tmp_path):
   limit = {'on_collapse_max_rollbacks': 1}
   with pytest.raises(TrainingFailedError, match=r'step 6: .*after 1 rollback'):
     rolled_by(always, tmp_path, parallelism='pmap', **limit)
@@ -324,51 +304,3 @@ def test_copies_on_their_own_devices_go_back_too(tmp_path):
     lambda rows, *, is_classifier: Verdict(), tmp_path, parallelism='jit'
   )
   assert final_state(tmp_path).step == NUM_STEPS
-
-
-def watched(workdir, *arguments):
-  """The lines that a run of the digits prints, on one device."""
-  process = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'gan_flax.main',
-      '--config=configs/dcgan.py:smoke',
-      f'--workdir={workdir}',
-      '--config.sample_every_steps=10000',
-      '--config.checkpoint_every_steps=10000',
-      *arguments,
-    ],
-    capture_output=True,
-    text=True,
-    check=True,
-    env={**os.environ, 'XLA_FLAGS': ''},
-    cwd=pathlib.Path(__file__).parents[2],
-  )
-  return process.stdout.splitlines()
-
-
-@pytest.mark.slow
-def test_a_generator_without_norms_collapses(tmp_path):
-  lines = watched(
-    tmp_path,
-    '--config.num_steps=1000',
-    '--config.log_every_steps=100',
-    '--config.model.base_features=8',
-    '--config.model.generator_norm=none',
-  )
-  assert sum('mode collapse' in line for line in lines) == 1
-  assert read_metrics(tmp_path)[-1]['diversity'] < 0.1
-
-
-@pytest.mark.slow
-def test_a_discriminator_that_hardly_learns_is_dead(tmp_path):
-  lines = watched(
-    tmp_path,
-    '--config.num_steps=300',
-    '--config.log_every_steps=50',
-    '--config.batch_size=64',
-    '--config.model.base_features=16',
-    '--config.discriminator.learning_rate=1e-5',
-  )
-  assert any('the discriminator is dead' in line for line in lines)

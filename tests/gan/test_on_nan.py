@@ -1,7 +1,4 @@
-"""What runs do where numbers are not finite: stop, skip, go back.
-
-The step at `BAD` makes parameters of the discriminator infinite.
-"""
+"""Runs whose numbers are not finite: they stop, skip the step or roll back."""
 
 from conftest import assert_same_arrays
 from conftest import final_state
@@ -14,37 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common_flax import finite
-from common_flax.alarms import TrainingFailedError
-from common_flax.config import UserError
-from common_flax.meter import Meter
-from common_flax.meter import Packed
+from common_flax.errors import TrainingFailedError
+from common_flax.errors import UserError
+from common_flax.training import finite
+from common_flax.training import loop
+from common_flax.training.meter import Meter
+from common_flax.training.meter import PackedMetrics
 from gan_flax import steps
 from gan_flax.train import train
 
-BAD = 5
+BAD = 5  # the step that goes wrong
 train_step = steps.train_step
 
 
-def infinite_at_bad(gan, state, batch, root, *, axis_name=None):
-  """A step that goes wrong once, in a first attempt."""
-  after, metrics = train_step(gan, state, batch, root, axis_name=axis_name)
+def infinite_at_bad(gan, state, batch, root):
+  """Makes the discriminator infinite at one step of the first attempt."""
+  after, metrics = train_step(gan, state, batch, root)
   is_bad = (state.step == BAD) & (state.attempt == 0)
   net = after.discriminator
   params = jax.tree.map(lambda x: jnp.where(is_bad, jnp.inf, x), net.params)
   return after.replace(discriminator=net.replace(params=params)), metrics
 
 
-def nan_from_bad(gan, state, batch, root, *, axis_name=None):
-  """Steps whose metrics are no numbers from then on."""
-  after, metrics = train_step(gan, state, batch, root, axis_name=axis_name)
+def nan_from_bad(gan, state, batch, root):
+  """Makes every metric NaN from one step on."""
+  after, metrics = train_step(gan, state, batch, root)
   is_bad = state.step >= BAD
   return after, {k: jnp.where(is_bad, jnp.nan, x) for k, x in metrics.items()}
 
 
-def nothing_at_bad(gan, state, batch, root, *, axis_name=None):
-  """The step of a run that skips, as it should be."""
-  after, metrics = train_step(gan, state, batch, root, axis_name=axis_name)
+def nothing_at_bad(gan, state, batch, root):
+  """Leaves the state as it was at one step."""
+  after, metrics = train_step(gan, state, batch, root)
   before = state.replace(step=after.step)
   kept = jax.tree.map(
     lambda new, old: jnp.where(state.step == BAD, old, new), after, before
@@ -58,25 +56,26 @@ def small(**changes):
 
 @pytest.fixture
 def bad(monkeypatch):
-  """Runs that go wrong once."""
+  """Makes the discriminator infinite at one step of the first attempt."""
   monkeypatch.setattr(steps, 'train_step', infinite_at_bad)
 
 
-def test_a_run_stops_and_says_where_it_went_wrong(bad, tmp_path, capsys):
+def test_a_run_stops_and_names_the_step_that_went_wrong(bad, tmp_path, capsys):
   with pytest.raises(TrainingFailedError) as raised:
     train(small(), tmp_path)
   error = str(raised.value)
   assert error.startswith(
-    'step 6: parameters not finite; before it all of the '
+    'step 6: parameters not finite; before it, the whole '
   )
-  assert 'state is finite, the largest number ' in error
-  assert 'after it of the state discriminator.params.' in error
+  assert 'state was finite (largest number ' in error
+  assert 'after it, the state was not finite in discriminator.params.' in error
   assert '\n' not in error
-  assert 'Taking the steps 5 to 6 again to see.' in capsys.readouterr().out
-  assert saved_steps(tmp_path) == [2, 4]  # and nothing that is not finite
+  output = capsys.readouterr().out
+  assert 'Repeating steps 5 to 6 to find the cause.' in output
+  assert saved_steps(tmp_path) == [2, 4]  # all of them finite
 
 
-def test_metrics_that_are_not_finite_are_seen_when_they_are_reported(
+def test_metrics_that_are_not_finite_stop_a_run_when_reported(
   monkeypatch, tmp_path
 ):
   monkeypatch.setattr(steps, 'train_step', nan_from_bad)
@@ -84,16 +83,14 @@ def test_metrics_that_are_not_finite_are_seen_when_they_are_reported(
     train(small(checkpoint_every_steps=8), tmp_path)
   (_, row) = read_metrics(tmp_path)
   assert row['step'] == 8
-  assert row['d_loss'] is None  # as JSON says it
+  assert row['d_loss'] is None  # JSON has no NaN
 
 
-def test_a_run_goes_back_and_draws_anew(bad, tmp_path, capsys):
+def test_a_rollback_draws_new_random_numbers(bad, tmp_path, capsys):
   assert train(small(on_nan='rollback'), tmp_path) is None
   output = capsys.readouterr().out
   assert 'Step 6: parameters not finite; ' in output
-  assert (
-    'Going back to step 4 to draw everything anew: attempt 1 of 3' in output
-  )
+  assert 'Going back to step 4 with new random draws: attempt 1 of 3' in output
   state = final_state(tmp_path)
   assert state.attempt == 1
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
@@ -104,15 +101,15 @@ def test_a_run_goes_back_and_draws_anew(bad, tmp_path, capsys):
 def test_rollbacks_come_to_an_end(monkeypatch, tmp_path):
   monkeypatch.setattr(steps, 'train_step', nan_from_bad)
   config = small(on_nan='rollback', on_nan_max_rollbacks=1)
-  with pytest.raises(TrainingFailedError, match='Stopped after 1 rollbacks'):
+  with pytest.raises(TrainingFailedError, match=r'after 1 rollback\.'):
     train(config, tmp_path)
 
 
-@pytest.mark.slow  # programs of their own
+@pytest.mark.slow  # compiles two programs
 def test_a_skipped_step_changes_nothing(monkeypatch, bad, tmp_path, capsys):
-  """Neither parameters nor optimisers, nor what later steps draw."""
+  """Parameters, optimisers and the draws of later steps stay the same."""
   assert train(small(on_nan='skip'), tmp_path / 'skips') is None
-  assert ': 1 steps skipped' in capsys.readouterr().out
+  assert ': 1 step skipped' in capsys.readouterr().out
   monkeypatch.setattr(steps, 'train_step', nothing_at_bad)
   assert train(small(on_nan='warn'), tmp_path / 'nothing') is None
   assert_same_arrays(
@@ -124,7 +121,7 @@ def test_a_skipped_step_changes_nothing(monkeypatch, bad, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_skips_no_more_than_it_may(monkeypatch, tmp_path):
+def test_skipped_steps_are_limited(monkeypatch, tmp_path):
   monkeypatch.setattr(steps, 'train_step', nan_from_bad)
   config = small(on_nan='skip', on_nan_max_skips=2)
   with pytest.raises(TrainingFailedError, match='on_nan_max_skips=2'):
@@ -132,40 +129,38 @@ def test_a_run_skips_no_more_than_it_may(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_may_go_on_all_the_same(bad, tmp_path, capsys):
+def test_a_run_may_go_on_with_a_warning(bad, tmp_path, capsys):
   assert train(small(on_nan='warn'), tmp_path) is None
   assert 'not finite; training has diverged' in capsys.readouterr().out
   assert saved_steps(tmp_path) == [2, 4, 6, 8]
 
 
 class Count(struct.PyTreeNode):
-  """A state that grows by what it is given."""
+  """A state that adds up the batches."""
 
   step: jax.Array
   total: jax.Array
 
 
-def add(state, numbers, unused_root, *, axis_name=None):
-  del axis_name
-  total = state.total + numbers.sum()
-  after = state.replace(step=state.step + len(numbers), total=total)
-  return after, {'loss': numbers[-1]}
+def add(state, number, unused_root):
+  after = state.replace(step=state.step + 1, total=state.total + number)
+  return after, {'loss': number}
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_a_call_of_several_steps_is_skipped_whole(bad):
-  skipping = jax.jit(finite.skipping(add, 3))
+  call = jax.jit(loop.chain_steps(add, 3, skip_not_finite=True, unroll=True))
   state = Count(np.int32(6), np.float32(1))
-  # In the second of three steps; the metrics are of the last one.
-  after, metrics = skipping(state, np.array([1, bad, 2], np.float32), None)
+  # The second of three steps is bad; metrics are those of the third.
+  after, metrics = call(state, np.array([1, bad, 2], np.float32), None)
   assert (after.step, after.total) == (9, 1)
-  assert metrics['skipped_steps'] == 3
-  after, metrics = skipping(state, np.array([1, 1, 2], np.float32), None)
+  assert metrics.unpack()['skipped_steps'] == 3
+  after, metrics = call(state, np.array([1, 1, 2], np.float32), None)
   assert (after.step, after.total) == (9, 5)
-  assert metrics['skipped_steps'] == 0
+  assert metrics.unpack() == {'loss': 2, 'skipped_steps': 0}
 
 
-def test_the_first_bad_call_is_told_from_later_ones():
+def test_the_first_bad_call_is_found():
   rows = [
     {'a': 1.0, 'b': 0.0},
     {'a': 1.0, 'b': np.inf},
@@ -175,23 +170,24 @@ def test_the_first_bad_call_is_told_from_later_ones():
   assert finite.first_bad(rows[:1]) is None
 
 
-def test_means_leave_skipped_steps_out():
-  meter = Meter()
+def test_means_exclude_skipped_steps():
+  meter = Meter(lambda tree: tree)
   for values in ([1, 0], [np.nan, 2], [3, 0]):
-    meter.add(Packed(jnp.array(values), ('loss', 'skipped_steps')), 2)
-  assert meter.first_bad(lambda tree: tree) is None
-  means, _ = meter.read(lambda tree: tree)
+    names = ('loss', 'skipped_steps')
+    meter.add(PackedMetrics(jnp.array(values), names), 2)
+  assert meter.first_bad() is None
+  means, _ = meter.read()
   assert means == {'loss': 2, 'skipped_steps': 2}
 
 
-def test_a_state_is_described_by_its_largest_number_or_by_what_is_bad():
+def test_describe_names_the_largest_or_the_bad_numbers():
   state = {'a': np.array([1.0, -7.0]), 'b': {'c': np.float32(3)}}
   assert finite.describe(state) == (
-    'all of the state is finite, the largest number 7 in a'
+    'the whole state was finite (largest number 7 in a)'
   )
   state['b']['c'] = np.array([np.nan, 1, np.inf])
   assert finite.describe(state) == (
-    'of the state b.c (2 of 3 numbers) are not finite'
+    'the state was not finite in b.c (2 of 3 numbers)'
   )
 
 

@@ -1,17 +1,15 @@
-"""Penalties against slopes that are known, and what a discriminator pays."""
-
-import functools
+"""Gradient penalties against known gradients, and in discriminator steps."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_gan import player_step
 
 from common_flax import prng
 from gan_flax import config as gan_config
 from gan_flax import penalties
-from gan_flax import steps
-from gan_flax.state import create_gan
+from gan_flax.gan import create_gan
 from gan_flax.state import init_state
 
 SHAPE = (8, 8, 1)
@@ -25,17 +23,21 @@ def x64():
 
 @pytest.fixture(scope='module')
 def pairs():
-  """Real and generated examples [5, 2, 3]."""
-  return np.random.default_rng(0).normal(size=(2, 5, 2, 3))
+  """Real and generated examples [5, 2, 3], and points between them."""
+  random = np.random.default_rng(0)
+  real, fake = random.normal(size=(2, 5, 2, 3))
+  weights = random.uniform(size=5)
+  between = weights[:, None, None] * real + (1 - weights)[:, None, None] * fake
+  return real, fake, weights, between
 
 
 def quadratic(x):
-  """Half the squared norm, whose gradient is x itself."""
+  """Half the squared norm; its gradient is x."""
   return 0.5 * jnp.sum(x**2, axis=(1, 2))
 
 
-def test_zero_centred_penalty_is_half_the_squared_slope(pairs):
-  real, _ = pairs
+def test_zero_centred_penalty_is_half_the_squared_gradient_norm(pairs):
+  real, *_ = pairs
   np.testing.assert_allclose(
     penalties.zero_centred(quadratic, real),
     (real**2).sum(axis=(1, 2)) / 2,
@@ -43,27 +45,22 @@ def test_zero_centred_penalty_is_half_the_squared_slope(pairs):
   )
 
 
-def test_one_centred_penalty_is_of_points_between_the_pairs(pairs):
-  real, fake = pairs
-  key = jax.random.key(3)
-  share = np.asarray(jax.random.uniform(key, (5, 1, 1), np.float64))
-  points = share * real + (1 - share) * fake
-  norms = np.sqrt((points**2).sum(axis=(1, 2)))
+def test_one_centred_penalty_at_interpolated_points(pairs):
+  real, fake, weights, between = pairs
+  points = penalties.interpolate(real, fake, weights)
+  np.testing.assert_allclose(points, between, rtol=1e-12)
+  norms = np.sqrt((between**2).sum(axis=(1, 2)))
   np.testing.assert_allclose(
-    penalties.one_centred(quadratic, real, fake, key),
-    (norms - 1) ** 2,
-    rtol=1e-12,
+    penalties.one_centred(quadratic, points), (norms - 1) ** 2, rtol=1e-12
   )
 
 
-def test_a_flat_critic_pays_one_and_has_a_finite_gradient(pairs):
-  real, fake = pairs
+def test_a_flat_critic_has_penalty_one_and_a_finite_gradient(pairs):
+  *_, between = pairs
 
   def pay(scale):
     return jnp.mean(
-      penalties.one_centred(
-        lambda x: scale * quadratic(x), real, fake, jax.random.key(0)
-      )
+      penalties.one_centred(lambda x: scale * quadratic(x), between)
     )
 
   value, gradient = jax.value_and_grad(pay)(0.0)
@@ -71,16 +68,15 @@ def test_a_flat_critic_pays_one_and_has_a_finite_gradient(pairs):
   assert np.isfinite(gradient)
 
 
-def test_a_total_weighs_every_penalty_by_how_rarely_it_is_paid(pairs):
-  real, fake = pairs
-  key = jax.random.key(1)
+def test_total_weighs_penalties_and_scales_by_their_interval(pairs):
+  real, fake, weights, between = pairs
   paid = penalties.Penalties(gradient=10.0, r1=2.0, r2=3.0, every_steps=4)
   expected = 4 * (
-    10 * np.mean(penalties.one_centred(quadratic, real, fake, key))
+    10 * np.mean(penalties.one_centred(quadratic, between))
     + 2 * np.mean((real**2).sum(axis=(1, 2)) / 2)
     + 3 * np.mean((fake**2).sum(axis=(1, 2)) / 2)
   )
-  total = paid.total(quadratic, real, fake, key)
+  total = paid.total(quadratic, real, fake, weights)
   np.testing.assert_allclose(total, expected, rtol=1e-12)
 
 
@@ -108,14 +104,13 @@ def critic_of(gan, params):
 
 
 def step(gan, state):
-  return jax.jit(functools.partial(steps.discriminator_step, gan))(
-    state, batch(), jax.random.key(2)
-  )
+  """One discriminator update, always with the same draws."""
+  return player_step(gan, 'discriminator')(state, batch(), jax.random.key(2))
 
 
 @pytest.mark.parametrize('norm', ['layer', 'group', 'none'])
-def test_a_penalty_has_the_gradient_of_its_finite_differences(norm):
-  """Through the convolutions and their derivatives, twice."""
+def test_penalty_gradient_matches_finite_differences(norm):
+  """The second derivatives of convolutions are right."""
   gan, state = create(**{'model.discriminator_norm': norm})
   params = state.discriminator.params
   images = np.random.default_rng(1).uniform(-1, 1, (3, *SHAPE))
@@ -132,7 +127,7 @@ def test_a_penalty_has_the_gradient_of_its_finite_differences(norm):
   np.testing.assert_allclose(jax.grad(pay)(0.0), difference, rtol=1e-4)
 
 
-def test_a_step_pays_and_says_what():
+def test_a_step_adds_its_penalty_and_reports_it():
   gan, state = create(**{'penalty.r1': 5.0, 'loss.name': 'hinge'})
   free, _ = create(**{'loss.name': 'hinge'})
   _, metrics = step(gan, state)
@@ -147,7 +142,7 @@ def test_a_step_pays_and_says_what():
 
 
 @pytest.mark.slow
-def test_a_lazy_penalty_is_paid_at_its_steps_alone():
+def test_a_lazy_penalty_is_applied_every_n_steps():
   gan, state = create(**{'penalty.r1': 5.0, 'penalty.every_steps': 3})
   every, _ = create(**{'penalty.r1': 15.0})
   paid = [
@@ -159,7 +154,7 @@ def test_a_lazy_penalty_is_paid_at_its_steps_alone():
   np.testing.assert_allclose(paid, [due, 0, 0, due], rtol=1e-9)
 
 
-def test_no_weight_is_beyond_its_limit():
+def test_weights_are_clipped():
   gan, state = create(
     **{'loss.name': 'wasserstein', 'penalty.max_weight': 0.01}
   )
@@ -172,7 +167,7 @@ def test_no_weight_is_beyond_its_limit():
 
 @pytest.mark.slow  # sixty power iterations
 def test_spectral_norm_divides_by_the_largest_singular_value():
-  """By a power iteration that goes on from where the last step left it."""
+  """Each step continues the power iteration of the step before."""
   gan, state = create(
     **{'model.spectral_norm': True, 'model.discriminator_norm': 'none'}
   )

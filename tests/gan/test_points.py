@@ -1,4 +1,4 @@
-"""Networks of points against NumPy."""
+"""Networks for points against NumPy."""
 
 import jax
 import numpy as np
@@ -7,9 +7,9 @@ import pytest
 from common_flax import prng
 from gan_flax import config as gan_config
 from gan_flax import generation
+from gan_flax.gan import create_gan
 from gan_flax.models import MODELS
 from gan_flax.models import points
-from gan_flax.state import create_gan
 from gan_flax.state import init_state
 
 RANDOM = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def create(name, player, **options):
   )
 
 
-def test_waves_are_sines_and_cosines_of_halving_periods():
+def test_fourier_features_are_sines_and_cosines():
   x = np.array([[0.25, -0.5]])
   expected = [0.25, -0.5]
   for frequency in (np.pi, 2 * np.pi):
@@ -43,8 +43,8 @@ def test_waves_are_sines_and_cosines_of_halving_periods():
   np.testing.assert_array_equal(points.waves(x, 0), x)
 
 
-def test_the_generator_of_pacgan():
-  """Four layers of ReLU behind batch norm, without biases but the last's."""
+def test_pacgan_generator():
+  """Four layers of batch norm and ReLU; only the last layer has a bias."""
   latents = RANDOM.normal(size=(7, 2))
   params, result = init(create('pacgan', 'generator'), latents)
   x = latents
@@ -54,13 +54,13 @@ def test_the_generator_of_pacgan():
     x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
     norm = params[f'norm_{i}']
     x = np.maximum(0, x * norm['scale'] + norm['bias'])
-    assert x.shape == (7, 6)  # twice the features of the discriminator
+    assert x.shape == (7, 6)  # twice the discriminator's features
   x = x @ params['point']['kernel'] + params['point']['bias']
   np.testing.assert_allclose(result, x, rtol=1e-9)
 
 
-def test_the_discriminator_of_pacgan():
-  """Three layers of maxout of five pieces."""
+def test_pacgan_discriminator():
+  """Three maxout layers of five pieces."""
   packs = RANDOM.normal(size=(7, 4))
   params, result = init(create('pacgan', 'discriminator'), packs)
   x = packs
@@ -71,7 +71,7 @@ def test_the_discriminator_of_pacgan():
   np.testing.assert_allclose(result, x[:, 0], rtol=1e-9)
 
 
-def test_the_networks_of_the_papers_sizes():
+def test_pacgan_discriminator_has_the_papers_sizes():
   shapes = jax.eval_shape(
     lambda: (
       MODELS['pacgan']
@@ -82,7 +82,7 @@ def test_the_networks_of_the_papers_sizes():
   assert shapes['dense_1']['kernel'].shape == (200, 1000)
 
 
-def test_the_generator_mlp():
+def test_mlp_generator():
   latents = RANDOM.normal(size=(7, 2))
   params, result = init(create('mlp', 'generator', extent=4.0), latents)
   x = latents
@@ -93,7 +93,7 @@ def test_the_generator_mlp():
   np.testing.assert_allclose(result, x, rtol=1e-9)
 
 
-def test_the_discriminator_mlp():
+def test_mlp_discriminator():
   inputs = RANDOM.normal(size=(7, 2))
   params, result = init(create('mlp', 'discriminator', extent=4.0), inputs)
   x = np.asarray(points.waves(inputs / 4, 3))
@@ -108,7 +108,7 @@ def test_the_discriminator_mlp():
 
 @pytest.mark.parametrize('name', ['mlp', 'pacgan'])
 @pytest.mark.parametrize('norm', ['layer', 'group', 'batch'])
-def test_every_layer_goes_with_points(name, norm):
+def test_norms_and_minibatch_deviation_work_on_points(name, norm):
   module = create(
     name,
     'discriminator',
@@ -128,7 +128,7 @@ def test_every_layer_goes_with_points(name, norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('packing', [1, 2])
-def test_an_opinion_of_a_point_does_not_depend_on_its_neighbours(packing):
+def test_discriminator_output_does_not_depend_on_other_points(packing):
   config = gan_config.default().unlock()
   config.update_from_flattened_dict(
     {
@@ -142,8 +142,8 @@ def test_an_opinion_of_a_point_does_not_depend_on_its_neighbours(packing):
   gan = create_gan(config, (2,))
   net = init_state(gan, prng.root_key(0)).discriminator
   places = RANDOM.normal(size=(8, 2)).astype(np.float32)
-  together = generation.opinion(gan, net, places)
+  together = generation.discriminator_output(gan, net, places)
   assert together.shape == (8,)
   for place, opinion in zip(places, together, strict=True):
-    alone = generation.opinion(gan, net, place[None])
+    alone = generation.discriminator_output(gan, net, place[None])
     np.testing.assert_allclose(alone, opinion[None], rtol=1e-5)

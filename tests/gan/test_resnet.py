@@ -1,4 +1,4 @@
-"""The residual networks against plain convolutions of the library."""
+"""Residual networks against plain library convolutions."""
 
 import jax
 from jax import lax
@@ -13,7 +13,7 @@ TYPES = dict(dtype=jnp.float64, param_dtype=jnp.float64)
 
 
 def randomised(module, inputs):
-  """Random parameters, and what the module makes of inputs with them."""
+  """Random parameters, and the module's outputs with them."""
   with jax.enable_x64(True):
     shapes = jax.eval_shape(
       lambda: module.init(jax.random.key(0), inputs, train=True)
@@ -91,7 +91,7 @@ def test_the_discriminator():
 def test_the_discriminator_halves_until_at_most_8_pixels_are_left(
   size, num_halvings
 ):
-  """And at least once; two blocks more follow, as the papers have at 32."""
+  """At least once; two more blocks follow, as in the papers at 32 pixels."""
   module = resnet.Discriminator((size, size, 3), base_features=4)
   variables = jax.eval_shape(
     lambda: module.init(
@@ -103,11 +103,11 @@ def test_the_discriminator_halves_until_at_most_8_pixels_are_left(
   assert sum(name.startswith('conv') for name in names) == 2 * (
     num_halvings + 2
   )
-  for name in names:  # every layer's weights are divided
+  for name in names:  # every layer is normalised
     assert f'{name}_spectral' in variables['batch_stats']
 
 
-def test_the_sizes_of_the_paper():
+def test_discriminator_has_the_papers_sizes():
   generator = resnet.Generator((32, 32, 3))
   variables = jax.eval_shape(
     lambda: generator.init(jax.random.key(0), jnp.zeros((1, 128)), train=True)

@@ -1,5 +1,6 @@
-"""Sampling: fixed, independent of the batch, from the workdir alone."""
+"""Sampling is reproducible, batch-independent, and needs only a workdir."""
 
+import pathlib
 import shutil
 
 import jax
@@ -11,7 +12,7 @@ from common_flax import prng
 from gan_flax import evaluate
 from gan_flax import generation
 from gan_flax import sample
-from gan_flax.examples import draw_latents
+from gan_flax.batches import draw_latents
 
 
 @pytest.fixture(scope='module')
@@ -75,19 +76,19 @@ def test_interpolation_goes_from_one_sample_to_another(trained, tmp_path):
   run(trained, tmp_path / 's.npz', '--num_samples=4')
   run(trained, tmp_path / 'i.npz', '--num_samples=16', '--kind=interpolation')
   ends, rows = images_of(tmp_path / 's.npz'), images_of(tmp_path / 'i.npz')
-  close = dict(atol=1, rtol=0)  # the arc ends at a latent but for rounding
+  close = dict(atol=1, rtol=0)  # the arc ends at a latent, up to rounding
   np.testing.assert_allclose(rows[[0, 7, 8, 15]].astype(int), ends, **close)
   assert not np.array_equal(rows[3], rows[0])
 
 
-def test_weights_of_the_last_step_differ_from_their_average(trained, tmp_path):
+def test_noema_samples_from_the_last_weights(trained, tmp_path):
   run(trained, tmp_path / 'ema.npz', '--num_samples=2')
   run(trained, tmp_path / 'raw.npz', '--num_samples=2', '--noema')
   a, b = (images_of(tmp_path / f'{name}.npz') for name in ('ema', 'raw'))
   assert not np.array_equal(a, b)
 
 
-def test_truncation_keeps_to_probable_latents(sampler, trained, tmp_path):
+def test_truncation_reduces_variety(sampler, trained, tmp_path):
   run(trained, tmp_path / 'x.npz', '--num_samples=20', '--truncation=0.01')
   run(trained, tmp_path / 'y.npz', '--num_samples=20')
   near, all_ = images_of(tmp_path / 'x.npz'), images_of(tmp_path / 'y.npz')
@@ -103,7 +104,7 @@ def test_a_truncation_that_leaves_nothing_is_refused(
   assert not list(tmp_path.iterdir())
 
 
-def test_generate_from_python(sampler, trained, tmp_path):
+def test_generate_matches_the_command(sampler, trained, tmp_path):
   run(trained, tmp_path / 'x.npz', '--num_samples=70')
   key = prng.stream(prng.root_key(0), 'sample')
   np.testing.assert_array_equal(
@@ -116,10 +117,10 @@ def test_generate_can_be_compiled(sampler):
   key = jax.random.key(3)
   compiled = jax.jit(lambda key: sampler.generate(key, 3))(key)
   difference = compiled.astype(int) - sampler.generate(key, 3).astype(int)
-  assert np.abs(difference).max() <= 1  # other roundings, other bytes
+  assert np.abs(difference).max() <= 1  # rounding may change a byte
 
 
-def test_sampling_needs_the_generator_alone(trained, tmp_path):
+def test_sampling_needs_only_the_generator(trained, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(trained, workdir)
   shutil.rmtree(workdir / 'checkpoints' / '8' / 'state')
@@ -127,7 +128,7 @@ def test_sampling_needs_the_generator_alone(trained, tmp_path):
 
 
 def test_batch_statistics_belong_to_the_weights(sampler):
-  """They are those of a large batch under these very parameters."""
+  """They are those of a large batch with the same parameters."""
   gan = sampler.gan
   latents = draw_latents(gan, jax.random.key(9), 4_000)
   wide = gan.generator.clone(norm_momentum=0.0)
@@ -144,6 +145,51 @@ def test_batch_statistics_belong_to_the_weights(sampler):
 
 
 def test_evaluating_another_split_is_refused(trained, capsys, monkeypatch):
-  monkeypatch.setattr(generation, 'fixed_statistics', None)  # no work yet
+  monkeypatch.setattr(generation, 'fixed_statistics', None)  # before any work
   assert evaluate.main(['', f'--workdir={trained}', '--split=all']) == 2
   assert 'train and test' in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures('in_the_repository')
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--output=x.png'], ['--workdir']),
+    (['--workdir=nosuch', '--output=x.png'], ['nosuch']),
+    (['--workdir=configs', '--output=x.png'], ['config.json']),
+    (['--workdir=TRAINED'], ['--output']),
+    (['--workdir=TRAINED', '--output='], ['--output']),
+    (['--workdir=TRAINED', '--output=gs://x/y.npz'], ['gs://x/y.npz']),
+    (['--workdir=TRAINED', '--output=x.png', '--num_samples=0'], ['num_samp']),
+    (['--workdir=TRAINED', '--output=x.png', '--seed=-1'], ['seed']),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--kind=video'],
+      ['kind', 'video'],
+    ),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--label=3'],
+      ['--label=3', 'not conditional', 'model.conditioning'],
+    ),
+    (['--workdir=TRAINED', '--output=x.png', '--label=-1'], ['label']),
+    (['--workdir=TRAINED', '--output=setup.cfg/x.png'], ['setup.cfg']),
+    (['--workdir=TRAINED', '--output=setup.cfg/x.npz'], ['setup.cfg']),
+    (['--workdir=TRAINED', '--output=setup.cfg'], ['setup.cfg']),
+  ],
+)
+def test_sampling_refuses(refuses, trained, tmp_path, arguments, words):
+  arguments = [a.replace('TRAINED', str(trained)) for a in arguments]
+  refuses(sample.main, arguments, *words, folder=tmp_path)
+  assert not pathlib.Path('x.png').exists()
+
+
+def test_sampling_without_a_checkpoint_says_train_first(
+  capfd, trained, tmp_path
+):
+  config = (trained / 'config.json').read_text()
+  (tmp_path / 'config.json').write_text(config)
+  status = sample.main(
+    ['sample', f'--workdir={tmp_path}', f'--output={tmp_path}/x.png']
+  )
+  assert status == 2
+  assert 'train first' in capfd.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']

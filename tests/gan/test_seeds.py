@@ -1,11 +1,11 @@
-"""Several seeds at once, and the commands that know of them."""
+"""Runs of several seeds, and the commands that read them."""
 
 import functools
 import json
 import shutil
 
-from conftest import assert_same_arrays
-from conftest import assert_same_pictures
+from conftest import assert_same_end
+from conftest import final_state
 from conftest import read_metrics
 from conftest import recipe
 import jax
@@ -13,24 +13,20 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from common_flax import config as config_lib
 from common_flax import data
 from common_flax import prng
-from common_flax import seeds as seeds_lib
-from common_flax import sharding
-from common_flax import workdir as workdir_lib
-from common_flax.checkpoints import abstract_like
-from common_flax.checkpoints import Checkpoints
-from common_flax.checkpoints import STATE
-from common_flax.data.batches import example_batches
 from common_flax.data.batches import join
-from gan_flax import config as gan_config
+from common_flax.distributed import sharding
+from common_flax.training import loop
+from common_flax.training import seeds as seeds_lib
+from common_flax.training.inputs import Inputs
+from common_flax.workdir import layout as workdir_lib
 from gan_flax import evaluate
 from gan_flax import generation
 from gan_flax import main
 from gan_flax import sample
 from gan_flax import steps
-from gan_flax.state import create_gan
+from gan_flax.gan import create_gan
 from gan_flax.state import init_state
 from gan_flax.train import train
 
@@ -43,56 +39,38 @@ def points_config(**changes):
   return config
 
 
-def states_of(workdir):
-  """The last state of each seed, in NumPy."""
-  config = config_lib.read(workdir / 'config.json', gan_config.default())
-  gan = create_gan(config, (2,))
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  seeds = seeds_lib.create(0, config.num_seeds)
-
-  def init():
-    return seeds.init(functools.partial(init_state, gan))
-
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
-    step = checkpoints.steps()[-1]
-    state = checkpoints.restore(step, STATE, abstract_like(init, device))
-  return jax.device_get(state)
-
-
 @pytest.fixture(scope='module')
 def several(tmp_path_factory):
-  """The workdir of a finished run of three seeds; not to be changed."""
+  """The workdir of a finished run of three seeds; read-only."""
   workdir = tmp_path_factory.mktemp('several') / 'run'
   train(points_config(num_seeds=NUM_SEEDS, seed=5), workdir)
   return workdir
 
 
-def trained_by(seeds, num_steps=20, **changes):
-  """The state after some steps of one seed or several, in float64."""
+def trained_by(first, num_seeds, num_steps=20, **changes):
+  """The state after some steps with one seed or several, in float64."""
   config = points_config(compute_dtype='float64', **changes)
   source = data.load_source('ring', 'train', 0)
   gan = create_gan(config, (2,), source.num_classes)
-  parallel = seeds.parallel('jit')
-  init = jax.jit(lambda: seeds.init(functools.partial(init_state, gan)))
-  state = parallel.spread(init())
-  step = parallel.compile(
-    sharding.in_one_call(
-      seeds.step(functools.partial(steps.train_step, gan)), 1
-    )
+  inputs = Inputs(source, config.batch_size, 1, num_seeds, gan.is_conditional)
+  functions = seeds_lib.vectorise(
+    seeds_lib.Functions(
+      functools.partial(init_state, gan),
+      functools.partial(steps.train_step, gan),
+      functools.partial(
+        inputs.batches, num_steps=num_steps, rows=slice(config.batch_size)
+      ),
+    ),
+    num_seeds,
   )
-  for batch in seeds.batches(
-    lambda seed: example_batches(
-      source,
-      seed=seed,
-      batch_size=config.batch_size,
-      batches_per_step=1,
-      start_step=0,
-      num_steps=num_steps,
-      with_labels=gan.is_conditional,
-    )
-  ):
-    here = parallel.put_batches(join([batch]))
-    state, _ = step(state, here, seeds.roots())
+  roots = seeds_lib.root_keys(first, num_seeds)
+  parallel = sharding.create('jit', num_seeds)
+  state = parallel.spread(jax.jit(functions.init)(roots))
+  step = parallel.compile(
+    loop.chain_steps(functions.step, 1, skip_not_finite=False, unroll=True)
+  )
+  for batch in functions.batches(first, 0):
+    state, _ = step(state, parallel.put_batches(join([batch])), roots)
   return jax.device_get(state)
 
 
@@ -115,11 +93,11 @@ def trained_by(seeds, num_steps=20, **changes):
     ),
   ],
 )
-def test_each_computes_what_it_computes_alone(changes):
-  """Three runs on three devices, and one by itself."""
+def test_each_seed_computes_what_it_computes_alone(changes):
+  """Three runs on three devices, and one alone."""
   with jax.enable_x64(True):
-    together = trained_by(seeds_lib.create(5, 3), **changes)
-    alone = trained_by(seeds_lib.create(7, 1), **changes)
+    together = trained_by(5, 3, **changes)
+    alone = trained_by(7, 1, **changes)
   leaves = zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True)
   for x, expected in leaves:
     np.testing.assert_allclose(x[2], expected, rtol=1e-9, atol=1e-9)
@@ -129,9 +107,9 @@ def test_each_computes_what_it_computes_alone(changes):
 @pytest.mark.parametrize(
   ('num_seeds', 'num_devices'), [(3, 3), (7, 7), (10, 5), (11, 1), (16, 8)]
 )
-def test_the_devices_share_out_the_runs_evenly(num_seeds, num_devices):
-  """As many as they can of eight."""
-  parallel = sharding.over_seeds(num_seeds)
+def test_seeds_are_spread_evenly_over_devices(num_seeds, num_devices):
+  """On as many of the eight devices as divide the number of seeds."""
+  parallel = sharding.create('jit', num_seeds)
   assert parallel.num_devices == num_devices
   state = parallel.spread(np.zeros((num_seeds, 2)))
   assert len(state.sharding.device_set) == num_devices
@@ -139,8 +117,8 @@ def test_the_devices_share_out_the_runs_evenly(num_seeds, num_devices):
   assert shares == {(num_seeds // num_devices, 2)}
 
 
-@pytest.mark.slow  # convolutions of two seeds take long to compile
-def test_images_have_seeds_too(tmp_path, smoke_config):
+@pytest.mark.slow  # convolutions of two seeds compile slowly
+def test_image_gans_train_with_several_seeds(tmp_path, smoke_config):
   smoke_config.num_seeds = 2
   train(smoke_config, tmp_path / 'run')
   for name, shape in (('x.npz', (2, 5, 16, 16, 1)), ('y.npz', (5, 16, 16, 1))):
@@ -153,11 +131,11 @@ def test_images_have_seeds_too(tmp_path, smoke_config):
   np.testing.assert_array_equal(both[1], images)
   assert run(sample, tmp_path / 'run', tmp_path / 'x.png') == 0
   with PIL.Image.open(tmp_path / 'x.png') as picture:
-    assert picture.size == (5 * 18 + 2, 2 * 18 + 2)  # a row a seed
+    assert picture.size == (5 * 18 + 2, 2 * 18 + 2)  # one row per seed
   arguments = ['--kind=interpolation', '--num_samples=16']
   assert run(sample, tmp_path / 'run', tmp_path / 'y.png', *arguments) == 0
   with PIL.Image.open(tmp_path / 'y.png') as picture:
-    assert picture.size == (8 * 18 + 2, 4 * 18 + 2)  # two rows a seed
+    assert picture.size == (8 * 18 + 2, 4 * 18 + 2)  # two rows per seed
 
 
 def run(command, workdir, output, *arguments):
@@ -186,22 +164,21 @@ def test_metrics_are_means_with_standard_errors(several):
 
 
 def test_seeds_differ_from_one_another(several):
-  weights = jax.tree.leaves(states_of(several).generator.params)[1]
+  weights = jax.tree.leaves(final_state(several).generator.params)[1]
   assert len(weights) == NUM_SEEDS
   assert not np.array_equal(weights[0], weights[1])
 
 
-def test_a_run_that_goes_on_ends_with_the_same_bits(several, tmp_path, capsys):
+def test_resuming_several_seeds_gives_the_same_bits(several, tmp_path, capsys):
   workdir = tmp_path / 'run'
   shutil.copytree(several, workdir)
   shutil.rmtree(workdir / 'checkpoints' / '8')
   train(points_config(num_seeds=NUM_SEEDS, seed=5), workdir)
-  assert 'Training on 3 x ' in capsys.readouterr().out  # of the eight devices
-  assert_same_arrays(states_of(workdir), states_of(several))
-  assert_same_pictures(workdir, several)
+  assert 'Training on 3 x ' in capsys.readouterr().out  # of eight devices
+  assert_same_end(workdir, several)
 
 
-def test_points_of_all_seeds_and_of_one(several, tmp_path):
+def test_samples_of_all_seeds_contain_those_of_each(several, tmp_path):
   assert run(sample, several, tmp_path / 'all.npz') == 0
   every = read(tmp_path / 'all.npz', 'points')
   assert every.shape == (NUM_SEEDS, 5, 2)
@@ -216,8 +193,8 @@ def test_points_of_all_seeds_and_of_one(several, tmp_path):
   assert sampler.seed == 6
 
 
-def test_what_is_drawn_of_a_seed_is_of_its_latents(several, tmp_path):
-  """Interpolations between probable points, of all seeds as of one."""
+def test_interpolations_of_all_seeds_contain_those_of_each(several, tmp_path):
+  """Also with truncated latents."""
   arguments = ['--kind=interpolation', '--truncation=0.5']
   assert run(sample, several, tmp_path / 'all.npz', *arguments) == 0
   every = read(tmp_path / 'all.npz', 'points')
@@ -231,7 +208,7 @@ def test_what_is_drawn_of_a_seed_is_of_its_latents(several, tmp_path):
     np.testing.assert_allclose(points[:1], ends, atol=1e-5)
 
 
-def test_evaluation_is_of_all_seeds(several):
+def test_evaluation_covers_all_seeds(several):
   assert evaluate.main(['', f'--workdir={several}', '--num_samples=50']) == 0
   result = json.loads((several / 'evaluation.json').read_text())
   assert [row['seed'] for row in result['seeds']] == [5, 6, 7]
@@ -253,7 +230,7 @@ def test_evaluation_is_of_all_seeds(several):
     (['--config.model.name=dcgan'], ['model.name', 'pacgan or mlp']),
     (['--config.dataset.name=digits'], ['model.name', 'dcgan or resnet']),
     (['--config.dataset.flip=True'], ['dataset.flip', 'points']),
-    (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'leave it out']),
+    (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'remove it']),
     (['--config.augmentation.cutout=True'], ['augmentation.cutout']),
     (['--init_from=RUN'], ['--init_from', 'num_seeds']),
     (
@@ -262,7 +239,7 @@ def test_evaluation_is_of_all_seeds(several):
     ),
   ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_contradictory_settings_are_refused(
   several, tmp_path, capsys, arguments, words
 ):
   arguments = [a.replace('RUN', str(several)) for a in arguments]
@@ -279,10 +256,10 @@ def test_what_makes_no_sense_is_refused(
   assert not workdir.exists()
 
 
-def test_what_cannot_be_drawn_is_refused_before_the_work(
+def test_impossible_requests_are_refused_early(
   several, tmp_path, capsys, monkeypatch
 ):
-  monkeypatch.setattr(generation, 'fixed_statistics', None)  # no work yet
+  monkeypatch.setattr(generation, 'fixed_statistics', None)  # before any work
   cases = [('x.npz', ['--seed_index=3'], 'from 0 to 2'), ('x', [], '.npz')]
   for name, arguments, word in cases:
     assert run(sample, several, tmp_path / name, *arguments) == 2
@@ -303,7 +280,7 @@ def test_what_cannot_be_drawn_is_refused_before_the_work(
     ),
   ],
 )
-def test_images_that_do_not_go_together_are_refused_before_the_work(
+def test_impossible_image_outputs_are_refused_early(
   tmp_path, smoke_config, capsys, name, arguments, words
 ):
   smoke_config.num_seeds = 2
@@ -317,7 +294,7 @@ def test_images_that_do_not_go_together_are_refused_before_the_work(
   assert not (tmp_path / name).exists()
 
 
-def test_the_chosen_seed_alone_is_measured(several, monkeypatch):
+def test_only_the_chosen_seed_is_loaded(several, monkeypatch):
   measured = []
   monkeypatch.setattr(
     generation, 'fixed_statistics', lambda *unused: measured.append(1)

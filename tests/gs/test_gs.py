@@ -1,4 +1,4 @@
-"""Workdirs and data in gs:// folders, of a store on this machine."""
+"""Workdirs and data in gs:// folders of a local store."""
 
 import io
 import json
@@ -104,7 +104,7 @@ def finished(store, tmp_path_factory):
   return remote, local
 
 
-def test_a_run_ends_with_the_bits_of_one_in_a_folder(store, finished, tmp_path):
+def test_a_run_equals_one_in_a_local_folder(store, finished, tmp_path):
   remote, local = finished
   store.files.get(remote, str(tmp_path / 'copy'), recursive=True)
   assert not differences(tmp_path / 'copy', local, 8)
@@ -117,7 +117,7 @@ def test_a_run_ends_with_the_bits_of_one_in_a_folder(store, finished, tmp_path):
   ('module', 'result'),
   [('gan_flax.sample', None), ('gan_flax.evaluate', 'evaluation.json')],
 )
-def test_commands_read_it_as_they_read_a_folder(
+def test_commands_read_it_like_a_local_folder(
   store, finished, tmp_path, module, result
 ):
   found = []
@@ -136,7 +136,7 @@ def test_commands_read_it_as_they_read_a_folder(
   assert found[0] == found[1]
 
 
-def test_a_damaged_checkpoint_is_passed_over(store, finished):
+def test_a_damaged_checkpoint_is_skipped(store, finished):
   copy = f'{BUCKET}/damaged'
   store.files.copy(finished[0], copy, recursive=True)
   for name in store.files.find(f'{copy}/checkpoints/8/state'):
@@ -154,7 +154,7 @@ def wait_for_step(process):
   raise AssertionError(process.stderr.read())
 
 
-def test_one_run_holds_a_workdir_and_saves_when_it_is_stopped(store):
+def test_one_run_holds_a_workdir_and_saves_when_stopped(store):
   workdir = f'--workdir=gs://{BUCKET}/long'
   long = [*POINTS, workdir, '--config.num_steps=1000000']
   long += ['--config.checkpoint_every_steps=1000000']
@@ -172,7 +172,7 @@ def test_one_run_holds_a_workdir_and_saves_when_it_is_stopped(store):
   assert len(store.files.ls(f'{BUCKET}/long/checkpoints')) == 1
 
 
-def test_a_run_goes_back_in_a_store(store):
+def test_a_run_rolls_back_in_a_store(store):
   """Learning far too fast, it is soon not finite."""
   workdir = f'{BUCKET}/back'
   changes = ['generator.learning_rate=1e30', 'on_nan=rollback']
@@ -183,7 +183,7 @@ def test_a_run_goes_back_in_a_store(store):
     *(f'--config.{change}' for change in changes),
     status=1,
   )
-  assert 'not finite. Stopped after 1 rollbacks' in errors
+  assert 'not finite. Stopped after 1 rollback.' in errors
   discarded = store.files.find(f'{workdir}/checkpoints_discarded')
   assert any('/1/' in name for name in discarded)
 
@@ -207,7 +207,7 @@ def test_images_come_from_a_store(store, tmp_path):
   assert f'gs://{BUCKET}/photos/3.png: cannot be decoded' in errors
 
 
-def test_a_bucket_that_is_not_there_is_named(store):
+def test_a_missing_bucket_is_named(store):
   _, errors = store.run(*POINTS, '--workdir=gs://other/run', status=2)
   assert errors.splitlines()[-1].startswith('error: --workdir=gs://other/run')
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Stands in for gcloud, kubectl, scontrol and others, by the name it is called.
+"""Stand-in for gcloud, kubectl or scontrol, depending on its file name.
 
-It writes its arguments to the file $CALLS, a JSON list a line, and does what
-the first rule of the file $PLAN says that is for them: {"match": words in
-order, or a list of such, "status", "output", "error", "seconds": how long it
-takes, "times": how often the rule holds}.
+It appends its arguments to the file $CALLS, one JSON list per line, and follows
+the first rule in the file $PLAN that matches them. A rule has the fields
+"match" (a substring or a list of substrings of the call), "status", "output",
+"error", "seconds" (run time) and "times" (how often the rule applies).
 """
 
 import fcntl
@@ -30,7 +30,7 @@ def main():
 
 def next_rule(call):
   with open(os.environ['PLAN'], 'r+') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)  # several are called at a time
+    fcntl.flock(file, fcntl.LOCK_EX)  # several may run at once
     rules = json.load(file)
     for rule in rules:
       times = rule.get('times', 1)

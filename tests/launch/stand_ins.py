@@ -1,4 +1,4 @@
-"""Scripts run among stand-ins of the programs that they call."""
+"""Runs scripts with stand-ins for the programs that they call."""
 
 import json
 import os
@@ -18,10 +18,10 @@ SETTINGS = {
   'RETRY_SECONDS': '0',
   'BACKOFF_SECONDS': '0',
 }
-# Nor is anything else to come from whoever runs the tests.
+# Unset, so that the tester's environment has no influence.
 UNSET = {*SETTINGS, 'ACCELERATOR', 'CHIPS', 'KIND', 'SPOT', 'WORKERS', 'VENV'}
 COMMAND = ('--', 'python', '-m', 'gan_flax.main', '--config=configs/dcgan.py')
-TRAINING = 'exec python'  # what only the command itself is called with
+TRAINING = 'exec python'  # only in calls of the command itself
 ABSENT = {
   'status': 1,
   'error': "ERROR: (gcloud) The resource 'projects/p/x' was not found",
@@ -33,7 +33,7 @@ UNKNOWN = {
 
 
 class Scripts:
-  """Runs a script, and tells what it called."""
+  """Runs a script and records its calls."""
 
   def __init__(self, folder):
     self.folder = folder
@@ -52,7 +52,7 @@ class Scripts:
     }
 
   def __call__(self, script, *arguments, plan=(), nothing_is_there=True, **env):
-    """Runs `launch/SCRIPT` while calls go as planned."""
+    """Runs `launch/SCRIPT`; calls follow the rules of `plan`."""
     process = self.start(
       script, *arguments, plan=plan, nothing_is_there=nothing_is_there, **env
     )
@@ -62,7 +62,7 @@ class Scripts:
     )
 
   def start(self, script, *arguments, plan=(), nothing_is_there=True, **env):
-    """The same, without waiting for its end."""
+    """Starts `launch/SCRIPT` without waiting for it."""
     rules = list(plan)
     if nothing_is_there:
       rules.append({'match': ' describe ', **ABSENT, 'times': 1000})
@@ -79,6 +79,6 @@ class Scripts:
     )
 
   def calls(self, word=''):
-    """The calls in which a word stands, as lines."""
+    """Returns the calls that contain a word, one string each."""
     lines = map(json.loads, self._calls.read_text().splitlines())
     return [line for line in map(' '.join, lines) if word in line]

@@ -1,4 +1,4 @@
-"""Scripts for TPUs of Google Cloud, with a stand-in for gcloud."""
+"""Scripts for TPUs on Google Cloud, with a stand-in for gcloud."""
 
 import pathlib
 import re
@@ -67,14 +67,14 @@ def test_a_missing_setting_is_named(scripts, script, missing):
     ('CHIPS', '3'),
   ],
 )
-def test_odd_settings_are_refused(scripts, name, value):
+def test_invalid_settings_are_refused(scripts, name, value):
   process = scripts('gce_tpu.sh', **{name: value})
   assert process.returncode == 2
-  assert process.stderr.startswith(f'error: {name}={value}: give ')
+  assert process.stderr.startswith(f'error: {name}={value}: use ')
   assert scripts.calls() == []
 
 
-def test_a_machine_is_made_as_asked(scripts):
+def test_a_machine_is_created_with_its_settings(scripts):
   process = scripts('gce_tpu.sh', CHIPS='4', SPOT='true', REVISION='v1.0')
   assert process.returncode == 0, process.stderr
   (call,) = scripts.calls(' create ')
@@ -92,7 +92,7 @@ def test_a_machine_is_made_as_asked(scripts):
   assert scripts.calls(' delete ') == []
 
 
-def test_a_group_has_a_host_for_four_chips(scripts):
+def test_a_group_has_one_host_per_four_chips(scripts):
   process = scripts('gce_tpu_mig.sh', TOPOLOGY='8x8')
   assert process.returncode == 0, process.stderr
   policy, template, group = scripts.calls(' create ')
@@ -105,7 +105,7 @@ def test_a_group_has_a_host_for_four_chips(scripts):
 
 def test_a_request_waits_in_the_queue(scripts):
   states = ('WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE')
-  # The first call asks whether there is a request already.
+  # The first call asks whether the request already exists.
   plan = [{'match': 'state.state', **ABSENT}]
   plan += [{'match': 'state.state', 'output': state} for state in states]
   process = scripts('tpu_queued.sh', plan=plan)
@@ -113,7 +113,7 @@ def test_a_request_waits_in_the_queue(scripts):
   assert process.stdout.splitlines() == [
     'dcgan: WAITING_FOR_RESOURCES',
     'dcgan: PROVISIONING',
-    'dcgan is there.',
+    'dcgan is ready.',
   ]
   (call,) = scripts.calls(' create ')
   assert '--accelerator-type=v5litepod-8' in call
@@ -122,7 +122,7 @@ def test_a_request_waits_in_the_queue(scripts):
 
 
 @pytest.mark.parametrize('script', CREATING)
-def test_made_twice_is_made_once(scripts, script):
+def test_an_existing_resource_is_left_alone(scripts, script):
   process = scripts(script, plan=[ACTIVE], nothing_is_there=False)
   assert process.returncode == 0, process.stderr
   assert scripts.calls(' create ') == []
@@ -131,9 +131,9 @@ def test_made_twice_is_made_once(scripts, script):
 
 @pytest.mark.parametrize('script', CREATING)
 def test_a_refused_creation_leaves_nothing(scripts, script):
-  """As when there is no quota."""
+  """For example without quota."""
   refused = {'match': CREATING[script], 'status': 1, 'output': 'QUOTA_EXCEEDED'}
-  # What was made before it is there, and has to go.
+  # The resources created before the refusal exist and must be deleted.
   made = [
     {'match': f' {kind} describe dcgan-', **ABSENT}
     for kind in ('resource-policies', 'instance-templates')
@@ -157,8 +157,8 @@ def test_a_refused_creation_leaves_nothing(scripts, script):
 @pytest.mark.parametrize(
   'answer', [UNKNOWN['error'], 'gcloud: command not found', '']
 )
-def test_what_may_be_there_is_left_alone(scripts, script, answer):
-  """An answer that says nothing is no leave to delete a running slice."""
+def test_a_resource_that_may_exist_is_left_alone(scripts, script, answer):
+  """An inconclusive answer must not delete a running slice."""
   plan = [{'match': ' describe ', 'status': 1, 'error': answer}]
   process = scripts(script, plan=plan)
   assert process.returncode == 1
@@ -167,7 +167,7 @@ def test_what_may_be_there_is_left_alone(scripts, script, answer):
   assert scripts.calls(' delete ') == []
 
 
-def test_a_lost_answer_ends_no_wait_in_the_queue(scripts):
+def test_lost_answers_do_not_end_the_wait_in_the_queue(scripts):
   lost = {'match': 'state.state', **UNKNOWN, 'times': 9}
   plan = [
     {'match': 'state.state', **ABSENT},
@@ -181,17 +181,17 @@ def test_a_lost_answer_ends_no_wait_in_the_queue(scripts):
   assert scripts.calls(' delete ') == []
 
 
-def test_a_request_that_is_not_heard_of_is_deleted(scripts):
+def test_a_request_without_answers_is_deleted(scripts):
   lost = {'match': 'state.state', **UNKNOWN, 'times': 1000}
   plan = [{'match': 'state.state', **ABSENT}, lost]
   process = scripts('tpu_queued.sh', plan=plan)
   assert process.returncode == 1
-  assert 'error: nothing is heard of the request' in process.stderr
+  assert 'error: gcloud does not answer about the request' in process.stderr
   assert len(scripts.calls(' delete ')) == 1
 
 
 @pytest.mark.parametrize('is_there_before', [False, True])
-def test_a_signal_in_the_queue_takes_its_own_request_back(
+def test_a_signal_in_the_queue_deletes_only_its_own_request(
   scripts, is_there_before
 ):
   waiting = {'match': 'state.state', 'output': 'WAITING', 'times': 1000}
@@ -206,7 +206,7 @@ def test_a_signal_in_the_queue_takes_its_own_request_back(
 
 
 @pytest.mark.parametrize('is_there_before', [False, True])
-def test_a_request_that_fails_is_deleted(scripts, is_there_before):
+def test_a_failed_request_is_deleted(scripts, is_there_before):
   failed = {'match': 'state.state', 'output': 'FAILED', 'times': 2}
   absent = {'match': 'state.state', **ABSENT}
   plan = [failed] if is_there_before else [absent, failed]
@@ -217,30 +217,34 @@ def test_a_request_that_fails_is_deleted(scripts, is_there_before):
   assert '--force --quiet' in call
 
 
-def test_everything_is_deleted_and_twice_is_no_error(scripts):
+def test_everything_is_deleted_and_a_second_time_is_no_error(scripts):
   assert scripts('delete.sh', nothing_is_there=False).returncode == 0
   assert len(scripts.calls(' delete ')) == 6
   assert scripts('delete.sh').returncode == 0
   assert scripts.calls(' delete ') == []
 
 
-def test_what_cannot_be_deleted_is_said(scripts):
+def test_a_failed_deletion_is_reported(scripts):
   refused = {'match': 'instances delete', 'status': 1}
   process = scripts('delete.sh', plan=[refused], nothing_is_there=False)
   assert process.returncode == 1
-  assert process.stderr.endswith('error: dcgan may not all be deleted\n')
-  assert len(scripts.calls(' delete ')) == 6  # it goes on to the others
+  assert process.stderr.endswith(
+    'error: resources named dcgan may remain; try again\n'
+  )
+  assert len(scripts.calls(' delete ')) == 6  # it continues with the others
 
 
-def test_what_nobody_knows_of_may_not_be_deleted(scripts):
+def test_an_unknown_resource_is_reported(scripts):
   unknown = {'match': 'instances describe', **UNKNOWN}
   process = scripts('delete.sh', plan=[unknown])
   assert process.returncode == 1
   assert UNKNOWN['error'] in process.stderr
-  assert process.stderr.endswith('error: dcgan may not all be deleted\n')
+  assert process.stderr.endswith(
+    'error: resources named dcgan may remain; try again\n'
+  )
 
 
-def test_a_service_that_is_not_used_has_nothing_to_delete(scripts):
+def test_a_disabled_service_has_nothing_to_delete(scripts):
   disabled = {
     'match': 'tpus',
     'status': 1,
@@ -255,7 +259,7 @@ def test_a_service_that_is_not_used_has_nothing_to_delete(scripts):
 def test_a_missing_command_is_named(scripts, script):
   process = scripts(script)
   assert process.returncode == 2
-  assert process.stderr.startswith('error: the command: missing')
+  assert process.stderr.startswith('error: no command; ')
 
 
 @pytest.mark.parametrize(
@@ -270,7 +274,7 @@ def test_help_is_the_comment_at_the_top(scripts, script):
   assert scripts.calls() == []
 
 
-def test_settings_of_the_readme_are_read_by_their_scripts():
+def test_scripts_read_the_settings_in_the_readme():
   rows = (LAUNCH / 'README.md').read_text().split('| default |')[1]
   rows = [row.split('|') for row in rows.splitlines() if row.startswith('| `')]
   assert len(rows) > 10
@@ -282,7 +286,7 @@ def test_settings_of_the_readme_are_read_by_their_scripts():
       assert any(map(reads.search, texts)), setting
 
 
-def test_names_of_scripts_in_the_readme_are_scripts():
+def test_the_readme_names_every_file():
   readme = pathlib.Path(LAUNCH / 'README.md').read_text()
   for path in LAUNCH.iterdir():
     assert path.name in readme or path.name == 'README.md', path.name

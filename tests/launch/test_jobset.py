@@ -1,4 +1,4 @@
-"""The JobSet for GKE, against the fields that its API knows."""
+"""The JobSet for GKE, checked against the fields of its API."""
 
 import json
 
@@ -101,7 +101,7 @@ FAILURE_POLICY = an_object(
     )
   ),
 )
-# Of jobset.x-k8s.io/v1alpha2 and batch/v1, what the manifest may use.
+# The part of jobset.x-k8s.io/v1alpha2 and batch/v1 that the manifest may use.
 SCHEMA = an_object(
   ['apiVersion', 'kind', 'metadata', 'spec'],
   apiVersion={'const': 'jobset.x-k8s.io/v1alpha2'},
@@ -129,7 +129,7 @@ def manifest(scripts, *command, **settings):
   return yaml.safe_load(process.stdout)
 
 
-def test_the_manifest_is_of_the_api(scripts):
+def test_the_manifest_matches_the_api(scripts):
   jobset = manifest(scripts, *COMMAND)
   jsonschema.validate(jobset, SCHEMA)
   jobset['spec']['replicas'] = 2
@@ -137,7 +137,7 @@ def test_the_manifest_is_of_the_api(scripts):
     jsonschema.validate(jobset, SCHEMA)
 
 
-def test_all_pods_are_on_one_slice(scripts):
+def test_all_pods_run_on_one_slice(scripts):
   jobset = manifest(scripts, *COMMAND)
   topology = 'alpha.jobset.sigs.k8s.io/exclusive-topology'
   assert jobset['metadata']['annotations'] == {
@@ -150,7 +150,7 @@ def test_all_pods_are_on_one_slice(scripts):
   ('topology', 'chips_per_host', 'hosts'),
   [('2x4', '4', 2), ('4x4', '4', 4), ('2x4', '8', 1), ('2x2x4', '4', 4)],
 )
-def test_there_is_a_pod_a_host(scripts, topology, chips_per_host, hosts):
+def test_there_is_one_pod_per_host(scripts, topology, chips_per_host, hosts):
   jobset = manifest(
     scripts, *COMMAND, TOPOLOGY=topology, CHIPS_PER_HOST=chips_per_host
   )
@@ -163,7 +163,7 @@ def test_there_is_a_pod_a_host(scripts, topology, chips_per_host, hosts):
   }
 
 
-def test_words_of_the_command_stay_words(scripts):
+def test_words_of_the_command_are_quoted(scripts):
   odd = (
     '--',
     'python',
@@ -180,7 +180,7 @@ def test_words_of_the_command_stay_words(scripts):
   assert container['args'] == list(odd[1:])
 
 
-def test_a_mistake_fails_the_whole_and_a_signal_restarts_it(scripts):
+def test_a_mistake_fails_the_jobset_and_a_signal_restarts_it(scripts):
   jobset = manifest(scripts, *COMMAND)
   spec = jobset['spec']
   (rule,) = spec['failurePolicy']['rules']
@@ -188,7 +188,7 @@ def test_a_mistake_fails_the_whole_and_a_signal_restarts_it(scripts):
   job = spec['replicatedJobs'][0]['template']['spec']
   (pod_rule,) = job['podFailurePolicy']['rules']
   assert pod_rule['onExitCodes']['values'] == [2]
-  # All else, 143 for one, fails the job, and the set starts again.
+  # Any other status, such as 143, fails the job and restarts the JobSet.
   assert job['backoffLimit'] == 0
   assert spec['failurePolicy']['maxRestarts'] == 100
 
@@ -205,7 +205,7 @@ def test_a_mistake_fails_the_whole_and_a_signal_restarts_it(scripts):
     ('MAX_RESTARTS', '-1'),
   ],
 )
-def test_odd_settings_are_refused(scripts, name, value):
+def test_invalid_settings_are_refused(scripts, name, value):
   settings = {'IMAGE': 'registry/gan:tpu', name: value}
   process = scripts('gke_jobset.sh', *COMMAND, **settings)
   assert process.returncode == 2
@@ -213,13 +213,13 @@ def test_odd_settings_are_refused(scripts, name, value):
   assert scripts.calls() == []
 
 
-def test_it_is_applied(scripts):
+def test_the_manifest_is_applied(scripts):
   process = scripts('gke_jobset.sh', *COMMAND, IMAGE='registry/gan:tpu')
   assert process.returncode == 0, process.stderr
   assert scripts.calls() == ['kubectl apply -f -']
 
 
-def test_a_failing_kubectl_is_heard(scripts):
+def test_a_failure_of_kubectl_is_returned(scripts):
   plan = [{'match': 'kubectl', 'status': 3}]
   process = scripts(
     'gke_jobset.sh', *COMMAND, plan=plan, IMAGE='registry/gan:tpu'
@@ -227,8 +227,8 @@ def test_a_failing_kubectl_is_heard(scripts):
   assert process.returncode == 3
 
 
-def test_the_image_is_of_one_platform():
-  """An image is not built here; what it copies has to be there."""
+def test_the_dockerfile_copies_existing_files():
+  """The image is not built here."""
   lines = (LAUNCH / 'Dockerfile').read_text().splitlines()
   copied = [line.split()[1:-1] for line in lines if line.startswith('COPY')]
   ignored = (LAUNCH.parent / '.dockerignore').read_text().splitlines()
@@ -237,4 +237,4 @@ def test_the_image_is_of_one_platform():
       assert (LAUNCH.parent / name).exists(), name
       assert f'!{name}' in ignored
   (command,) = [x for x in ' '.join(lines).split('CMD ')[1:]]
-  assert json.loads(command.replace('\\', ''))[0] == 'python'  # no shell
+  assert json.loads(command.replace('\\', ''))[0] == 'python'  # not a shell

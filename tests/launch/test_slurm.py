@@ -1,4 +1,4 @@
-"""The Slurm script, with local stand-ins for srun and scontrol."""
+"""The Slurm script, with stand-ins for srun and scontrol."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ import pytest
 from stand_ins import LAUNCH
 from stand_ins import Scripts
 
-# Starts two tasks as Slurm would, and sends them the signals that it gets.
+# Starts two tasks as Slurm does, and passes signals on to them.
 SRUN = """#!{python}
 import os, signal, subprocess, sys
 arguments = [x for x in sys.argv[1:] if x != '--kill-on-bad-exit=1']
@@ -43,7 +43,7 @@ def scripts(tmp_path):
 
 @pytest.fixture
 def slurm(scripts):
-  """Starts the batch script in what looks like a job."""
+  """Starts the batch script as in a Slurm job."""
   srun = scripts.folder / 'bin' / 'srun'
   srun.write_text(SRUN.format(python=sys.executable))
   srun.chmod(srun.stat().st_mode | stat.S_IXUSR)
@@ -69,8 +69,8 @@ def slurm(scripts):
 
 
 def program(body):
-  """A task that sees its arguments as the training would."""
-  # In one piece, as both tasks write into one pipe.
+  """Returns the command of a task that runs Python code."""
+  # One write per line, since both tasks write to one pipe.
   say = 'def say(*words): os.write(1, (" ".join(words) + "\\n").encode())'
   return (sys.executable, '-c', f'import os, sys, time, signal\n{say}\n{body}')
 
@@ -90,12 +90,12 @@ def test_tasks_get_the_command(slurm, scripts):
   ('status', 'is_requeued'),
   [
     (143, True),
-    (137, True),  # killed while it saved
-    (0, False),  # it was at its last step
+    (137, True),  # killed while saving
+    (0, False),  # it was on its last step
     (2, False),
   ],
 )
-def test_a_signal_reaches_every_task_and_the_job_is_queued_again(
+def test_a_signal_reaches_every_task_and_the_job_is_requeued(
   slurm, scripts, status, is_requeued
 ):
   body = (
@@ -117,9 +117,7 @@ def test_a_signal_reaches_every_task_and_the_job_is_queued_again(
 
 
 @pytest.mark.parametrize(('status', 'is_requeued'), [(143, True), (2, False)])
-def test_only_what_was_stopped_is_queued_again(
-  slurm, scripts, status, is_requeued
-):
+def test_only_a_stopped_job_is_requeued(slurm, scripts, status, is_requeued):
   process = slurm(*program(f'sys.exit({status})'))
   process.communicate(timeout=60)
   assert process.returncode == status
@@ -140,14 +138,14 @@ def test_a_missing_command_is_named(slurm):
   process = slurm()
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 2
-  assert errors.startswith('error: the command: missing')
+  assert errors.startswith('error: no command; ')
 
 
 @pytest.mark.slow
-def test_a_training_of_two_tasks_is_stopped_queued_and_goes_on(
+def test_a_run_of_two_tasks_is_stopped_requeued_and_resumed(
   slurm, scripts, tmp_path
 ):
-  """JAX finds the other process by what Slurm says."""
+  """JAX finds the other process through Slurm's environment variables."""
   workdir = tmp_path / 'run'
 
   def train(num_steps):
@@ -177,10 +175,10 @@ def test_a_training_of_two_tasks_is_stopped_queued_and_goes_on(
   process.send_signal(signal.SIGTERM)
   output, errors = process.communicate(timeout=120)
   assert process.returncode == 143, errors
-  assert output.count('of 2 processes') == 1  # one of them speaks
+  assert output.count('of 2 processes') == 1  # only one of them prints
   assert scripts.calls() == ['scontrol requeue 1234']
   step = json.loads(metrics.read_text().splitlines()[-1])['step']
   process = train(step + 5 - step % 5)
   output, errors = process.communicate(timeout=120)
   assert process.returncode == 0, errors
-  assert f'Going on from step {step:,}' in output
+  assert f'Resuming from step {step:,}' in output

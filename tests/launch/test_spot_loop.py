@@ -1,4 +1,4 @@
-"""The loop that makes a slice again after it was taken away."""
+"""The loop that recreates a slice after a preemption."""
 
 import re
 import signal
@@ -17,13 +17,13 @@ def scripts(tmp_path):
 
 
 def spot(scripts, statuses, **options):
-  """The spot loop, where runs of the command end so one after the other."""
+  """Runs the spot loop; runs of the command exit with `statuses` in turn."""
   plan = [{'match': TRAINING, 'status': status} for status in statuses]
   return scripts('spot_loop.sh', *COMMAND, plan=plan + coming(), **options)
 
 
 def coming(times=10):
-  """Each time nothing is there, and then it becomes active."""
+  """Rules by which no request exists and a new one becomes active."""
   answers = [
     {'match': 'state.state', **ABSENT},
     {'match': 'state.state', 'output': 'ACTIVE'},
@@ -31,8 +31,8 @@ def coming(times=10):
   return answers * times
 
 
-def test_a_slice_that_is_taken_away_is_made_again(scripts):
-  """Stopped in order, and gone in the middle of a step."""
+def test_a_preempted_slice_is_recreated(scripts):
+  """Once after a checkpoint, and once in the middle of a step."""
   process = spot(scripts, [143, 255, 0])
   assert process.returncode == 0, process.stderr
   assert len(scripts.calls(' create ')) == 3
@@ -46,7 +46,7 @@ def test_a_mistake_is_not_repeated(scripts):
   assert len(scripts.calls(' create ')) == 1
 
 
-def test_recreations_come_to_an_end(scripts):
+def test_recreations_are_limited(scripts):
   process = spot(scripts, [143] * 5, MAX_RECREATIONS='2')
   assert process.returncode == 1
   assert 'error: gave up after 2 recreations' in process.stderr
@@ -64,7 +64,7 @@ def test_recreations_come_to_an_end(scripts):
     ('BACKOFF_SECONDS', '1m'),
   ],
 )
-def test_a_wrong_setting_makes_and_deletes_nothing(scripts, name, value):
+def test_an_invalid_setting_creates_and_deletes_nothing(scripts, name, value):
   process = scripts('spot_loop.sh', *COMMAND, **{name: value})
   assert process.returncode == 2
   assert process.stderr.startswith(f'error: {name}')
@@ -72,7 +72,7 @@ def test_a_wrong_setting_makes_and_deletes_nothing(scripts, name, value):
   assert scripts.calls() == []
 
 
-def test_a_dry_run_prints_all_of_it_and_calls_nothing(scripts):
+def test_a_dry_run_prints_all_commands_and_calls_nothing(scripts):
   process = scripts('spot_loop.sh', '--dry-run', *COMMAND)
   assert process.returncode == 0, process.stderr
   lines = process.stdout.splitlines()
@@ -82,7 +82,7 @@ def test_a_dry_run_prints_all_of_it_and_calls_nothing(scripts):
   assert scripts.calls() == []
 
 
-def test_failures_one_after_the_other_are_ever_further_apart(scripts):
+def test_the_pause_doubles_after_consecutive_failures(scripts):
   program = scripts.folder / 'bin' / 'gcloud'
   (scripts.folder / 'bin' / 'sleep').symlink_to(program)
   statuses = [1, 255, 1, 143, 1, 0]
@@ -99,10 +99,10 @@ def test_a_signal_stops_the_run_and_deletes_the_slice(scripts):
   while not scripts.calls(TRAINING):
     assert process.poll() is None
     time.sleep(0.05)
-  # To the loop alone, as `kill` does; a terminal tells its children too.
+  # To the loop only, like `kill`; a terminal would signal its children too.
   process.send_signal(signal.SIGTERM)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 143, errors
   assert len(scripts.calls('pkill -TERM')) == 1
-  assert len(scripts.calls(' create ')) == 1  # and no other
+  assert len(scripts.calls(' create ')) == 1  # no recreation
   assert scripts.calls()[-1].startswith('gcloud compute instances describe')

@@ -1,4 +1,4 @@
-"""One command on all workers, and what a worker does first."""
+"""One command on all workers, and the startup of a machine."""
 
 import pathlib
 import re
@@ -36,14 +36,14 @@ def test_every_worker_runs_the_command(scripts):
   ('accelerator', 'hosts'),
   [(None, 1), ('v5litepod-4', 1), ('v5litepod-16', 4), ('v5litepod-64', 16)],
 )
-def test_a_slice_has_the_hosts_of_its_type(scripts, accelerator, hosts):
-  """One that is left out is waited for by all others, at their price."""
+def test_the_type_gives_the_number_of_hosts(scripts, accelerator, hosts):
+  """If one were left out, all others would wait for it and still cost money."""
   process = scripts('run_all_workers.sh', *COMMAND, ACCELERATOR=accelerator)
   assert process.returncode == 0, process.stderr
   assert len(scripts.calls(TRAINING)) == hosts
 
 
-def test_of_another_type_the_number_of_hosts_is_asked_for(scripts):
+def test_other_types_require_the_number_of_hosts(scripts):
   process = scripts('run_all_workers.sh', *COMMAND, ACCELERATOR='v4-16')
   assert process.returncode == 2
   assert process.stderr.startswith('error: WORKERS: not set; ')
@@ -54,12 +54,12 @@ def test_of_another_type_the_number_of_hosts_is_asked_for(scripts):
   ('statuses', 'expected'),
   [
     ((0, 0, 0, 0), 0),
-    ((0, 0, 255, 0), 255),  # one is taken away
+    ((0, 0, 255, 0), 255),  # one is preempted
     ((143, 143, 255, 143), 143),
     ((143, 2, 1, 0), 2),
   ],
 )
-def test_the_status_says_what_is_to_be_done(scripts, statuses, expected):
+def test_the_exit_status_tells_what_to_do_next(scripts, statuses, expected):
   plan = [
     {'match': [f'--worker={i}', TRAINING], 'status': status}
     for i, status in enumerate(statuses)
@@ -67,7 +67,7 @@ def test_the_status_says_what_is_to_be_done(scripts, statuses, expected):
   process = scripts('run_all_workers.sh', *COMMAND, plan=plan, WORKERS='4')
   assert process.returncode == expected
   for i, status in enumerate(statuses):
-    said = f'worker {i} ended with status {status}:' in process.stderr
+    said = f'worker {i} exited with status {status}:' in process.stderr
     assert said == (status != 0)
 
 
@@ -82,28 +82,30 @@ def test_logs_stay_in_a_local_workdir(scripts, tmp_path):
   assert 'step 1' in log.read_text()
 
 
-def test_logs_that_cannot_be_copied_stay(scripts):
+def test_logs_that_cannot_be_copied_are_kept(scripts):
   plan = [{'match': 'storage cp', 'status': 1}]
   process = scripts('run_all_workers.sh', *COMMAND, plan=plan)
   assert process.returncode == 0
-  (folder,) = re.findall('error: the logs stay in (.*)', process.stderr)
+  (folder,) = re.findall(
+    'error: could not copy the logs; they are in (.*)', process.stderr
+  )
   folder = pathlib.Path(folder)
   assert [path.name for path in folder.iterdir()] == ['worker_0.log']
   shutil.rmtree(folder.parent)
 
 
-def test_a_new_machine_is_called_until_it_answers(scripts):
+def test_a_new_machine_is_retried_until_it_answers(scripts):
   plan = [{'match': '--command=true', 'status': 255, 'times': 5}]
   process = scripts('run_all_workers.sh', *COMMAND, plan=plan)
   assert process.returncode == 0, process.stderr
   assert len(scripts.calls(TRAINING)) == 1
 
 
-def test_a_machine_that_never_answers_is_given_up(scripts):
+def test_a_machine_that_never_answers_fails(scripts):
   plan = [{'match': '--worker=1', 'status': 255, 'times': 1000}]
   process = scripts('run_all_workers.sh', *COMMAND, plan=plan, WORKERS='2')
   assert process.returncode == 255
-  assert 'worker 1 ended with status 255:' in process.stderr
+  assert 'worker 1 exited with status 255:' in process.stderr
   assert len(scripts.calls('--worker=1')) == 20
 
 
@@ -133,10 +135,10 @@ def test_a_signal_stops_the_run_on_all_workers(scripts):
     ([], '0', 1, 'error: the project is not installed'),
   ],
 )
-def test_what_a_worker_is_told_works_there(
+def test_the_remote_command_works_on_a_worker(
   scripts, tmp_path, shell, marks, seconds, status, said
 ):
-  """In a folder that looks like what the start of a machine leaves."""
+  """In a folder like the one that startup.sh creates."""
   place = tmp_path / 'opt'
   for folder in ('source', 'venv/bin'):
     (place / folder).mkdir(parents=True)
@@ -166,13 +168,13 @@ def test_what_a_worker_is_told_works_there(
   assert said in answer[1]
   if status == 7:
     assert answer[1].startswith(f'{place}/source ')
-    # Told again, as gcloud does after a lost connection.
+    # A second time, as gcloud does after a lost connection.
     status, said = be_told()
     assert status == 1
     assert 'error: the connection was lost' in said
 
 
-def test_workers_of_a_group_are_its_machines(scripts):
+def test_the_workers_of_a_group_are_its_instances(scripts):
   machines = {'match': 'list-instances', 'output': 'zones/z/dcgan-a\ndcgan-b'}
   process = scripts('run_all_workers.sh', *COMMAND, plan=[machines], KIND='mig')
   assert process.returncode == 0, process.stderr
@@ -182,7 +184,7 @@ def test_workers_of_a_group_are_its_machines(scripts):
 
 @pytest.fixture
 def new_machine(tmp_path):
-  """Starts a machine, with stand-ins for what it downloads."""
+  """Starts a machine, with stand-ins for its downloads."""
   calls = tmp_path / 'calls'
   tool = tmp_path / 'tool'
   bodies = {
@@ -234,12 +236,12 @@ def test_a_machine_is_set_up_once(new_machine, tmp_path):
   (checkout,) = [call for call in calls if ' checkout ' in call]
   assert ' the-revision ' in checkout
   (install,) = [call for call in calls if '[tpu,gcs]' in call]
-  # Its Python has to lie where every user can read it.
+  # Every user must be able to read its Python.
   assert install.startswith('uv ') and install.endswith(f' {place}/python')
   assert new_machine() == (0, ['ready'], [])
 
 
-def test_a_machine_says_that_it_could_not_be_set_up(new_machine, tmp_path):
+def test_a_failed_setup_is_marked_and_can_be_retried(new_machine, tmp_path):
   status, marks, calls = new_machine()
   assert (status, marks) == (1, ['failed'])
   assert sum(call.startswith('uv venv ') for call in calls) == 5
@@ -249,18 +251,17 @@ def test_a_machine_says_that_it_could_not_be_set_up(new_machine, tmp_path):
 
 
 @pytest.mark.parametrize('made_by', ['Standard PC', None])
-def test_no_other_machine_is_set_up(new_machine, tmp_path, made_by):
+def test_only_google_cloud_machines_are_set_up(new_machine, tmp_path, made_by):
   product = tmp_path / 'product'
   product.write_text(made_by) if made_by else product.unlink()
   assert new_machine() == (2, [], [])
   assert new_machine.said == (
-    'error: this is no machine of Google Cloud; '
-    '--dry-run prints what it would do\n'
+    'error: not a Google Cloud machine; use --dry-run to print the commands\n'
   )
   assert not (tmp_path / 'opt').exists()
 
 
-def test_what_a_machine_would_do_is_printed(new_machine, tmp_path):
+def test_a_dry_run_prints_the_setup(new_machine, tmp_path):
   (tmp_path / 'product').unlink()
   assert new_machine('--dry-run') == (0, [], [])
   assert not (tmp_path / 'opt').exists()
@@ -272,7 +273,7 @@ def test_what_a_machine_would_do_is_printed(new_machine, tmp_path):
 
 
 @pytest.mark.parametrize('argument', ['--dryrun', 'now'])
-def test_a_machine_takes_no_other_argument(new_machine, tmp_path, argument):
+def test_other_arguments_are_refused(new_machine, tmp_path, argument):
   assert new_machine(argument) == (2, [], [])
   assert new_machine.said.startswith(f'error: {argument}: unknown')
   assert not (tmp_path / 'opt').exists()

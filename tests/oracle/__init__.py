@@ -1,1 +1,1 @@
-"""Comparisons with reference implementations; a package for its names."""
+"""Comparisons with reference implementations."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common_flax.config import UserError
+from common_flax.errors import UserError
 from common_flax.metrics import inception
 from common_flax.metrics import resizing
 from common_flax.metrics import torch_weights

@@ -85,7 +85,7 @@ def test_inception_score(num):
 @pytest.mark.parametrize('k', [3, 5])
 def test_neighbours(size, k):
   generated, real = sets(size)
-  found = neighbours.manifold(real, generated, num_neighbours=k)
+  found = neighbours.manifold_metrics(real, generated, num_neighbours=k)
   expected = prdc.compute_prdc(
     real.astype(np.float64), generated.astype(np.float64), k
   )
@@ -104,7 +104,7 @@ def test_what_lies_on_an_edge_lies_outside_as_in_prdc():
   """There torch-fidelity counts it in, as the paper of 2019 does."""
   real = np.array([[0.0], [1.0], [2.0]])
   generated = np.array([[3.0], [4.0], [5.0]])
-  found = neighbours.manifold(real, generated, num_neighbours=1)
+  found = neighbours.manifold_metrics(real, generated, num_neighbours=1)
   expected = prdc.compute_prdc(real, generated, 1)
   assert found._asdict() == expected
   assert found.precision == found.recall == 0

@@ -1,18 +1,16 @@
-"""Starts the processes of one run on this machine."""
+"""Starts the processes of a run on this machine."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 from conftest import free_address
 from conftest import HASTY_COMPILER
-
-ROOT = pathlib.Path(__file__).parents[2]
+from conftest import ROOT
 
 
 def start(arguments, num_devices, **environment):
-  """A Python process with so many virtual devices."""
+  """Starts a Python process with `num_devices` virtual devices."""
   return subprocess.Popen(
     [sys.executable, *arguments],
     stdout=subprocess.PIPE,
@@ -31,7 +29,7 @@ def start(arguments, num_devices, **environment):
 
 
 def commands(arguments, num_processes, num_devices, **environment):
-  """The processes of a training command, which find each other."""
+  """Starts the processes of a training command, joined in one run."""
   address = free_address()
   return [
     start(
@@ -49,7 +47,7 @@ def commands(arguments, num_processes, num_devices, **environment):
 
 
 def finish(processes, status=0, timeout=300):
-  """Waits for processes; returns what each has printed, and its errors."""
+  """Waits for processes; returns the (stdout, stderr) of each."""
   outputs = []
   try:
     for process in processes:

@@ -8,6 +8,7 @@ import time
 
 from conftest import free_address
 from conftest import read_metrics
+from conftest import saved_steps
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,8 +16,6 @@ from saved_arrays import arrays_of
 from starting import commands
 from starting import finish
 from starting import start
-
-from common_flax.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +34,8 @@ ALONE = [
   ('gan', 'jit', 'float32'),
   ('vae', 'jit', 'float64'),
 ]
-# Processes, devices of each, and what they train. One process of eight devices
-# is what the tests of the steps run on.
+# Processes, devices of each, and the cases they train. The tests of the train
+# steps cover one process with eight devices.
 LAYOUTS = {
   '2x2': (
     2,
@@ -47,7 +46,7 @@ LAYOUTS = {
       ('vae', 'pmap', 'float64'),
     ],
   ),
-  # Twenty steps of a GAN take minutes here; those of a stopped one, below, do.
+  # Twenty steps of a GAN take minutes here; a stopped run below covers them.
   '4x1': (4, 1, [('gan', 'pmap', 'float32'), ('vae', 'jit', 'float64')]),
 }
 TRAINED = [
@@ -69,7 +68,7 @@ def job(folder, family, parallelism, compute_dtype):
 
 
 def train_all(folder, num_processes, num_devices, cases):
-  """Trains each case; returns the folder that holds their workdirs."""
+  """Trains each case; returns the folder of their workdirs."""
   folder.mkdir()
   jobs = folder / 'jobs.json'
   jobs.write_text(json.dumps([job(folder, *case) for case in cases]))
@@ -86,14 +85,14 @@ def train_all(folder, num_processes, num_devices, cases):
 
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory):
-  """Every case on a single device."""
+  """The folder of all cases, each trained on a single device."""
   folder = tmp_path_factory.mktemp('alone') / 'runs'
   return train_all(folder, 1, 1, ALONE)
 
 
 @pytest.fixture(scope='module')
 def together(tmp_path_factory):
-  """Layout -> the folder of its runs."""
+  """A function: layout -> the folder of its runs."""
 
   @functools.cache
   def train(layout):
@@ -104,7 +103,7 @@ def together(tmp_path_factory):
 
 
 def assert_close(workdir, other, step):
-  """Both hold the same state, but for the order of sums in float64."""
+  """Both hold the same state, up to the order of sums in float64."""
   actual, expected = arrays_of(workdir, step), arrays_of(other, step)
   assert actual.keys() == expected.keys()
   for name, x in expected.items():
@@ -118,7 +117,7 @@ def of_type(compute_dtype):
 
 
 @of_type('float64')
-def test_twenty_steps_are_those_of_one_device(
+def test_twenty_steps_match_one_device(
   alone, together, layout, family, parallelism
 ):
   workdir = together(layout) / f'{family}_{parallelism}_float64'
@@ -126,10 +125,10 @@ def test_twenty_steps_are_those_of_one_device(
 
 
 @of_type('float32')
-def test_a_gradient_in_float32_is_that_of_one_device(
+def test_float32_gradients_match_one_device(
   alone, together, layout, family, parallelism
 ):
-  """Adam's first moment is a tenth of it."""
+  """Adam's first moment is a tenth of the first gradient."""
   expected = arrays_of(alone / f'{family}_jit_float32', 1)
   actual = arrays_of(together(layout) / f'{family}_{parallelism}_float32', 1)
   names = [name for name in expected if "['mu']" in name]
@@ -176,7 +175,7 @@ def wait_for_lines(workdir, num, processes):
 
 @pytest.fixture(scope='module')
 def straight(tmp_path_factory):
-  """A run on one device that nothing stopped."""
+  """An uninterrupted run on one device."""
   workdir = tmp_path_factory.mktemp('straight') / 'run'
   finish(command(workdir, 1, 1))
   return workdir
@@ -190,29 +189,28 @@ def stopped(tmp_path_factory):
   wait_for_lines(workdir, 2, processes)
   processes[1].send_signal(signal.SIGTERM)
   (first, second) = finish(processes, status=143)
-  assert 'Stopped by a signal and checkpointed. To go on: ' in first[0]
-  assert 'Stopped' not in second[0]  # one process speaks
+  assert 'Stopped by a signal and checkpointed. To resume: ' in first[0]
+  assert 'Stopped' not in second[0]  # only the first process prints
   return workdir
 
 
 @pytest.mark.parametrize(('num_processes', 'num_devices'), [(1, 4), (4, 1)])
-def test_a_stopped_run_goes_on_with_other_processes(
+def test_a_stopped_run_resumes_with_other_processes(
   stopped, straight, tmp_path, num_processes, num_devices
 ):
-  with Checkpoints(stopped / 'checkpoints') as checkpoints:
-    (step,) = checkpoints.steps()
+  (step,) = saved_steps(stopped)
   assert 10 <= step < 40
   workdir = tmp_path / 'run'
   shutil.copytree(stopped, workdir)
   (first, *_) = finish(command(workdir, num_processes, num_devices))
-  assert f'Going on from step {step:,} in {workdir}.' in first[0]
+  assert f'Resuming from step {step:,} in {workdir}.' in first[0]
   assert_close(workdir, straight, 40)
   steps = [row['step'] for row in read_metrics(workdir)]
   assert steps == sorted({*range(5, 41, 5), step})
 
 
-def test_a_process_that_fails_takes_the_others_with_it(tmp_path):
-  """Killed, as a machine that is gone: nobody waits for it for ever."""
+def test_a_killed_process_ends_the_others(tmp_path):
+  """A killed process, like a lost machine, is not waited for."""
   processes = command(tmp_path / 'run', 2, 1, num_steps=1_000_000)
   wait_for_lines(tmp_path / 'run', 2, processes)
   processes[1].kill()
@@ -221,8 +219,8 @@ def test_a_process_that_fails_takes_the_others_with_it(tmp_path):
   assert processes[0].returncode not in (0, 143)
 
 
-def test_what_one_process_lacks_stops_all(tmp_path):
-  """Each says why, and nothing is written."""
+def test_a_mistake_in_one_process_stops_all(tmp_path):
+  """Each process prints a reason, and nothing is written."""
   workdir = tmp_path / 'run'
   address = free_address()
   shared = [*COMMAND, f'--workdir={workdir}', f'--coordinator={address}']

@@ -1,8 +1,8 @@
-"""One process of a run of several: trains one config after the other.
+"""One of several processes: trains one config after the other.
 
   python worker.py JOBS.json NUM_PROCESSES PROCESS_ID COORDINATOR
 
-A job is {"family", "workdir", "changes"}: changes of the smoke recipe by field.
+A job is {"family", "workdir", "changes"}; changes override the smoke recipe.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 
 from conftest import recipe
 
-from common_flax import processes
+from common_flax.distributed import processes
 from gan_flax.train import train
 from vae_flax.train import train as train_vae
 

@@ -12,8 +12,8 @@ from vae_flax import inference
 from vae_flax import losses
 from vae_flax import nonlinear
 from vae_flax import steps
-from vae_flax.state import create_vae
 from vae_flax.state import init_state
+from vae_flax.vae import create_vae
 
 SHAPE = (2, 2, 1)
 SIZE = 4

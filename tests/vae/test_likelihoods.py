@@ -1,4 +1,4 @@
-"""Likelihoods against NumPy in float64, as distributions, and at extremes."""
+"""Likelihoods against NumPy in float64, as distributions and at extremes."""
 
 import itertools
 
@@ -29,17 +29,17 @@ def x64():
 
 
 def of_pixels(values):
-  """Numbers [N] as N images of one grey pixel."""
+  """Turns numbers [N] into N images of one grey pixel."""
   return np.asarray(values).reshape(-1, 1, 1, 1)
 
 
 def with_outputs(*outputs):
-  """Arrays [N] as the P outputs of N images of one grey pixel."""
+  """Turns P arrays [N] into the outputs for N images of one grey pixel."""
   return np.stack([of_pixels(output) for output in outputs], axis=-1)
 
 
 def value_and_gradient(log_prob, outputs, *rest):
-  """Values [N] of N images, and the gradients of each in its own outputs."""
+  """Values [N] of N images, and the gradient of each by its own outputs."""
 
   def total(outputs):
     values = log_prob(outputs, *rest)
@@ -77,7 +77,7 @@ def test_bernoulli_is_right_at_extreme_logits(x):
   )
   expected = -np.logaddexp(0, (1 - 2 * x) * EXTREMES)
   assert np.isfinite(expected).all()
-  # sigmoid(-88) is beneath what a CPU does not round to 0.
+  # A CPU rounds sigmoid(-88) to 0.
   close = dict(rtol=1e-6, atol=1e-37)
   np.testing.assert_allclose(values, expected, **close)
   np.testing.assert_allclose(
@@ -108,7 +108,7 @@ def test_the_masses_of_all_bytes_sum_to_one(x64, dtype, tolerance):
 
 
 def bins(log_scales=LOG_SCALES, means=MEANS, bytes_=range(256)):
-  """Means, log-scales and bytes, each with each, and their bins' ends."""
+  """All combinations of means, log-scales and bytes, and their bins' ends."""
   mean, log_scale, byte = np.array(
     list(itertools.product(means, log_scales, bytes_))
   ).T
@@ -123,14 +123,14 @@ def test_a_bin_has_the_difference_of_two_sigmoids(x64):
   upper = np.where(byte == 255, 1, expit(above))
   lower = np.where(byte == 0, 0, expit(below))
   expected = upper - lower
-  # Elsewhere the difference is of numbers next to each other.
+  # Elsewhere the difference cancels.
   is_exact = expected > 1e-6
   assert 1000 < is_exact.sum() < is_exact.size
   actual = np.exp(logistic_log_prob(*arguments))
   np.testing.assert_allclose(actual[is_exact], expected[is_exact], rtol=1e-9)
 
 
-def test_an_inner_bin_far_from_the_mean_has_the_mass_of_its_tail(x64):
+def test_an_inner_bin_far_from_the_mean_has_the_mass_of_the_tail(x64):
   """By sig(a) - sig(b) = sinh((a - b)/2) / (2 cosh(a/2) cosh(b/2))."""
   arguments, above, below, _ = bins(bytes_=(1, 77, 254))
 
@@ -157,14 +157,14 @@ def test_the_edge_bins_reach_to_infinity(x64):
   )
 
 
-def test_single_precision_tells_the_edge_bins_from_all_others():
+def test_single_precision_distinguishes_edge_bins_from_inner_bins():
   (mean, log_scale, x), _, _, byte = bins((-7.0,), (0.5,))
   single = [a.astype(np.float32) for a in (mean, log_scale, x)]
   actual = logistic_log_prob(*single)
-  expected = np.abs(byte / 255 - 0.5) * np.exp(7)  # nearly, beneath the mode
+  expected = np.abs(byte / 255 - 0.5) * np.exp(7)  # approximately, in the tail
   is_edge = (byte == 0) | (byte == 255)
   far = expected > 50
-  # An inner bin's mass is cut off at its far side.
+  # An inner bin's mass ends at its far side.
   width = np.exp(7) / 255
   np.testing.assert_allclose(
     actual[far & is_edge], -expected[far & is_edge] + width / 2, rtol=1e-4
@@ -197,7 +197,7 @@ def test_values_and_gradients_are_finite_at_extreme_outputs(name):
 
 
 def test_logistic_gradients_pull_to_the_byte_however_far():
-  """∂ log p / ∂ mean is 1/scale far off, in the tail of an exponential."""
+  """Far from the mean ∂ log p / ∂ mean is ±1/scale: an exponential tail."""
   mean = np.array([-1e4, -50.0, 50.0, 1e4], np.float32)
   log_scale = of_pixels(np.full(4, -2.0, np.float32))
   x = of_pixels(np.full(4, 100 / 255, np.float32))
@@ -227,7 +227,7 @@ def test_gaussian_is_the_normal_density_with_its_constant(x64):
   )
 
 
-def test_soft_bound_is_the_identity_at_zero_and_never_beyond_the_bound():
+def test_soft_bound_has_slope_one_at_zero_and_keeps_the_bound():
   x = jnp.array([-1e30, -100.0, -1e-3, 0.0, 1e-3, 100.0, 1e30])
   bounded = likelihoods.soft_bound(x, 4.0)
   np.testing.assert_allclose(bounded, [-4, -4, -1e-3, 0, 1e-3, 4, 4], rtol=1e-6)
@@ -236,7 +236,7 @@ def test_soft_bound_is_the_identity_at_zero_and_never_beyond_the_bound():
 
 @pytest.mark.parametrize('name', ['gaussian_learned', 'logistic'])
 def test_learned_scales_are_bounded(name, x64):
-  """From e^-7 to e^1 of the unit interval, e^-3 at an output of 0."""
+  """Scales lie between e^-7 and e^1; an output of 0 gives e^-3."""
   raw = np.array([-1e6, 0.0, 1e6])
   mean, x = np.full(3, 0.4), np.full(3, 100 / 255)
   log_scale = np.array([-7.0, -3.0, 1.0])
@@ -280,7 +280,7 @@ def test_the_uniform_distribution_over_bytes_has_eight_bits():
 
 
 def test_a_density_over_a_byte_bounds_its_probability():
-  """Bits of a Gaussian's density are those of its bytes' masses, or more."""
+  """Bits by a Gaussian's density are at least those by the bytes' masses."""
   edges = np.arange(257) / 256
   masses = np.diff(stats.norm.cdf(edges, 0.5, 0.1))
   u = (np.arange(50) + 0.5) / 50

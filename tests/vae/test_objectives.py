@@ -260,8 +260,8 @@ def test_a_batch_twice_over_has_the_same_loss_and_gradient(
 ):
   """Images with the same noise as their copies."""
 
-  def reparameterise(key, mean, log_var, num_samples, axis_name):
-    del axis_name
+  def reparameterise(key, mean, log_var, num_samples, axis):
+    del axis
     noise = jax.random.normal(
       key, (NUM_IMAGES, num_samples, mean.shape[1]), mean.dtype
     )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common_flax.distributed.sharding import BatchAxis
 from vae_flax import observations
 
 NUM_DEVICES = 8
@@ -89,7 +90,7 @@ def test_shares_of_many_devices_are_those_of_one_draw(
 ):
   key = jax.random.key(0)
   whole = ALL[name](key, jnp.asarray(images))
-  observe = functools.partial(ALL[name], axis_name='data')
+  observe = functools.partial(ALL[name], axis=BatchAxis('data'))
   if parallelism == 'pmap':
     shares = jax.pmap(observe, axis_name='data', in_axes=(None, 0))(
       key, images.reshape(NUM_DEVICES, -1, *images.shape[1:])
@@ -185,7 +186,7 @@ PINNED = [0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0]
 @pytest.mark.parametrize('name', DRAWN)
 def test_a_draw_consumes_its_key_once(name, images, monkeypatch):
   # The checker does not see through keys that are wrapped anew.
-  monkeypatch.setattr(observations, 'written_out', lambda key: key)
+  monkeypatch.setattr(observations, 'unrolled', lambda key: key)
   with jax.debug_key_reuse(True):
     key = jax.random.key(0)
     observe = functools.partial(ALL[name], images=jnp.asarray(images))

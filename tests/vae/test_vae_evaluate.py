@@ -8,7 +8,7 @@ import pytest
 
 from common_flax import data
 from vae_flax import evaluate
-from vae_flax import train as train_lib
+from vae_flax import observations
 from vae_flax import trained as trained_lib
 
 
@@ -88,7 +88,7 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
   assert 100 < last < 400  # one image's, not none's and not two's
 
 
-def test_images_from_the_prior_are_judged(trained_vae, tmp_path):
+def test_images_from_the_prior_are_scored(trained_vae, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(trained_vae, workdir)
   metrics = 'fid,precision,nearest'
@@ -106,15 +106,21 @@ def test_images_from_the_prior_are_judged(trained_vae, tmp_path):
 
 
 @pytest.mark.parametrize('binarise', ['threshold', 'stochastic'])
-def test_real_images_are_as_the_vae_sees_them(vae_config, binarise):
+def test_real_images_are_as_the_vae_observes_them(vae_config, binarise):
   """Black and white if they always are; by their means if they are drawn."""
   vae_config.dataset.binarise = binarise
   source = data.load_source('digits', 'test', 16)
-  found = train_lib.as_seen(vae_config, source)
-  assert found.num_classes == 10
-  np.testing.assert_array_equal(found.labels, source.labels)
-  if binarise == 'threshold':
-    expected = np.where(source.examples < 128, 0, 255)
-    np.testing.assert_array_equal(found.examples, expected)
-  else:
+  found = observations.as_observed(vae_config, source)
+  if binarise == 'stochastic':
     assert found is source
+    return
+  assert len(found) == len(source)
+  for name in ('num_classes', 'example_shape', 'dtype'):
+    assert getattr(found, name) == getattr(source, name)
+  np.testing.assert_array_equal(
+    [found[i]['label'] for i in range(len(found))], source.labels
+  )
+  np.testing.assert_array_equal(
+    data.first_examples(found, len(found)),
+    np.where(source.examples < 128, 0, 255),
+  )

@@ -1,61 +1,31 @@
-"""The train step, its draws, and its copies on many devices."""
+"""The train step and its draws."""
 
 import dataclasses
-import functools
 
+from dense_vae import BATCH
+from dense_vae import batches
+from dense_vae import close
+from dense_vae import compiled
+from dense_vae import create
+from dense_vae import gradient_of
+from dense_vae import initial
+from dense_vae import SHAPE
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from common_flax import prng
-from common_flax import sharding
-from common_flax.data.batches import stacked
-from vae_flax import config as vae_config
 from vae_flax import inference
-from vae_flax import losses
 from vae_flax import observations
 from vae_flax import steps
-from vae_flax.state import create_vae
 from vae_flax.state import exported
 from vae_flax.state import init_state
-
-SHAPE = (8, 8, 1)
-BATCH = 16
-
-
-def create(dtype='float32', **changes):
-  config = vae_config.default().unlock()
-  config.update_from_flattened_dict(
-    {
-      'model.name': 'mlp',
-      'model.hidden_sizes': (12,),
-      'model.latent_size': 3,
-      'compute_dtype': dtype,
-      **changes,
-    }
-  )
-  return create_vae(config, SHAPE)
-
-
-def batches(num):
-  random = np.random.default_rng(0)
-  return random.integers(0, 256, (num, 1, BATCH, *SHAPE), np.uint8)
-
-
-def compiled(vae):
-  return jax.jit(functools.partial(steps.train_step, vae))
 
 
 @pytest.fixture(scope='module')
 def vae():
   return create()
-
-
-@functools.cache
-def initial(vae):
-  """The state at step 0, on the host."""
-  return jax.device_get(jax.jit(lambda: init_state(vae, prng.root_key(0)))())
 
 
 @pytest.fixture(scope='module')
@@ -78,15 +48,6 @@ def equal(a, b):
     np.array_equal(x, y)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
   )
-
-
-def close(actual, expected, tolerance):
-  """Every array within `tolerance` of the other's largest value, or of 1."""
-  for a, b in zip(
-    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
-  ):
-    scale = max(1.0, np.abs(b).max())
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 def test_parameters_are_of_an_encoder_and_a_decoder(state):
@@ -163,7 +124,7 @@ def test_a_step_follows_the_gradient_of_the_loss_at_its_own_draws(
   @jax.jit
   def by_hand(params, batch):
     keys = jax.random.split(prng.stream(root, 'train', 5, 2))
-    x = steps._observe(vae, batch, keys[0], None)
+    x = steps._observe(vae, batch, keys[0])
     return jax.grad(
       lambda params: steps.loss(vae, params, x, keys[1], np.int32(5)),
       has_aux=True,
@@ -205,7 +166,7 @@ def test_a_step_is_a_function_of_state_batch_and_root(state, step, root):
 def keys_are_seen(monkeypatch):
   """Checks that keys are used once, also those that are wrapped anew."""
   for module in (inference, observations):
-    monkeypatch.setattr(module, 'written_out', lambda key: key)
+    monkeypatch.setattr(module, 'unrolled', lambda key: key)
   with jax.debug_key_reuse(True):
     yield
 
@@ -239,7 +200,7 @@ def test_pixels_flips_and_latents_have_keys_of_their_own(
 ):
   seen = {}
 
-  def observe(key, images, dtype, axis_name):
+  def observe(key, images, dtype, axis):
     seen['observe'] = key
     return images.astype(dtype)
 
@@ -272,7 +233,7 @@ def test_flips_mirror_about_half_of_the_images():
   batch = jnp.asarray(
     np.random.default_rng(0).integers(0, 256, (256, *SHAPE), np.uint8)
   )
-  flipped = steps._observe(vae, batch, jax.random.key(0), None)
+  flipped = steps._observe(vae, batch, jax.random.key(0))
   plain = vae.observe(jax.random.key(0), batch, vae.dtype)
   mirrored = (flipped == plain[:, :, ::-1]).all((1, 2, 3))
   kept = (flipped == plain).all((1, 2, 3))
@@ -294,98 +255,6 @@ def test_flips_mirror_about_half_of_the_images():
 def test_every_likelihood_gets_the_x_it_is_of(binarise, likelihood, observe):
   vae = create(**{'dataset.binarise': binarise, 'likelihood': likelihood})
   assert vae.observe is observe
-
-
-def train_on(vae, parallelism, num_devices, num_steps):
-  """The state and last metrics after some steps on some devices."""
-  mesh = sharding.create_mesh(jax.devices()[:num_devices])
-  parallel = sharding.create(parallelism, mesh)
-  root = prng.root_key(0)
-  state = parallel.spread(initial(vae))
-  step = parallel.compile(
-    sharding.in_one_call(functools.partial(steps.train_step, vae), 1)
-  )
-  for group in stacked(iter(batches(num_steps)), 1):
-    state, metrics = step(state, parallel.put_batches(group), root)
-  whole = parallel.gather(state)
-  return jax.device_get((whole, parallel.local(metrics)))
-
-
-MANY_DEVICES = [('jit', 8), ('pmap', 8)]
-OBJECTIVES = {
-  'elbo': {'free_bits_nats': 0.4, 'kl_warmup_steps': 10},
-  'iwae': {'num_importance_samples': 3},
-}
-
-
-@functools.cache
-def create_objective(objective):
-  changes = {'objective': objective, 'dataset.flip': True}
-  return create('float64', **changes, **OBJECTIVES[objective])
-
-
-@functools.cache
-def on_one_device(objective):
-  return train_on(create_objective(objective), 'jit', 1, 20)
-
-
-@pytest.mark.parametrize(
-  'objective', ['elbo', pytest.param('iwae', marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize(('parallelism', 'num_devices'), MANY_DEVICES)
-def test_twenty_steps_are_the_same_on_many_devices(
-  objective, parallelism, num_devices
-):
-  with jax.enable_x64(True):
-    expected = on_one_device(objective)
-    vae = create_objective(objective)
-    actual = train_on(vae, parallelism, num_devices, 20)
-  assert actual[0].step == 20
-  close(actual, expected, 1e-9)
-
-
-def test_free_bits_bind_otherwise_on_a_share_of_those_batches():
-  """So that the test above tells where the mean over devices is taken."""
-  with jax.enable_x64(True):
-    vae = create_objective('elbo')
-    state, _ = on_one_device('elbo')
-
-    @jax.jit
-    def divergences(batch):
-      x = vae.observe(jax.random.key(0), batch, vae.dtype)
-      return losses.gaussian_kl(*inference.encode(vae, state.params, x))
-
-    kl = np.asarray(divergences(batches(1)[0, 0]))  # [B, Z]
-  is_free = kl.mean(axis=0) < vae.free_bits_nats
-  is_free_on = kl.reshape(8, -1, 3).mean(axis=1) < vae.free_bits_nats
-  assert is_free.any()
-  assert not is_free.all()
-  assert (is_free_on != is_free).any()
-
-
-def gradient_of(state):
-  """The first gradient: Adam's first moment holds its tenth."""
-  (adam, *_) = state.opt_state
-  return np.concatenate([np.ravel(x) for x in jax.tree.leaves(adam.mu)])
-
-
-@pytest.mark.slow  # the longer one in float64 is not
-def test_one_step_in_float32_has_the_same_gradient_on_many_devices(vae):
-  expected, _ = train_on(vae, 'jit', 1, 1)
-  for parallelism, num_devices in MANY_DEVICES:
-    actual, _ = train_on(vae, parallelism, num_devices, 1)
-    a, b = map(gradient_of, (actual, expected))
-    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
-
-
-def test_the_state_is_donated(vae):
-  parallel = sharding.create('jit', sharding.create_mesh(jax.devices()[:1]))
-  state = parallel.spread(initial(vae))
-  step = parallel.compile(
-    sharding.in_one_call(functools.partial(steps.train_step, vae), 1)
-  )
-  step(state, parallel.put_batches(batches(1)[:1]), prng.root_key(0))
-  assert all(x.is_deleted() for x in jax.tree.leaves(state))
 
 
 @pytest.mark.slow

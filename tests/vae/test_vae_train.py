@@ -1,42 +1,18 @@
 """Whole runs: what they leave, and that resuming gives the same bits."""
 
 from conftest import assert_same_arrays
-from conftest import assert_same_pictures
+from conftest import assert_same_end
+from conftest import final_state
 from conftest import read_metrics
 from conftest import recipe
-import jax
+from conftest import saved_steps
 import PIL.Image
 import pytest
 
-from common_flax import checkpoints as checkpoints_lib
-from common_flax import prng
-from common_flax import workdir as workdir_lib
-from common_flax.checkpoints import Checkpoints
-from vae_flax import config as vae_config_lib
-from vae_flax.state import create_vae
+from common_flax.workdir import checkpoints as checkpoints_lib
 from vae_flax.state import EXPORT
-from vae_flax.state import init_state
-from vae_flax.train import _judge
 from vae_flax.train import train
-
-
-def final_state(workdir):
-  """The newest checkpoint's state, in NumPy."""
-  config = workdir_lib.read_config(workdir, vae_config_lib.default())
-  _, _, state = workdir_lib.restore(
-    workdir,
-    checkpoints_lib.STATE,
-    config,
-    create_vae,
-    lambda vae: init_state(vae, prng.root_key(0)),
-  )
-  return jax.device_get(state)
-
-
-def assert_same_end(workdir, other):
-  """The same states and the same sample files, bit by bit."""
-  assert_same_arrays(final_state(workdir), final_state(other))
-  assert_same_pictures(workdir, other)
+from vae_flax.watch import judge
 
 
 def test_a_run_leaves_what_it_promises(trained_vae):
@@ -62,11 +38,10 @@ def test_a_run_leaves_what_it_promises(trained_vae):
 
 
 def test_a_checkpoint_holds_the_state_and_both_networks(trained_vae):
-  with Checkpoints(trained_vae / 'checkpoints') as checkpoints:
-    assert checkpoints.steps() == [4, 8]
+  assert saved_steps(trained_vae) == [4, 8]
   for item in (checkpoints_lib.STATE, EXPORT, checkpoints_lib.INFO):
     assert (trained_vae / 'checkpoints' / '8' / item).is_dir()
-  state = final_state(trained_vae)
+  state = final_state(trained_vae, 'vae')
   assert state.step == 8
   assert set(state.params) == {'encoder', 'decoder'}
 
@@ -114,7 +89,7 @@ def test_training_starts_from_the_weights_of_another_run(tmp_path, trained_vae):
   config.num_steps = 2
   config.optimizer.learning_rate = 1e-30
   train(config, tmp_path, init_from=trained_vae)
-  given, adopted = final_state(trained_vae), final_state(tmp_path)
+  given, adopted = final_state(trained_vae, 'vae'), final_state(tmp_path, 'vae')
   assert_same_arrays(given.params, adopted.params)
   assert adopted.step == 2
 
@@ -146,10 +121,10 @@ def test_a_collapsed_posterior_is_given_cures_that_the_config_allows(
   vae_config, changes, cures, others
 ):
   vae_config.update(changes)
-  warning = _judge(vae_config, [{'active_units': 0}]).warning
+  warning = judge(vae_config, [{'active_units': 0}]).warning
   assert all(cure in warning for cure in cures)
   assert not any(cure in warning for cure in others)
-  assert _judge(vae_config, [{'active_units': 1}]).warning is None
+  assert judge(vae_config, [{'active_units': 1}]).warning is None
 
 
 @pytest.mark.slow

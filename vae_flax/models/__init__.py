@@ -11,16 +11,18 @@ from vae_flax.models import mlp
 
 
 class Model(NamedTuple):
-  """The two networks' module classes, and the image sizes they are made for.
+  """An encoder and a decoder, and the image sizes that they support.
 
-  Both take the field `size_field` of a config's `model`, which says how large
-  they are, and the fields that all of them share.
+  Both modules take the field of `config.model` that `size_field` names, which
+  sets their width (the decoder gets a tuple in reverse), and `activation`,
+  `dtype` and `param_dtype`. The encoder also takes `latent_size` and
+  `max_log_var`, the decoder `image_shape` and `num_outputs`.
   """
 
   encoder: type[nn.Module]
   decoder: type[nn.Module]
   size_field: str
-  check_image_size: Callable[[int], object]  # ValueError if it has no model
+  check_image_size: Callable[[int], object]  # raises ValueError
 
 
 MODELS = {

@@ -1,11 +1,11 @@
 """Encoder and decoder of stride-2 convolutions.
 
-The encoder halves the image down to a square of side 4 or 7, doubling the
-features, and takes the posterior from it by a dense layer; the decoder is its
-mirror. No normalisation: an image's terms depend on that image alone.
+The encoder halves the image down to a side of 4 or 7 while it doubles the
+features, and computes the posterior with a dense layer. The decoder mirrors it.
+There is no normalisation, so an image's loss depends on that image alone.
 
-Dimensions: B batch, H height, W width, C channels, P outputs a value, Z latent
-size.
+Dimensions: B batch, H height, W width, C channels, P outputs per value, Z
+latent size.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ class Encoder(nn.Module):
 
   Attributes:
     latent_size: Z.
-    base_features: features after the first layer.
-    activation: of the hidden layers.
-    max_log_var: log-variances are kept within plus and minus this.
+    base_features: number of features after the first layer.
+    activation: activation of the hidden layers.
+    max_log_var: bound on the absolute value of log-variances.
     dtype: type of the computation.
     param_dtype: type of the parameters and the result.
   """
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Encodes x, of a side that `doublings` takes."""
+    """Encodes x, whose side `doublings` must accept."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     _, count = doublings(x.shape[1])
     for i in range(count):
@@ -66,13 +66,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """z [B, Z] -> outputs [B, H, W, C, P], what the likelihood is made of.
+  """z [B, Z] -> the likelihood's parameters [B, H, W, C, P].
 
   Attributes:
-    image_shape: (H, W, C), H = W a side that `doublings` takes.
+    image_shape: (H, W, C) with H = W, a side that `doublings` accepts.
     num_outputs: P.
-    base_features: features before the last layer.
-    activation: of the hidden layers.
+    base_features: number of features before the last layer.
+    activation: activation of the hidden layers.
     dtype: type of the computation.
     param_dtype: type of the parameters and the result.
   """

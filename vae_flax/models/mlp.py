@@ -1,10 +1,10 @@
-"""Encoder and decoder of dense layers (UDL 17.6; Burda et al. 2015).
+"""Encoder and decoder of dense layers (UDL 17.6).
 
-With two hidden layers of 200 tanh units and 50 latents they are the one-layer
-model of Burda et al., arXiv:1509.00519, section 5.
+With two hidden layers of 200 tanh units and 50 latents they form the one-layer
+model of Burda et al. (2015), arXiv:1509.00519, section 5.
 
-Dimensions: B batch, H height, W width, C channels, P outputs a value, Z latent
-size.
+Dimensions: B batch, H height, W width, C channels, P outputs per value, Z
+latent size.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ class Encoder(nn.Module):
 
   Attributes:
     latent_size: Z.
-    hidden_sizes: units of the hidden layers, the first one next to x.
-    activation: of the hidden layers.
-    max_log_var: log-variances are kept within plus and minus this.
+    hidden_sizes: units per hidden layer, the first layer next to x.
+    activation: activation of the hidden layers.
+    max_log_var: bound on the absolute value of log-variances.
     dtype: type of the computation.
     param_dtype: type of the parameters and the result.
   """
@@ -58,13 +58,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """z [B, Z] -> outputs [B, H, W, C, P], what the likelihood is made of.
+  """z [B, Z] -> the likelihood's parameters [B, H, W, C, P].
 
   Attributes:
     image_shape: (H, W, C).
     num_outputs: P.
-    hidden_sizes: units of the hidden layers, the last one next to x.
-    activation: of the hidden layers.
+    hidden_sizes: units per hidden layer, the last layer next to x.
+    activation: activation of the hidden layers.
     dtype: type of the computation.
     param_dtype: type of the parameters and the result.
   """

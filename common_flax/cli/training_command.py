@@ -1,0 +1,192 @@
+"""The command line of training, `python -m FAMILY.main`, for all families."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from common_flax.cli import commands
+from common_flax.cli.commands import ExitStatus
+from common_flax.distributed import processes
+from common_flax.errors import StoppedError
+from common_flax.errors import UserError
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    'config',
+    None,
+    'The recipe, FILE.py or FILE.py:VARIANT, which is run as Python code. '
+    'Override its fields with --config.FIELD=VALUE.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'workdir',
+    None,
+    'Folder of the run; by default runs/FILE_VARIANT.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'init_from',
+    None,
+    'Workdir of a run whose weights initialise a new run, for fine-tuning.',
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    'distributed',
+    'auto',
+    processes.MODES,
+    'Join the other processes of the run: on, off, or auto, which joins them '
+    'if flags or environment variables name them, or JAX detects a cluster.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'coordinator',
+    None,
+    'HOST:PORT of the first process; by default JAX_COORDINATOR_ADDRESS.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'Number of processes of the run; by default JAX_NUM_PROCESSES.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'process_id',
+    None,
+    'Index of this process, from 0; by default JAX_PROCESS_ID.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'profile',
+    None,
+    'START:STEPS: writes a trace of STEPS steps, from step START on, for '
+    'TensorBoard and Perfetto to tensorboard/ in the workdir.',
+    flag_values=values,
+  )
+
+
+def _profiled_steps(text: str | None, num_steps: int) -> range | None:
+  """'100:20' -> the steps 100 to 119."""
+  if text is None:
+    return None
+  match = re.fullmatch(r'(\d+):([1-9]\d*)', text)
+  if not match:
+    raise UserError(
+      f'--profile={text}: give the first step and the number of steps, '
+      'such as 100:20'
+    )
+  start, count = map(int, match.groups())
+  if start + count > num_steps:
+    raise UserError(
+      f'--profile={text}: ends after config.num_steps={num_steps}; trace '
+      'earlier or fewer steps'
+    )
+  return range(start, start + count)
+
+
+def default_workdir(spec: str) -> str:
+  """'configs/NAME.py:VARIANT' -> 'runs/NAME_VARIANT'."""
+  path, _, variant = spec.partition(':')
+  return '/'.join(
+    ['runs', '_'.join(filter(None, [pathlib.Path(path).stem, variant]))]
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The parsed command line of training."""
+
+  config: ConfigDict
+  workdir: str
+  init_from: str | None  # workdir of the initial weights
+  profile: range | None  # steps to trace
+  again: str  # the command line that resumes this run
+
+
+def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
+  """Parses the command line, and joins the other processes of the run.
+
+  Args:
+    argv: the command's name and its arguments.
+    command: the command that runs this program, for the hint how to resume.
+    usage: text that --help prints above the flags.
+
+  Raises:
+    UserError: naming the invalid flag or field.
+    SystemExit: after --help.
+  """
+  values, arguments = commands.define_and_split(argv, _define_flags, usage)
+  spec, overrides, others = commands.split_config(arguments)
+  commands.parse(values, others)
+  config = commands.load_config(spec, overrides)
+  profile = _profiled_steps(values.profile, config.num_steps)
+  processes.join(
+    values.distributed,
+    values.coordinator,
+    values.num_processes,
+    values.process_id,
+  )
+  return Arguments(
+    config,
+    os.path.expanduser(values.workdir or default_workdir(spec)),
+    values.init_from and os.path.expanduser(values.init_from),
+    profile,
+    f'{command} {shlex.join(arguments)}',
+  )
+
+
+@contextlib.contextmanager
+def reporting_signals(
+  arguments: Arguments, status: ExitStatus
+) -> Iterator[None]:
+  """Reports a signal before the first step; only the first process prints.
+
+  Args:
+    arguments: the command's arguments.
+    status: set to the exit status of the signal.
+  """
+  with processes.only_first_speaks(), processes.failing_alone():
+    try:
+      yield
+    except StoppedError as error:
+      print(
+        'Stopped by a signal before the first step. To start again: '
+        f'{arguments.again}'
+      )
+      status.value = commands.signal_status(error.number)
+
+
+def report(
+  stopped_by: int | None, arguments: Arguments, next_commands: str = ''
+) -> int:
+  """Prints what to do after training.
+
+  Args:
+    stopped_by: the number of the signal that stopped training, if any.
+    arguments: the command's arguments.
+    next_commands: printed for a finished run; {workdir} stands for its folder.
+
+  Returns:
+    The exit status.
+  """
+  if stopped_by is not None:
+    print(f'Stopped by a signal and checkpointed. To resume: {arguments.again}')
+    return commands.signal_status(stopped_by)
+  folder = shlex.quote(arguments.workdir)
+  print(
+    f'Finished. Samples over training: {folder}/samples.gif, curves: '
+    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl\n'
+    f'To watch them: tensorboard --logdir={folder}'
+  )
+  if next_commands:
+    print(next_commands.replace('{workdir}', folder))
+  return 0

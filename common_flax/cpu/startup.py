@@ -1,0 +1,42 @@
+"""Faster imports, for commands whose users are waiting."""
+
+from collections.abc import Iterator
+import contextlib
+import gc
+import sys
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+  """Turns garbage collection off while importing.
+
+  Imports leave no garbage, and searching for it takes a quarter of the time of
+  importing JAX, Flax and Orbax. Later collections skip all objects that exist
+  when the block ends, which saves another 0.2 s when a step is compiled. Does
+  nothing if JAX is imported already or garbage collection is off.
+  """
+  if 'jax' in sys.modules or not gc.isenabled():
+    yield
+    return
+  gc.disable()
+  try:
+    yield
+  finally:
+    gc.freeze()
+    gc.enable()
+
+
+@contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+  """Hides an installed package from imports, unless it is imported already.
+
+  It saves seconds where a package imports a large one that it does not need.
+  """
+  if name in sys.modules:
+    yield
+    return
+  sys.modules[name] = None
+  try:
+    yield
+  finally:
+    del sys.modules[name]

@@ -1,0 +1,1 @@
+"""Scores sets of generated images against real ones."""

@@ -1,0 +1,98 @@
+"""The inputs of a run: its source, and the shape of its batches.
+
+Dimensions: U batches per step, S runs, B batch.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from common_flax.data.batches import Batch
+from common_flax.data.batches import example_batches
+from common_flax.data.batches import Labelled
+from common_flax.data.source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """The batches of one run, or of several runs with different seeds."""
+
+  source: Source
+  batch_size: int  # B
+  batches_per_step: int  # U
+  num_seeds: int  # S
+  with_labels: bool  # whether batches are `Labelled`
+
+  @property
+  def kind(self) -> str:
+    """The plural noun for the examples."""
+    return 'images' if len(self.source.example_shape) == 3 else 'points'
+
+  def describe(self, config: ConfigDict) -> str:
+    """Describes the training data and the seeds in one or two lines."""
+    lines = [
+      f'{len(self.source):,} {self.kind} {self.source.example_shape} of '
+      f'{config.dataset.name}'
+    ]
+    if self.num_seeds > 1:
+      last = config.seed + self.num_seeds - 1
+      lines.append(
+        f'{self.num_seeds} runs at once, with seeds {config.seed} to {last}'
+      )
+    return '\n'.join(lines)
+
+  @property
+  def info(self) -> dict[str, Any]:
+    """The description of the data in checkpoints, as JSON."""
+    return {
+      'image_shape': self.source.example_shape,
+      'num_examples': len(self.source),
+      'num_classes': self.source.num_classes,
+    }
+
+  @property
+  def axes(self) -> tuple[int, ...]:
+    """The leading axes of a step's batches, (U, B) or (U, S, B)."""
+    several = (self.num_seeds,) if self.num_seeds > 1 else ()
+    return (self.batches_per_step, *several, self.batch_size)
+
+  @property
+  def bytes_per_step(self) -> int:
+    """Size of the examples of one step."""
+    shape = (*self.axes, *self.source.example_shape)
+    return math.prod(shape) * self.source.dtype.itemsize
+
+  def abstract(self) -> Batch:
+    """The shapes and types of a step's batches."""
+    shape = (*self.axes, *self.source.example_shape)
+    examples = jax.ShapeDtypeStruct(shape, self.source.dtype)
+    if not self.with_labels:
+      return examples
+    return Labelled(examples, jax.ShapeDtypeStruct(self.axes, np.int32))
+
+  def batches(
+    self, seed: int, start_step: int, num_steps: int, rows: slice
+  ) -> Iterator[Batch]:
+    """Yields one run's batches [U, B, ...], starting at a step.
+
+    Args:
+      seed: seed of the run.
+      start_step: train steps completed.
+      num_steps: train steps of the whole run.
+      rows: the rows of each batch that this process reads.
+    """
+    return example_batches(
+      self.source,
+      seed=seed,
+      batch_size=self.batch_size,
+      batches_per_step=self.batches_per_step,
+      start_step=start_step,
+      num_steps=num_steps,
+      with_labels=self.with_labels,
+      rows=rows,
+    )

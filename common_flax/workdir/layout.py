@@ -1,0 +1,280 @@
+"""The folder of a run: its config.json, checkpoints and evaluation.json."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import functools
+import json
+import math
+import os
+from typing import Any
+
+from etils import epath
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from common_flax import config as config_lib
+from common_flax import files
+from common_flax.errors import UserError
+from common_flax.workdir.checkpoints import abstract_like
+from common_flax.workdir.checkpoints import CheckpointStore
+
+CHECKPOINTS = 'checkpoints'
+CONFIG = 'config.json'
+EVALUATION = 'evaluation.json'
+METRICS = 'metrics.jsonl'
+
+# Fields that may differ when a run resumes; `num_steps` may too, unless a
+# schedule depends on it.
+_MAY_CHANGE = {
+  'keep_checkpoints',
+  'parallelism',
+  'dataset.data_dir',
+  'dataset.path',
+}
+_MAY_CHANGE_SUFFIX = '_every_steps'
+_MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
+
+
+def read_config(
+  workdir: epath.PathLike,
+  default: ConfigDict,
+  check: Callable[[ConfigDict], None] = lambda config: None,
+) -> ConfigDict:
+  """Reads the config of the run in a workdir.
+
+  Args:
+    workdir: the run's folder.
+    default: the family's default config.
+    check: raises a UserError if a value is wrong.
+
+  Raises:
+    UserError: if the config is missing, unreadable or wrong.
+  """
+  path = epath.Path(workdir) / CONFIG
+  config = config_lib.read(path, default)
+  try:
+    check(config)
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+  return config
+
+
+def open_checkpoints(workdir: epath.PathLike) -> CheckpointStore:
+  """The checkpoints of a workdir, to read."""
+  return CheckpointStore(epath.Path(workdir) / CHECKPOINTS)
+
+
+def check_trained(workdir: epath.PathLike) -> None:
+  """Checks that a workdir has a checkpoint.
+
+  Raises:
+    UserError: if there is none.
+  """
+  with open_checkpoints(workdir) as checkpoints:
+    if not checkpoints.steps():
+      raise UserError(f'{workdir}: holds no checkpoint; train first')
+
+
+def restore(
+  workdir: epath.PathLike,
+  item: str,
+  config: ConfigDict,
+  create: Callable[[ConfigDict, tuple[int, ...], int | None], Any],
+  init_item: Callable[[Any], Any],
+  step: int | None = None,
+) -> tuple[int, Any, Any]:
+  """Restores one item of a checkpoint.
+
+  Args:
+    workdir: the run's folder.
+    item: name of the item.
+    config: config of the run.
+    create: function of (config, shape of an example, number of classes) that
+      returns the static part.
+    init_item: function of the static part that returns the item's initial
+      value; only its shapes and dtypes are used.
+    step: step of the checkpoint; None for the newest that can be read.
+
+  Returns:
+    The checkpoint's step, the static part, and the item on the first device.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with open_checkpoints(workdir) as checkpoints:
+
+    def read(step: int) -> tuple[Any, Any]:
+      info = checkpoints.info(step)
+      shape = tuple(info['image_shape'])
+      model = create(config, shape, info.get('num_classes'))
+      abstract = abstract_like(functools.partial(init_item, model), device)
+      return model, checkpoints.restore(step, item, abstract)
+
+    step, (model, value) = checkpoints.newest(read, step)
+  return step, model, value
+
+
+def check_finite(workdir: epath.PathLike, step: int, params: Any) -> None:
+  """Refuses parameters that are not finite.
+
+  Raises:
+    UserError: naming the step.
+  """
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+    raise UserError(
+      f'--workdir={workdir}: the weights of step {step:,} are not finite; the '
+      'run has diverged. Take an earlier step with --step'
+    )
+
+
+def check(
+  workdir: epath.PathLike,
+  config: ConfigDict,
+  default: ConfigDict,
+  fixed_steps: bool,
+) -> bool:
+  """Checks that a workdir can hold this run, without writing to it.
+
+  Args:
+    workdir: the run's folder, which need not exist.
+    config: config of the run.
+    default: the family's default config.
+    fixed_steps: whether a schedule depends on `num_steps`.
+
+  Returns:
+    Whether there is a checkpoint to resume from.
+
+  Raises:
+    UserError: if the workdir holds a run of another config, or is not writable.
+  """
+  workdir = epath.Path(workdir)
+  config_lib.require_reachable('--workdir', workdir)
+  is_local = not files.is_remote(workdir)
+  nearest = workdir
+  while is_local and not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
+  for folder in (nearest, workdir / CHECKPOINTS, workdir / 'samples'):
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f'--workdir={workdir}: {folder} is a file')
+    if folder.exists() and is_local and not os.access(folder, os.W_OK):
+      raise UserError(f'--workdir={workdir}: {folder} cannot be written to')
+  for file in (workdir / CONFIG, workdir / METRICS):
+    if file.exists() and not files.is_regular(file):
+      raise UserError(f'--workdir={workdir}: {file} is not a regular file')
+  with open_checkpoints(workdir) as checkpoints:
+    has_checkpoints = bool(checkpoints.steps())
+  if (workdir / CONFIG).exists():
+    old = read_config(workdir, default)
+    check_same_run(old, config, workdir, fixed_steps)
+  elif has_checkpoints:
+    raise UserError(
+      f'--workdir={workdir}: has checkpoints but no {CONFIG} to identify '
+      'their run; use another workdir'
+    )
+  return has_checkpoints
+
+
+def check_same_run(
+  old: ConfigDict, new: ConfigDict, workdir: epath.PathLike, fixed_steps: bool
+) -> None:
+  """Refuses to resume a run under a config that would change it.
+
+  Args:
+    old: the config that the run started with.
+    new: the config that is to resume it.
+    workdir: the run's folder, for errors.
+    fixed_steps: whether a schedule depends on `num_steps`.
+
+  Raises:
+    UserError: naming every field that must not differ.
+  """
+  old, new = config_lib.flatten(old), config_lib.flatten(new)
+  different = [
+    f'{name} (was {old[name]!r}, now {value!r})'
+    for name, value in new.items()
+    if old[name] != value
+    and name not in _MAY_CHANGE
+    and not name.endswith(_MAY_CHANGE_SUFFIX)
+    and not name.startswith(_MAY_CHANGE_PREFIXES)
+    and not (name == 'num_steps' and not fixed_steps)
+  ]
+  if different:
+    raise UserError(
+      f'{workdir} holds a run of another config: {", ".join(different)}; use '
+      'another --workdir or the old values'
+    )
+
+
+@contextlib.contextmanager
+def writing(name: str) -> Iterator[None]:
+  """Turns failures to write a file into a UserError that names `name`."""
+  try:
+    yield
+  except Exception as error:
+    # pathlib recurses into the parents of a folder to make.
+    if not (files.is_file_error(error) or isinstance(error, RecursionError)):
+      raise
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(f'{name}: cannot be written to: {reason}') from error
+
+
+def create(workdir: epath.PathLike) -> None:
+  """Creates a workdir.
+
+  Raises:
+    UserError: if it cannot be created.
+  """
+  with writing(f'--workdir={workdir}'):
+    files.make_folder(workdir)
+
+
+def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
+  """Writes config.json if it is missing or has other content.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  path = epath.Path(workdir) / CONFIG
+  text = config_lib.to_json(config)
+  with writing(f'--workdir={workdir}'):
+    if not path.exists() or path.read_text() != text:
+      files.write_bytes(path, text.encode())
+
+
+def write_evaluation(
+  workdir: epath.PathLike,
+  metrics: Mapping[str, Any],
+  provenance: Mapping[str, Any],
+) -> epath.Path:
+  """Writes metrics and how they were measured to evaluation.json.
+
+  Args:
+    workdir: the run's folder.
+    metrics: numbers by name, or lists and dicts of numbers.
+    provenance: everything that distinguishes this measurement from others.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    UserError: if the file cannot be written.
+  """
+  path = epath.Path(workdir) / EVALUATION
+  result = _finite({**metrics, 'provenance': dict(provenance)})
+  with writing(str(path)):
+    files.write_bytes(path, (json.dumps(result, indent=2) + '\n').encode())
+  return path
+
+
+def _finite(value: Any) -> Any:
+  """Replaces numbers that are not finite by None, as JSON has no NaN."""
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return [_finite(v) for v in value]
+  is_finite = not isinstance(value, float) or math.isfinite(value)
+  return value if is_finite else None

@@ -1,0 +1,86 @@
+"""Commands import no more than they need, without collecting garbage."""
+
+import gc
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+import types
+
+import pytest
+
+from common_flax.cpu import startup
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+def run(code, folder=ROOT):
+  """Runs code in a fresh Python; returns the printed words."""
+  return subprocess.run(
+    [sys.executable, '-c', textwrap.dedent(code)],
+    env={**os.environ, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'},
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split()
+
+
+def test_imports_are_not_searched_for_garbage_then_or_later():
+  code = """
+    import gc
+    from common_flax.cpu import startup
+    with startup.importing():
+      print(gc.isenabled(), gc.get_freeze_count() > 0)
+      import json
+    print(gc.isenabled(), gc.get_freeze_count() > 0)
+  """
+  assert run(code) == ['False', 'False', 'True', 'True']
+
+
+def test_garbage_collection_stays_off_if_it_was():
+  code = """
+    import gc
+    from common_flax.cpu import startup
+    gc.disable()
+    with startup.importing():
+      import json
+    print(gc.isenabled())
+  """
+  assert run(code) == ['False']
+
+
+def test_nothing_changes_once_jax_is_imported():
+  frozen = gc.get_freeze_count()
+  with startup.importing():
+    assert gc.isenabled()
+  assert gc.get_freeze_count() == frozen
+
+
+@pytest.mark.parametrize('family', ['gan_flax', 'vae_flax'])
+def test_main_modules_do_not_import_jax(family):
+  code = f"""
+    import sys
+    import {family}.main
+    print('jax' in sys.modules)
+  """
+  assert run(code) == ['False']
+
+
+def test_pytorch_is_not_imported_for_tensorboard(tmp_path):
+  (tmp_path / 'torch.py').write_text('print("imported")')
+  code = """
+    import sys
+    import common_flax.workdir.tensorboard
+    print('torch' in sys.modules)
+    import torch
+  """
+  assert run(code, tmp_path) == ['False', 'imported']
+
+
+def test_an_imported_package_is_not_hidden(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', types.ModuleType('torch'))
+  before = sys.modules['torch']
+  with startup.without('torch'):
+    assert sys.modules['torch'] is before
+  assert sys.modules['torch'] is before

@@ -1,0 +1,59 @@
+"""Stopping on SIGTERM and SIGINT."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from common_flax.distributed.signals import Signals
+from common_flax.errors import StoppedError
+
+NUMBERS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize('number', NUMBERS)
+def test_a_signal_raises_an_error(number):
+  with pytest.raises(StoppedError) as raised, Signals():
+    os.kill(os.getpid(), number)
+    pytest.fail('it went on')
+  assert raised.value.number == number
+
+
+@pytest.mark.parametrize('number', NUMBERS)
+def test_held_code_continues(number):
+  with Signals() as signals, signals.held():
+    assert signals.received is None
+    os.kill(os.getpid(), number)
+    assert signals.received == number
+
+
+def test_earlier_handlers_are_restored():
+  before = [signal.getsignal(number) for number in NUMBERS]
+  with Signals() as signals, signals.held():
+    os.kill(os.getpid(), signal.SIGTERM)
+  assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+@pytest.mark.parametrize('first', NUMBERS)
+@pytest.mark.parametrize('second', NUMBERS)
+def test_a_second_signal_ends_the_process_at_once(first, second):
+  program = f"""
+import os
+from common_flax.distributed.signals import Signals
+with Signals() as signals, signals.held():
+  os.kill(os.getpid(), {int(first)})
+  print('goes on', flush=True)
+  os.kill(os.getpid(), {int(second)})
+  print('never')
+"""
+  process = subprocess.run(
+    [sys.executable, '-c', program],
+    check=False,
+    capture_output=True,
+    text=True,
+  )
+  assert process.stdout == 'goes on\n'
+  assert process.stderr == ''
+  assert process.returncode == -second

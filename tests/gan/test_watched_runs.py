@@ -1,0 +1,57 @@
+"""GANs that are known to fail, and what the watch says of them."""
+
+import os
+import subprocess
+import sys
+
+from conftest import read_metrics
+from conftest import ROOT
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def watched(workdir, *arguments):
+  """Trains on the digits on one device; returns the lines it prints."""
+  process = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'gan_flax.main',
+      '--config=configs/dcgan.py:smoke',
+      f'--workdir={workdir}',
+      '--config.sample_every_steps=10000',
+      '--config.checkpoint_every_steps=10000',
+      *arguments,
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, 'XLA_FLAGS': ''},
+    cwd=ROOT,
+  )
+  return process.stdout.splitlines()
+
+
+def test_a_generator_without_norms_collapses(tmp_path):
+  lines = watched(
+    tmp_path,
+    '--config.num_steps=1000',
+    '--config.log_every_steps=100',
+    '--config.model.base_features=8',
+    '--config.model.generator_norm=none',
+  )
+  assert sum('mode collapse' in line for line in lines) == 1
+  assert read_metrics(tmp_path)[-1]['diversity'] < 0.1
+
+
+def test_a_discriminator_that_hardly_learns_is_dead(tmp_path):
+  lines = watched(
+    tmp_path,
+    '--config.num_steps=300',
+    '--config.log_every_steps=50',
+    '--config.batch_size=64',
+    '--config.model.base_features=16',
+    '--config.discriminator.learning_rate=1e-5',
+  )
+  assert any('the discriminator is dead' in line for line in lines)

@@ -1,0 +1,1 @@
+"""Figures of latent variable models with a known likelihood."""

@@ -1,0 +1,110 @@
+"""The static part of a VAE: modules, optimiser, likelihood, objective, sizes.
+
+Dimensions: H height, W width, C channels.
+"""
+
+import dataclasses
+
+from flax import linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import optax
+
+from common_flax import optimisers
+from common_flax.distributed.sharding import BatchAxis
+from common_flax.distributed.sharding import WHOLE_BATCH
+from vae_flax import observations
+from vae_flax.likelihoods import Likelihood
+from vae_flax.likelihoods import LIKELIHOODS
+from vae_flax.models import ACTIVATIONS
+from vae_flax.models import MODELS
+from vae_flax.observations import Observe
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE:
+  """Everything static: modules, optimiser, likelihood, objective, sizes."""
+
+  encoder: nn.Module
+  decoder: nn.Module
+  tx: optax.GradientTransformation
+  likelihood: Likelihood
+  observe: Observe  # maps bytes to x
+  objective: str  # 'elbo', 'iwae' or 'dreg'
+  num_importance_samples: int  # draws of z per image
+  has_closed_form_kl: bool  # False estimates the KL from draws of z
+  beta: float  # weight of the KL divergence
+  kl_warmup_steps: int
+  free_bits_nats: float
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  latent_size: int
+  ema_decay: float  # decay of the parameters' moving average, after warm-up
+  flip: bool  # whether to mirror images at random
+  axis: BatchAxis  # splits batches over devices
+  dtype: jnp.dtype  # type of x, z and all loss terms
+
+
+def _create_observe(binarise: str, likelihood: Likelihood) -> Observe:
+  if not likelihood.is_binary:
+    is_density = likelihood.is_density
+    return observations.dequantise if is_density else observations.scale
+  # 'fixed' images are already binary, see `observations.fix`.
+  is_fresh = binarise == 'stochastic'
+  return observations.binarise if is_fresh else observations.threshold
+
+
+def create_vae(
+  config: ConfigDict,
+  image_shape: tuple[int, int, int],
+  num_classes: int | None = None,
+  axis: BatchAxis = WHOLE_BATCH,
+) -> VAE:
+  """Builds the static part of a VAE from a checked config.
+
+  Args:
+    config: a config that `vae_flax.config.check` accepts.
+    image_shape: (H, W, C) of the data.
+    num_classes: ignored, because a VAE takes no labels.
+    axis: splits batches over devices.
+  """
+  del num_classes
+  dtype = jnp.dtype(config.compute_dtype)
+  param_dtype = jnp.promote_types(dtype, jnp.float32)
+  model = MODELS[config.model.name]
+  size = config.model[model.size_field]
+  is_sequence = isinstance(size, tuple)
+  likelihood = LIKELIHOODS[config.likelihood](config.likelihood_scale)
+  shared = dict(
+    activation=ACTIVATIONS[config.model.activation],
+    dtype=dtype,
+    param_dtype=param_dtype,
+  )
+  return VAE(
+    encoder=model.encoder(
+      latent_size=config.model.latent_size,
+      max_log_var=config.model.max_log_var,
+      **{model.size_field: size},
+      **shared,
+    ),
+    decoder=model.decoder(
+      image_shape=tuple(image_shape),
+      num_outputs=likelihood.num_outputs,
+      **{model.size_field: size[::-1] if is_sequence else size},
+      **shared,
+    ),
+    tx=optimisers.create(config.optimizer, config.num_steps),
+    likelihood=likelihood,
+    observe=_create_observe(config.dataset.binarise, likelihood),
+    objective=config.objective,
+    num_importance_samples=config.num_importance_samples,
+    has_closed_form_kl=config.kl == 'closed_form',
+    beta=config.beta,
+    kl_warmup_steps=config.kl_warmup_steps,
+    free_bits_nats=config.free_bits_nats,
+    image_shape=tuple(image_shape),
+    latent_size=config.model.latent_size,
+    ema_decay=config.ema_decay,
+    flip=config.dataset.flip,
+    axis=axis,
+    dtype=param_dtype,
+  )
