@@ -89,6 +89,8 @@ def open_run(
       workdir, config, default, fixed_steps=has_fixed_steps
     )
     limits.check_devices(config, num_seeds)
+    if init_from and is_resumed:
+      print(f'--init_from={init_from}: ignored; {workdir} resumes its own run.')
     if init_from and not is_resumed and num_seeds > 1:
       raise UserError(
         f'--init_from={init_from}: initialises a single run; set '

@@ -106,11 +106,12 @@ def test_resuming_with_other_data_is_refused(fails, tmp_path, photographs):
   fails(arguments, 'num_examples (was 43, now 42)')
 
 
-def test_a_resumed_run_ignores_init_from(finished):
+def test_a_resumed_run_ignores_init_from_and_says_so(finished, capsys):
   status = main_lib.main(
     ['main', SMOKE, f'--workdir={finished}', '--init_from=long_gone']
   )
   assert status == 0
+  assert '--init_from=long_gone: ignored' in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
