@@ -24,7 +24,7 @@ from absl import flags
 import numpy as np
 
 from common_flax.cli import commands
-from common_flax.cli import sample_files
+from common_flax.cli import outputs
 from common_flax.cli import terminal
 from common_flax.data import image_sets
 from common_flax.data.source import ArraySource
@@ -150,7 +150,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   paths = commands.parse(values, arguments, ('IMAGES_A', 'IMAGES_B'))
   if values.output:
-    sample_files.check(values.output, is_file=True)
+    outputs.check(values.output, is_file=True)
   metrics = reference_sets.requested_metrics(values.metrics, _METRICS)
   protocol = Protocol(metrics, values.num_neighbours)
   start = time.monotonic()
@@ -169,7 +169,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if values.output:
     provenance |= {'images': list(paths), 'seconds': seconds}
     text = json.dumps({**metrics, 'provenance': provenance}, indent=2)
-    sample_files.write_bytes(values.output, f'{text}\n'.encode())
+    outputs.write_bytes(values.output, f'{text}\n'.encode())
     print(f'All numbers: {values.output}')
 
 

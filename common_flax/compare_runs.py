@@ -24,8 +24,8 @@ import numpy as np
 
 from common_flax import files
 from common_flax.cli import commands
+from common_flax.cli import outputs
 from common_flax.cli import plotting
-from common_flax.cli import sample_files
 from common_flax.errors import UserError
 from common_flax.workdir import writers
 from common_flax.workdir.layout import CONFIG
@@ -171,12 +171,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
   if pathlib.Path(values.output).suffix.lower() != '.png':
     raise UserError(f'--output={values.output}: must be a picture, FILE.png')
-  sample_files.check(values.output, is_file=True)
+  outputs.check(values.output, is_file=True)
   runs = [Run(workdir) for workdir in values.workdirs]
   figure = draw(runs, _choose_metrics(runs, values.metrics))
   buffer = io.BytesIO()
   FigureCanvasAgg(figure).print_png(buffer)
-  sample_files.write_bytes(values.output, buffer.getvalue())
+  outputs.write_bytes(values.output, buffer.getvalue())
   print(f'{len(runs)} runs in {values.output}')
 
 

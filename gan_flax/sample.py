@@ -35,6 +35,7 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.cli import commands
+from common_flax.cli import outputs
 from common_flax.cli import sample_files
 from common_flax.data.worlds import WORLDS
 from common_flax.errors import UserError
@@ -86,7 +87,7 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
   """
   ending = pathlib.Path(values.output).suffix.lower()
   is_file = ending in ('.png', '.npz')
-  sample_files.check(values.output, is_file=is_file)
+  outputs.check(values.output, is_file=is_file)
   if config.dataset.name in WORLDS:
     if not is_file:
       raise UserError(

@@ -42,6 +42,7 @@ from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.cli import commands
+from common_flax.cli import outputs
 from common_flax.cli import sample_files
 from common_flax.data.source import Source
 from common_flax.errors import UserError
@@ -245,7 +246,7 @@ def _write_latents(output: str, drawing: _Drawing, source: Source) -> None:
   """
   latents = _encode_all(drawing, source)
   if output.lower().endswith('.png'):
-    sample_files.write_bytes(output, _scatter(latents))
+    outputs.write_bytes(output, _scatter(latents))
     return
   sample_files.write_arrays(output, latents)
 
@@ -265,7 +266,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.require_flags(values, 'workdir', 'output')
   workdir = commands.existing_workdir(values)
   ending = pathlib.Path(values.output).suffix.lower()
-  sample_files.check(values.output, is_file=ending in ('.png', '.npz'))
+  outputs.check(values.output, is_file=ending in ('.png', '.npz'))
   trained = load(workdir, use_ema=values.ema, step=values.step)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
   config = trained.config

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import io
-import os
-import pathlib
 
 from absl import flags
 import jax
@@ -15,6 +13,7 @@ from matplotlib.figure import Figure
 from common_flax import files
 from common_flax import prng
 from common_flax.cli import commands
+from common_flax.cli import outputs
 from common_flax.errors import UserError
 
 # File name -> function of a key that draws the figure.
@@ -25,29 +24,6 @@ def _png(figure: Figure) -> bytes:
   buffer = io.BytesIO()
   FigureCanvasAgg(figure).print_png(buffer)
   return buffer.getvalue()
-
-
-def _output_folder(path: str, names: Sequence[str]) -> pathlib.Path:
-  """Checks the output folder, which need not exist, without writing to it.
-
-  Raises:
-    UserError: if the files cannot be written there.
-    OSError: if the path is invalid.
-  """
-  if files.is_remote(path):
-    raise UserError(f'--output={path}: give a folder on this machine')
-  folder = pathlib.Path(os.path.expanduser(path))
-  nearest = folder
-  while not nearest.exists() and nearest != nearest.parent:
-    nearest = nearest.parent
-  if not nearest.is_dir():
-    raise UserError(f'--output={path}: {nearest} is a file; give a folder')
-  if not os.access(nearest, os.W_OK | os.X_OK):
-    raise UserError(f'--output={path}: {nearest} cannot be written to')
-  for name in names:
-    if (folder / name).is_dir():
-      raise UserError(f'--output={path}: {folder / name} is a folder')
-  return folder
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -63,8 +39,13 @@ def _draw(figures: Figures, values: flags.FlagValues) -> None:
   keys = jax.random.split(
     prng.stream(prng.root_key(values.seed), 'sample'), len(figures)
   )
-  try:
-    folder = _output_folder(values.output, list(figures))
+  outputs.check(values.output, is_file=False)
+  with outputs.writable(values.output) as folder:
+    for name in figures:
+      if (folder / name).is_dir():
+        raise UserError(
+          f'--output={values.output}: {folder / name} is a folder'
+        )
     # Nothing is written if drawing fails.
     pictures = {
       folder / name: _png(draw(key))
@@ -73,11 +54,6 @@ def _draw(figures: Figures, values: flags.FlagValues) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path, data in pictures.items():
       files.write_bytes(path, data)
-  except OSError as error:
-    raise UserError(
-      f'--output={values.output}: cannot be written to: '
-      f'{error.strerror or error}'
-    ) from error
   for path in pictures:
     print(path)
 

@@ -7,23 +7,19 @@ Dimensions: N samples, H height, W width, C channels.
 """
 
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import io
 import itertools
-import os
 import pathlib
 import zipfile
 
 from absl import flags
 import numpy as np
 
-from common_flax import files
 from common_flax import images as images_lib
 from common_flax.cli import commands
-from common_flax.errors import UserError
+from common_flax.cli import outputs
 
 
 def define_flags(
@@ -50,30 +46,6 @@ def define_flags(
   flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
 
 
-def check(path: str, *, is_file: bool) -> None:
-  """Checks that an output can be written, before anything is drawn.
-
-  Args:
-    path: path of the output.
-    is_file: whether the output is a file rather than a folder.
-
-  Raises:
-    UserError: naming the obstacle.
-  """
-  with _writable(path) as target:
-    if is_file and target.is_dir():
-      raise UserError(f'--output={path}: is a folder; give a file')
-    if target.exists() and not target.is_dir() and not target.is_file():
-      raise UserError(f'--output={path}: is not a regular file; use another')
-    nearest = target.parent if is_file else target
-    while not nearest.exists() and nearest != nearest.parent:
-      nearest = nearest.parent
-    if not nearest.is_dir():
-      raise UserError(f'--output={path}: {nearest} is not a folder')
-    if not os.access(nearest, os.W_OK | os.X_OK):
-      raise UserError(f'--output={path}: {nearest} cannot be written to')
-
-
 def write(
   path: str,
   chunks: Iterable[np.ndarray],
@@ -95,7 +67,7 @@ def write(
   Raises:
     UserError: if the path cannot be written.
   """
-  with _writable(path) as target:
+  with outputs.writable(path) as target:
     suffix = target.suffix.lower()
     if suffix == '.npz':
       target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,20 +88,9 @@ def write_picture(path: str, picture: np.ndarray) -> None:
   Raises:
     UserError: if the path cannot be written.
   """
-  with _writable(path) as target:
+  with outputs.writable(path) as target:
     target.parent.mkdir(parents=True, exist_ok=True)
     images_lib.write_png(target, picture)
-
-
-def write_bytes(path: str, data: bytes) -> None:
-  """Writes a file and its parent folders.
-
-  Raises:
-    UserError: if the path cannot be written.
-  """
-  with _writable(path) as target:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(target, data)
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -142,20 +103,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   with zipfile.ZipFile(buffer, 'w') as archive:
     for name, array in arrays.items():
       _write_array(archive, name, array)
-  write_bytes(path, buffer.getvalue())
-
-
-@contextlib.contextmanager
-def _writable(path: str) -> Iterator[pathlib.Path]:
-  """Yields the local path; turns failures to write it into a UserError."""
-  if files.is_remote(path):
-    raise UserError(f'--output={path}: give a path on this machine')
-  try:
-    yield pathlib.Path(os.path.expanduser(path))
-  except OSError as error:
-    raise UserError(
-      f'--output={path}: cannot be written to: {error.strerror or error}'
-    ) from error
+  outputs.write_bytes(path, buffer.getvalue())
 
 
 def _dateless(name: str) -> zipfile.ZipInfo:
