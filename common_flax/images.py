@@ -37,6 +37,20 @@ def doublings(image_size: int) -> tuple[int, int]:
   return start, count
 
 
+def centre_pad(images: jax.Array, size: int, value: float) -> jax.Array:
+  """Pads square images [B, S, S, C] with a value to [B, size, size, C]."""
+  before = (size - images.shape[1]) // 2
+  after = size - images.shape[1] - before
+  sides = ((0, 0), (before, after), (before, after), (0, 0))
+  return jnp.pad(images, sides, constant_values=value)
+
+
+def centre_crop(images: jax.Array, size: int) -> jax.Array:
+  """Cuts the centre [B, size, size, C] out of square images [B, S, S, C]."""
+  before = (images.shape[1] - size) // 2
+  return images[:, before : before + size, before : before + size]
+
+
 def to_signed(images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
   """Scales uint8 [..., H, W, C] to floats in [-1, 1]."""
   return images.astype(dtype) / 127.5 - 1

@@ -44,6 +44,8 @@ def default() -> ConfigDict:
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
   model.kernel_size = 4  # the paper's is 5
+  # Side to which the networks pad images; None for dataset.image_size.
+  model.grid_size = config_dict.placeholder(int)
   # 'batch', 'layer', 'group' or 'none'; None is the model's default.
   model.generator_norm = config_dict.placeholder(str)
   model.discriminator_norm = 'batch'  # 'batch', 'layer', 'group' or 'none'
@@ -152,13 +154,13 @@ def _check_model(config: ConfigDict) -> None:
   """Checks that the networks fit the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
-  require(
-    'kernel_size' in model.options
-    or config.model.kernel_size == default().model.kernel_size,
-    config,
-    'model.kernel_size',
-    f'has no effect on model.name={config.model.name}; remove it',
-  )
+  for name in ('kernel_size', 'grid_size'):
+    require(
+      name in model.options or config.model[name] == default().model[name],
+      config,
+      f'model.{name}',
+      f'has no effect on model.name={config.model.name}; remove it',
+    )
   if config.dataset.name in WORLDS:
     _check_points(config)
     return
@@ -170,10 +172,18 @@ def _check_model(config: ConfigDict) -> None:
     f'is a model of points; for the images of {config.dataset.name} use '
     f'{fitting}',
   )
+  grid_size = config.model.grid_size
+  require(
+    grid_size is None or grid_size >= config.dataset.image_size,
+    config,
+    'model.grid_size',
+    f'must be at least dataset.image_size={config.dataset.image_size}',
+  )
+  field = 'dataset.image_size' if grid_size is None else 'model.grid_size'
   try:
-    model.check_image_size(config.dataset.image_size)
+    model.check_image_size(grid_size or config.dataset.image_size)
   except ValueError as error:
-    raise UserError(f'config.dataset.image_size: {error}') from error
+    raise UserError(f'config.{field}: {error}') from error
 
 
 def _check_points(config: ConfigDict) -> None:

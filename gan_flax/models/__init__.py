@@ -37,7 +37,9 @@ _he_init = nn.initializers.he_normal()
 
 MODELS = {
   'dcgan': Model(
-    dcgan.Generator, dcgan.Discriminator, options=('kernel_size',)
+    dcgan.Generator,
+    dcgan.Discriminator,
+    options=('kernel_size', 'grid_size'),
   ),
   'resnet': Model(resnet.Generator, resnet.Discriminator),
   'pacgan': Model(

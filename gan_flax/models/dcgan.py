@@ -19,6 +19,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from common_flax.images import centre_crop
+from common_flax.images import centre_pad
 from common_flax.images import doublings
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
@@ -39,7 +41,9 @@ class Generator(nn.Module):
   """z [B, Z] -> images [B, S, S, C] in [-1, 1].
 
   Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    image_shape: (S, S, C).
+    grid_size: side of the images that the layers make, 4 * 2**k or 7 * 2**k and
+      at least S, of which the centre is returned; None for S.
     base_features: number of features before the last layer, doubled in each
       layer before it. Radford et al. use 128, most later implementations 64.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
@@ -56,6 +60,7 @@ class Generator(nn.Module):
   image_shape: tuple[int, int, int]
   base_features: int = 64
   kernel_size: int = 4
+  grid_size: int | None = None
   norm: str = 'batch'
   conditioning: str = 'none'
   num_classes: int | None = None
@@ -81,7 +86,7 @@ class Generator(nn.Module):
         the running averages.
     """
     size, _, channels = self.image_shape
-    start, count = doublings(size)
+    start, count = doublings(self.grid_size or size)
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(
       TransposedConv,
@@ -112,7 +117,8 @@ class Generator(nn.Module):
     for i in range(1, count):
       x = conv(features // 2**i, name=f'conv_{i}')(x)
       x = nn.relu(norm(name=f'norm_{i}')(x))
-    x = conv(channels, name=f'conv_{count}')(x)  # [B, S, S, C]
+    x = conv(channels, name=f'conv_{count}')(x)
+    x = centre_crop(x, size)  # [B, S, S, C]
     return nn.tanh(x).astype(self.param_dtype)
 
 
@@ -120,7 +126,9 @@ class Discriminator(nn.Module):
   """Images [B, S, S, C] in [-1, 1] -> logits [B] of being real.
 
   Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    image_shape: (S, S, C).
+    grid_size: side to which images are padded with -1, 4 * 2**k or 7 * 2**k and
+      at least S; None for S.
     base_features: number of features after the first layer, doubled in each
       layer after it.
     kernel_size: side of the kernels, 4 or 5 (the paper's).
@@ -139,6 +147,7 @@ class Discriminator(nn.Module):
   image_shape: tuple[int, int, int]
   base_features: int = 64
   kernel_size: int = 4
+  grid_size: int | None = None
   norm: str = 'batch'
   has_spectral_norm: bool = False
   has_minibatch_deviation: bool = False
@@ -158,7 +167,8 @@ class Discriminator(nn.Module):
     train: bool,
   ) -> jax.Array:
     """Classifies images; takes the arguments of the generator."""
-    _, count = doublings(self.image_shape[0])
+    grid_size = self.grid_size or self.image_shape[0]
+    _, count = doublings(grid_size)
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     # A norm removes a bias and adds its own shift.
     conv = functools.partial(
@@ -169,6 +179,7 @@ class Discriminator(nn.Module):
       **types,
     )
     apply, norm = discriminating(self, train=train, scale_init=_scale_init)
+    images = centre_pad(images, grid_size, -1)
     if self.conditioning == 'concatenation':
       images = with_labels(images, labels, self.num_classes)
     x = apply(conv(self.base_features, name='conv_0'), images)

@@ -57,6 +57,30 @@ def test_shapes_of_generator_and_discriminator_match(
   assert logits.shape == (2,)
 
 
+def test_a_grid_draws_the_centre_of_a_larger_image():
+  latents = jax.random.normal(jax.random.key(1), (3, 5))
+  whole, part = (
+    dcgan.Generator((size, size, 1), 4, grid_size=16) for size in (16, 11)
+  )
+  variables = init(whole, latents)
+  full, _ = apply(whole, variables, latents)
+  cut, _ = apply(part, variables, latents)
+  np.testing.assert_array_equal(cut, full[:, 2:13, 2:13])
+
+
+def test_a_grid_shows_images_on_a_black_border():
+  image = jax.random.uniform(jax.random.key(1), (3, 11, 11, 1), minval=-1)
+  padded = np.full((3, 16, 16, 1), -1, np.float32)
+  padded[:, 2:13, 2:13] = image
+  whole, part = (
+    dcgan.Discriminator((size, size, 1), 4, grid_size=16) for size in (16, 11)
+  )
+  variables = init(whole, padded)
+  np.testing.assert_array_equal(
+    apply(part, variables, image)[0], apply(whole, variables, padded)[0]
+  )
+
+
 @pytest.mark.parametrize('size', [1, 4, 7, 12, 24, 30, 33, 100])
 def test_other_sizes_are_refused(size):
   with pytest.raises(ValueError, match='28, 32, 64 or 128'):

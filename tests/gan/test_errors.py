@@ -105,6 +105,12 @@ def fails(refuses, tmp_path):
     ),
     ([SMOKE, '--config.model.name=biggan'], ['model.name', 'dcgan']),
     ([SMOKE, '--config.model.kernel_size=3'], ['kernel_size']),
+    ([SMOKE, '--config.model.grid_size=8'], ['grid_size', 'at least', '=16']),
+    ([SMOKE, '--config.model.grid_size=30'], ['model.grid_size', '28, 32']),
+    (
+      [SMOKE, '--config.model.grid_size=32', '--config.model.name=resnet'],
+      ['model.grid_size', 'resnet', 'remove it'],
+    ),
     ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
     ([SMOKE, '--config.generator.b1=1.0'], ['generator.b1']),
     ([SMOKE, '--config.generator.schedule=step'], ['schedule', 'cosine']),
