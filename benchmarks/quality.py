@@ -49,6 +49,7 @@ from common_flax.evaluation.reference_sets import ExtractorSpec
 from common_flax.metrics import classifier as classifier_lib
 from common_flax.progress import track
 from common_flax.workdir import layout
+from gan_flax import config as gan_config
 from gan_flax import trained
 
 _PEER = 'PyTorch DCGAN'
@@ -348,9 +349,12 @@ def _report(
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   changes = [x for x in arguments if x.startswith('--config.')]
   commands.parse(values, [x for x in arguments if x not in changes])
+  configs = [commands.load_config(spec, changes) for spec in values.configs]
+  for config in configs:
+    gan_config.check(config)
+  dataset = configs[0].dataset
   output = pathlib.Path(values.output)
   output.mkdir(parents=True, exist_ok=True)
-  dataset = commands.load_config(values.configs[0], changes).dataset
   judge = create_judge(dataset, values.num_samples)
   real = judge.reference.baseline_metrics(values.num_samples)
   contenders = {spec: (train_recipe, spec) for spec in values.configs}
