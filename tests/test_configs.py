@@ -26,6 +26,7 @@ GAN_RECIPES = [
     ('dcgan.py', variant)
     for variant in ('', 'smoke', 'mnist', 'cifar10', 'celeba', 'folder')
   ),
+  *(('quick.py', variant) for variant in ('', 'mnist', 'folder', 'smoke')),
   *(
     (world, variant)
     for world in ('ring.py', 'grid.py')
@@ -94,7 +95,8 @@ def test_gan_recipe_builds_a_step(name, variant):
   if config.dataset.name in WORLDS:
     shape, dtype = (2,), np.float32
   gan = create_gan(config, shape, 10)
-  assert gan.is_conditional == (name == 'conditional.py')
+  has_labels = name in ('conditional.py', 'quick.py') and variant != 'folder'
+  assert gan.is_conditional == has_labels
   root = prng.root_key(config.seed)
   axes = (config.discriminator_steps, 4)
   batch = np.zeros((*axes, *shape), dtype)
