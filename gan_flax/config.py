@@ -19,6 +19,7 @@ from common_flax.training.health import ACTIONS
 from common_flax.workdir import layout as workdir_lib
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
+from gan_flax.models import r3gan
 from gan_flax.models.conditioning import CONDITIONINGS
 from gan_flax.models.discriminators import GROUP_SIZE
 
@@ -43,7 +44,9 @@ def default() -> ConfigDict:
   model.latent_size = 100
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
-  model.kernel_size = 4  # the paper's is 5
+  model.kernel_size = 4  # of 'dcgan'; the paper's is 5
+  model.blocks_per_stage = 2  # of 'r3gan': residual blocks at each image side
+  model.group_size = 16  # of 'r3gan': features in a group of a convolution
   # 'batch', 'layer', 'group' or 'none'; None is the model's default.
   model.generator_norm = config_dict.placeholder(str)
   model.discriminator_norm = 'batch'  # 'batch', 'layer', 'group' or 'none'
@@ -92,6 +95,8 @@ def check(config: ConfigDict) -> None:
     1,
     'model.latent_size',
     'model.base_features',
+    'model.blocks_per_stage',
+    'model.group_size',
     'model.packing',
     'discriminator_steps',
   )
@@ -100,6 +105,8 @@ def check(config: ConfigDict) -> None:
     config_lib.MAX_FEATURES,
     'model.latent_size',
     'model.base_features',
+    'model.blocks_per_stage',
+    'model.group_size',
     'discriminator_steps',
   )
   require(
@@ -152,13 +159,17 @@ def _check_model(config: ConfigDict) -> None:
   """Checks that the networks fit the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
-  require(
-    'kernel_size' in model.options
-    or config.model.kernel_size == default().model.kernel_size,
-    config,
-    'model.kernel_size',
-    f'has no effect on model.name={config.model.name}; remove it',
-  )
+  options = {name for other in MODELS.values() for name in other.options}
+  for option in sorted(options):
+    require(
+      option in model.options
+      or config.model[option] == default().model[option],
+      config,
+      f'model.{option}',
+      f'has no effect on model.name={config.model.name}; remove it',
+    )
+  if not model.has_norms:
+    _check_without_norms(config)
   if config.dataset.name in WORLDS:
     _check_points(config)
     return
@@ -174,6 +185,33 @@ def _check_model(config: ConfigDict) -> None:
     model.check_image_size(config.dataset.image_size)
   except ValueError as error:
     raise UserError(f'config.dataset.image_size: {error}') from error
+  if config.model.name == 'r3gan':
+    try:
+      r3gan.check_sizes(
+        config.dataset.image_size,
+        config.model.base_features,
+        config.model.group_size,
+      )
+    except ValueError as error:
+      raise UserError(f'config.model.{error}') from error
+
+
+def _check_without_norms(config: ConfigDict) -> None:
+  """Checks that networks without norms get no option of those with norms."""
+  unused = {
+    'generator_norm': (None, 'none'),
+    'discriminator_norm': ('none',),
+    'spectral_norm': (False,),
+    'minibatch_deviation': (False,),
+  }
+  for option, values in unused.items():
+    require(
+      config.model[option] in values,
+      config,
+      f'model.{option}',
+      f'model.name={config.model.name} has no such layers; set it to '
+      f'{values[-1]!r}',
+    )
 
 
 def _check_points(config: ConfigDict) -> None:
@@ -199,10 +237,10 @@ def _check_points(config: ConfigDict) -> None:
 def _check_conditioning(config: ConfigDict) -> None:
   require_one_of(config, 'model.conditioning', CONDITIONINGS)
   conditioning = config.model.conditioning
-  norm = config.model.generator_norm
-  norm = norm or MODELS[config.model.name].generator_norm
+  model = MODELS[config.model.name]
+  norm = config.model.generator_norm or model.generator_norm
   require(
-    conditioning != 'projection' or norm == 'batch',
+    conditioning != 'projection' or norm == 'batch' or not model.has_norms,
     config,
     'model.conditioning',
     f'needs batch norm in the generator, whose norm is {norm!r}; use '
