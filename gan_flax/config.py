@@ -109,6 +109,7 @@ def check(config: ConfigDict) -> None:
     'model.group_size',
     'discriminator_steps',
   )
+  _check_groups_of_features(config)
   require(
     config.model.kernel_size in (4, 5),
     config,
@@ -185,15 +186,20 @@ def _check_model(config: ConfigDict) -> None:
     model.check_image_size(config.dataset.image_size)
   except ValueError as error:
     raise UserError(f'config.dataset.image_size: {error}') from error
-  if config.model.name == 'r3gan':
-    try:
-      r3gan.check_sizes(
-        config.dataset.image_size,
-        config.model.base_features,
-        config.model.group_size,
-      )
-    except ValueError as error:
-      raise UserError(f'config.model.{error}') from error
+
+
+def _check_groups_of_features(config: ConfigDict) -> None:
+  """Checks that the features of R3GAN's networks split into groups."""
+  if config.model.name != 'r3gan':
+    return
+  try:
+    r3gan.check_sizes(
+      config.dataset.image_size,
+      config.model.base_features,
+      config.model.group_size,
+    )
+  except ValueError as error:
+    raise UserError(f'config.model.{error}') from error
 
 
 def _check_without_norms(config: ConfigDict) -> None:

@@ -10,6 +10,7 @@ from gan_flax import main as main_lib
 from gan_flax import sample
 
 SMOKE = '--config=configs/dcgan.py:smoke'
+R3GAN = '--config=configs/r3gan.py:smoke'
 CONDITIONAL = '--config=configs/conditional.py:smoke'
 pytestmark = pytest.mark.usefixtures('in_the_repository')
 
@@ -105,6 +106,55 @@ def fails(refuses, tmp_path):
     ),
     ([SMOKE, '--config.model.name=biggan'], ['model.name', 'dcgan']),
     ([SMOKE, '--config.model.kernel_size=3'], ['kernel_size']),
+    (
+      [SMOKE, '--config.model.group_size=8'],
+      ['model.group_size=8', 'no effect on model.name=dcgan', 'remove it'],
+    ),
+    (
+      [SMOKE, '--config.model.blocks_per_stage=3'],
+      ['model.blocks_per_stage=3', 'no effect', 'remove it'],
+    ),
+    (
+      [R3GAN, '--config.model.kernel_size=5'],
+      ['model.kernel_size=5', 'no effect on model.name=r3gan'],
+    ),
+    (
+      [R3GAN, '--config.model.discriminator_norm=layer'],
+      ["discriminator_norm='layer'", "set it to 'none'"],
+    ),
+    (
+      [R3GAN, '--config.model.generator_norm=batch'],
+      ["generator_norm='batch'", "set it to 'none'"],
+    ),
+    (
+      [R3GAN, '--config.model.spectral_norm'],
+      ['model.spectral_norm=True', 'no such layers', 'set it to False'],
+    ),
+    (
+      [R3GAN, '--config.model.minibatch_deviation'],
+      ['model.minibatch_deviation=True', 'set it to False'],
+    ),
+    (
+      [R3GAN, '--config.model.group_size=3'],
+      ['config.model.group_size=3', 'does not divide 8', 'base_features'],
+    ),
+    (
+      [R3GAN, '--config.model.group_size=0'],
+      ['config.model.group_size=0', 'at least 1'],
+    ),
+    (
+      [
+        R3GAN,
+        '--config.dataset.image_size=128',
+        '--config.model.base_features=6',
+      ],
+      ['config.model.base_features=6', 'divisible by 4', '128 pixels'],
+    ),
+    ([R3GAN, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
+    (
+      [R3GAN, '--config.dataset.name=ring'],
+      ['model.name', 'model of images', 'ring', 'mlp'],
+    ),
     ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
     ([SMOKE, '--config.generator.b1=1.0'], ['generator.b1']),
     ([SMOKE, '--config.generator.schedule=step'], ['schedule', 'cosine']),
