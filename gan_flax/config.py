@@ -64,6 +64,8 @@ def default() -> ConfigDict:
   penalty.r2 = 0.0  # γ of R2, at generated examples
   # Applied every N steps and scaled by N (lazy regularisation).
   penalty.every_steps = 1
+  # Share of the weights at num_steps, to which they fall along a cosine.
+  penalty.final_share = 1.0
   # Weights are clipped to [-max_weight, max_weight]; None does not clip.
   penalty.max_weight = config_dict.placeholder(float)
 
@@ -90,25 +92,15 @@ def check(config: ConfigDict) -> None:
   _check_model(config)
   require_one_of(config, 'model.latent_distribution', LATENTS)
   require_one_of(config, 'loss.name', LOSSES)
-  require_at_least(
-    config,
-    1,
-    'model.latent_size',
-    'model.base_features',
-    'model.blocks_per_stage',
-    'model.group_size',
-    'model.packing',
-    'discriminator_steps',
-  )
-  require_at_most(
-    config,
-    config_lib.MAX_FEATURES,
+  sizes = (
     'model.latent_size',
     'model.base_features',
     'model.blocks_per_stage',
     'model.group_size',
     'discriminator_steps',
   )
+  require_at_least(config, 1, 'model.packing', *sizes)
+  require_at_most(config, config_lib.MAX_FEATURES, *sizes)
   _check_groups_of_features(config)
   require(
     config.model.kernel_size in (4, 5),
@@ -287,6 +279,18 @@ def _check_penalties(config: ConfigDict) -> None:
     'penalty.r1 or penalty.r2',
   )
   require(
+    0 <= penalty.final_share <= 1,
+    config,
+    'penalty.final_share',
+    'must be from 0 to 1',
+  )
+  require(
+    is_penalised or penalty.final_share == 1,
+    config,
+    'penalty.final_share',
+    'there is no penalty to lower; set it to 1.0, or set penalty.r1',
+  )
+  require(
     not is_penalised or config.model.discriminator_norm != 'batch',
     config,
     'model.discriminator_norm',
@@ -329,7 +333,8 @@ def check_groups(config: ConfigDict, num_devices: int) -> None:
 def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, which then must not change."""
   players = (config.generator, config.discriminator)
-  return any(player.schedule != 'constant' for player in players)
+  is_scheduled = any(player.schedule != 'constant' for player in players)
+  return is_scheduled or config.penalty.final_share != 1
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:

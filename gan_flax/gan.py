@@ -98,6 +98,8 @@ def create_gan(
       r1=config.penalty.r1,
       r2=config.penalty.r2,
       every_steps=config.penalty.every_steps,
+      final_share=config.penalty.final_share,
+      num_steps=config.num_steps,
     ),
     max_weight=config.penalty.max_weight,
     example_shape=shape,

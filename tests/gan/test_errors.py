@@ -99,6 +99,22 @@ def fails(refuses, tmp_path):
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),
+    (
+      [SMOKE, '--config.penalty.final_share=0.5'],
+      ['penalty.final_share=0.5', 'no penalty'],
+    ),
+    (
+      [R3GAN, '--config.penalty.final_share=1.5'],
+      ['penalty.final_share=1.5', 'from 0 to 1'],
+    ),
+    (
+      [SMOKE, '--config.generator.final_share=0.5'],
+      ['generator.final_share=0.5', 'no effect', "schedule='cosine'"],
+    ),
+    (
+      [R3GAN, '--config.discriminator.final_share=-0.5'],
+      ['discriminator.final_share=-0.5', 'from 0 to 1'],
+    ),
     ([SMOKE, '--config.penalty.max_weight=0.0'], ['penalty.max_weight']),
     (
       [SMOKE, '--config.model.discriminator_norm=instance'],
