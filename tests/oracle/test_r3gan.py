@@ -15,7 +15,7 @@ from gan_flax.losses import LOSSES
 from gan_flax.models import r3gan
 
 # At a side of 64 the finest stage is narrower than the others.
-SHAPE, BASE_FEATURES, GROUP_SIZE, BLOCKS, LATENTS = (64, 64, 2), 4, 2, 2, 5
+SHAPE, BASE_FEATURES, GROUP_SIZE, BLOCKS, LATENTS = (64, 64, 2), 4, 2, 1, 5
 GAMMA = 0.7
 
 
