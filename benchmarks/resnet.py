@@ -20,13 +20,13 @@ import sys
 
 from absl import flags
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
 from benchmarks import table
 from benchmarks import turns
 from common_flax import prng
 from common_flax.cli import commands
-from common_flax.cpu import dispatch
 from common_flax.cpu import memory
 from common_flax.errors import UserError
 from common_flax.images import doublings
@@ -66,16 +66,17 @@ def multiply_adds(sizes: Sizes) -> float:
   """Multiply-adds of a step with direct convolutions in all blocks.
 
   A forward and backward pass costs as much as three forward passes. R3GAN's
-  discriminator counts 10 on real and on fake images, since a penalty takes a
-  gradient and its gradient, and 3 for the generator's gradient; its generator
-  counts 3. SNGAN's count 8 and 3.
+  discriminator counts 6 on real and 6 on fake images, since each penalty adds
+  the gradient of the images (1) and what depends on the weights in it (2). For
+  the generator's gradient it counts 3, because the relativistic loss sees real
+  images, too. Its generator counts 3. SNGAN's count 8 and 3.
   """
   total = 0
   for side, width in zip(sizes.sides, sizes.widths, strict=True):
     block = 2 * width * (2 * width + 9 * sizes.group_size)
     total += 2 * side**2 * block
   if sizes.network == 'r3gan':
-    return float(sizes.batch_size * total * (2 * 7 + 3 + 3))
+    return float(sizes.batch_size * total * (2 * 6 + 3 + 3))
   return float(sizes.batch_size * (8 * _sngan(sizes) + 3 * _sngan(sizes, 2)))
 
 
@@ -90,7 +91,7 @@ def _sngan(sizes: Sizes, widening: int = 1) -> int:
   return halving + 4 * sides[::-1][num_halvings] ** 2 * kernel
 
 
-def create_config(sizes: Sizes, compute_dtype: str):
+def create_config(sizes: Sizes, compute_dtype: str) -> ConfigDict:
   """Returns the checked config of our step."""
   config = gan_config.default().unlock()
   config.compute_dtype = compute_dtype
@@ -111,13 +112,9 @@ def create_config(sizes: Sizes, compute_dtype: str):
   return config
 
 
-def build_jax(
-  sizes: Sizes, compute_dtype: str, has_fast_forms: bool = True
-) -> turns.Run:
-  """Builds our step; without the fast forms it takes the library's."""
+def build_jax(sizes: Sizes, compute_dtype: str) -> turns.Run:
+  """Builds our step."""
   memory.keep_freed()
-  if not has_fast_forms:
-    dispatch.os.environ[dispatch.VARIABLE] = 'textbook'
   shape = (sizes.image_size, sizes.image_size, CHANNELS)
   gan = create_gan(create_config(sizes, compute_dtype), shape)
   root = prng.root_key(0)
@@ -179,6 +176,10 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  try:
+    doublings(values.image_size)
+  except ValueError as error:
+    raise UserError(f'--image_size={values.image_size}: {error}') from error
   try:
     r3gan.check_sizes(
       values.image_size, values.base_features, values.group_size

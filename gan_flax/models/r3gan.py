@@ -322,7 +322,13 @@ def _stage(
     )
     for j in range(module.blocks_per_stage)
   ]
-  return nn.Sequential(blocks)
+
+  def apply(x):
+    for block in blocks:
+      x = block(x)
+    return x
+
+  return apply
 
 
 def _embedding(
