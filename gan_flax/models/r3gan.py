@@ -8,8 +8,8 @@ and the others' weights shrink with the number of blocks (Fixup, Zhang et al.
 linear interpolation, and the coarsest stage meets a learnt image, one number
 for each pixel and feature.
 
-The widths are those of the paper: the same in all stages up to a side of 32
-pixels, halved at each doubling beyond. Its networks for CIFAR-10 have
+The widths are those of the paper: the same in the four coarsest stages, up to a
+side of 32 pixels, and halved at each doubling beyond. Its networks for CIFAR-10 have
 `base_features` 768, `group_size` 16 and two blocks in each stage.
 
 Dimensions: B batch, S image side, H height, W width, C channels or features, Z
@@ -29,7 +29,7 @@ from gan_flax.models.conditioning import with_labels
 
 _EXPANSION = 2  # features in a branch, relative to the block's input
 _SLOPE = 0.2  # of the leaky ReLU below 0
-_WIDEST_SIDE = 32  # image side up to which stages have `base_features`
+_NUM_WIDEST = 4  # coarsest stages, which have `base_features`
 _LAYERS_IN_BRANCH = 3
 
 
@@ -38,7 +38,7 @@ def widths(image_size: int, base_features: int) -> tuple[int, ...]:
 
   Args:
     image_size: 4 * 2**k or 7 * 2**k.
-    base_features: features in the stages up to a side of 32 pixels.
+    base_features: features in the four coarsest stages.
 
   Returns:
     k + 1 widths.
@@ -46,10 +46,10 @@ def widths(image_size: int, base_features: int) -> tuple[int, ...]:
   Raises:
     ValueError: if the side has another form, or a width is not whole.
   """
-  start, count = doublings(image_size)
+  _, count = doublings(image_size)
   result = []
   for i in range(count + 1):
-    share = max(1, start * 2**i // _WIDEST_SIDE)
+    share = 2 ** max(0, i + 1 - _NUM_WIDEST)
     if base_features % share:
       raise ValueError(
         f'base_features={base_features} must be divisible by {share} for '
@@ -179,7 +179,7 @@ class Generator(nn.Module):
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: number of features in the stages up to a side of 32 pixels.
+    base_features: number of features in the four coarsest stages.
     blocks_per_stage: residual blocks in each stage.
     group_size: features in each group of the 3x3 convolutions.
     conditioning: 'projection' embeds the label and appends it to z, as the
@@ -238,7 +238,7 @@ class Discriminator(nn.Module):
 
   Attributes:
     image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: number of features in the stages up to a side of 32 pixels.
+    base_features: number of features in the four coarsest stages.
     blocks_per_stage: residual blocks in each stage.
     group_size: features in each group of the 3x3 convolutions.
     conditioning: with 'projection', as in the paper, the logit is the inner
