@@ -22,7 +22,8 @@ def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
   config.learning_rate = learning_rate
   config.b1 = b1
   config.b2 = b2
-  config.schedule = 'constant'  # or 'linear', 'cosine': to 0 at num_steps
+  config.schedule = 'constant'  # or 'linear', 'cosine': falling to num_steps
+  config.final_share = 0.0  # of the learning rate that a schedule ends with
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
   return config
 
@@ -40,6 +41,18 @@ def check(config: ConfigDict, name: str) -> None:
     config,
     f'{name}.learning_rate',
     'must be above 0 and finite',
+  )
+  require(
+    0 <= values.final_share <= 1,
+    config,
+    f'{name}.final_share',
+    'must be from 0 to 1',
+  )
+  require(
+    values.final_share == 0 or values.schedule != 'constant',
+    config,
+    f'{name}.final_share',
+    f"has no effect on a constant learning rate; set {name}.schedule='cosine'",
   )
   for field in ('b1', 'b2'):
     require(
@@ -63,15 +76,17 @@ def create(
 
   Args:
     config: the fields of `default`.
-    num_updates: number of updates after which a schedule reaches 0.
+    num_updates: number of updates after which a schedule has fallen.
   """
   schedules: dict[str, Callable[[], optax.Schedule]] = {
     'constant': lambda: optax.constant_schedule(config.learning_rate),
     'linear': lambda: optax.linear_schedule(
-      config.learning_rate, 0.0, num_updates
+      config.learning_rate,
+      config.final_share * config.learning_rate,
+      num_updates,
     ),
     'cosine': lambda: optax.cosine_decay_schedule(
-      config.learning_rate, num_updates
+      config.learning_rate, num_updates, alpha=config.final_share
     ),
   }
   adam = optax.adam(schedules[config.schedule](), b1=config.b1, b2=config.b2)

@@ -19,6 +19,7 @@ from common_flax.training.health import ACTIONS
 from common_flax.workdir import layout as workdir_lib
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
+from gan_flax.models import r3gan
 from gan_flax.models.conditioning import CONDITIONINGS
 from gan_flax.models.discriminators import GROUP_SIZE
 
@@ -43,9 +44,11 @@ def default() -> ConfigDict:
   model.latent_size = 100
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
-  model.kernel_size = 4  # the paper's is 5
+  model.kernel_size = 4  # of 'dcgan'; the paper's is 5
   # Side to which the networks pad images; None for dataset.image_size.
   model.grid_size = config_dict.placeholder(int)
+  model.blocks_per_stage = 2  # of 'r3gan': residual blocks at each image side
+  model.group_size = 16  # of 'r3gan': features in a group of a convolution
   # 'batch', 'layer', 'group' or 'none'; None is the model's default.
   model.generator_norm = config_dict.placeholder(str)
   model.discriminator_norm = 'batch'  # 'batch', 'layer', 'group' or 'none'
@@ -63,6 +66,8 @@ def default() -> ConfigDict:
   penalty.r2 = 0.0  # γ of R2, at generated examples
   # Applied every N steps and scaled by N (lazy regularisation).
   penalty.every_steps = 1
+  # Share of the weights at num_steps, to which they fall along a cosine.
+  penalty.final_share = 1.0
   # Weights are clipped to [-max_weight, max_weight]; None does not clip.
   penalty.max_weight = config_dict.placeholder(float)
 
@@ -89,21 +94,16 @@ def check(config: ConfigDict) -> None:
   _check_model(config)
   require_one_of(config, 'model.latent_distribution', LATENTS)
   require_one_of(config, 'loss.name', LOSSES)
-  require_at_least(
-    config,
-    1,
+  sizes = (
     'model.latent_size',
     'model.base_features',
-    'model.packing',
+    'model.blocks_per_stage',
+    'model.group_size',
     'discriminator_steps',
   )
-  require_at_most(
-    config,
-    config_lib.MAX_FEATURES,
-    'model.latent_size',
-    'model.base_features',
-    'discriminator_steps',
-  )
+  require_at_least(config, 1, 'model.packing', *sizes)
+  require_at_most(config, config_lib.MAX_FEATURES, *sizes)
+  _check_groups_of_features(config)
   require(
     config.model.kernel_size in (4, 5),
     config,
@@ -154,13 +154,17 @@ def _check_model(config: ConfigDict) -> None:
   """Checks that the networks fit the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
-  for name in ('kernel_size', 'grid_size'):
+  options = {name for other in MODELS.values() for name in other.options}
+  for option in sorted(options):
     require(
-      name in model.options or config.model[name] == default().model[name],
+      option in model.options
+      or config.model[option] == default().model[option],
       config,
-      f'model.{name}',
+      f'model.{option}',
       f'has no effect on model.name={config.model.name}; remove it',
     )
+  if not model.has_norms:
+    _check_without_norms(config)
   if config.dataset.name in WORLDS:
     _check_points(config)
     return
@@ -186,6 +190,38 @@ def _check_model(config: ConfigDict) -> None:
     raise UserError(f'config.{field}: {error}') from error
 
 
+def _check_groups_of_features(config: ConfigDict) -> None:
+  """Checks that the features of R3GAN's networks split into groups."""
+  if config.model.name != 'r3gan':
+    return
+  try:
+    r3gan.check_sizes(
+      config.dataset.image_size,
+      config.model.base_features,
+      config.model.group_size,
+    )
+  except ValueError as error:
+    raise UserError(f'config.model.{error}') from error
+
+
+def _check_without_norms(config: ConfigDict) -> None:
+  """Checks that networks without norms get no option of those with norms."""
+  unused = {
+    'generator_norm': (None, 'none'),
+    'discriminator_norm': ('none',),
+    'spectral_norm': (False,),
+    'minibatch_deviation': (False,),
+  }
+  for option, values in unused.items():
+    require(
+      config.model[option] in values,
+      config,
+      f'model.{option}',
+      f'model.name={config.model.name} has no such layers; set it to '
+      f'{values[-1]!r}',
+    )
+
+
 def _check_points(config: ConfigDict) -> None:
   """Checks that a world of points gets no options that need images."""
   name = config.dataset.name
@@ -209,10 +245,10 @@ def _check_points(config: ConfigDict) -> None:
 def _check_conditioning(config: ConfigDict) -> None:
   require_one_of(config, 'model.conditioning', CONDITIONINGS)
   conditioning = config.model.conditioning
-  norm = config.model.generator_norm
-  norm = norm or MODELS[config.model.name].generator_norm
+  model = MODELS[config.model.name]
+  norm = config.model.generator_norm or model.generator_norm
   require(
-    conditioning != 'projection' or norm == 'batch',
+    conditioning != 'projection' or norm == 'batch' or not model.has_norms,
     config,
     'model.conditioning',
     f'needs batch norm in the generator, whose norm is {norm!r}; use '
@@ -251,6 +287,18 @@ def _check_penalties(config: ConfigDict) -> None:
     'penalty.every_steps',
     'there is no penalty to apply; set it to 1, or set penalty.gradient, '
     'penalty.r1 or penalty.r2',
+  )
+  require(
+    0 <= penalty.final_share <= 1,
+    config,
+    'penalty.final_share',
+    'must be from 0 to 1',
+  )
+  require(
+    is_penalised or penalty.final_share == 1,
+    config,
+    'penalty.final_share',
+    'there is no penalty to lower; set it to 1.0, or set penalty.r1',
   )
   require(
     not is_penalised or config.model.discriminator_norm != 'batch',
@@ -295,7 +343,8 @@ def check_groups(config: ConfigDict, num_devices: int) -> None:
 def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, which then must not change."""
   players = (config.generator, config.discriminator)
-  return any(player.schedule != 'constant' for player in players)
+  is_scheduled = any(player.schedule != 'constant' for player in players)
+  return is_scheduled or config.penalty.final_share != 1
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:

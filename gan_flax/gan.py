@@ -98,6 +98,8 @@ def create_gan(
       r1=config.penalty.r1,
       r2=config.penalty.r2,
       every_steps=config.penalty.every_steps,
+      final_share=config.penalty.final_share,
+      num_steps=config.num_steps,
     ),
     max_weight=config.penalty.max_weight,
     example_shape=shape,
@@ -127,13 +129,17 @@ def _create_players(
     base_features=config.model.base_features,
     conditioning=config.model.conditioning,
     num_classes=num_classes,
-    axis_name=axis.name,
     dtype=dtype,
     param_dtype=jnp.promote_types(dtype, jnp.float32),
   )
   arguments |= {name: config.model[name] for name in model.options}
   if model.has_extent:
     arguments['extent'] = WORLDS[config.dataset.name].extent
+  if not model.has_norms:
+    return model.generator(shape, **arguments), model.discriminator(
+      shape, **arguments
+    )
+  arguments['axis_name'] = axis.name
   generator = model.generator(
     shape,
     norm=config.model.generator_norm or model.generator_norm,

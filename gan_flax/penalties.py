@@ -81,11 +81,23 @@ class Penalties:
   r2: float  # γ of `zero_centred` at generated examples
   # Applied every N steps and scaled by N (lazy regularisation).
   every_steps: int
+  # The weights fall along a cosine to this share of them at `num_steps`, as
+  # R3GAN's do (Huang et al. 2024, arXiv:2501.05441, appendix).
+  final_share: float = 1.0
+  num_steps: int = 1
 
   @property
   def are_off(self) -> bool:
     """Whether no penalty is applied."""
     return self.gradient == self.r1 == self.r2 == 0
+
+  def share(self, step: jax.Array) -> jax.Array | float:
+    """The share of the weights that remains at a step, int32 []."""
+    if self.final_share == 1:
+      return 1.0
+    done = jnp.minimum(step / self.num_steps, 1)
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * done))
+    return self.final_share + (1 - self.final_share) * cosine
 
   def total(
     self,

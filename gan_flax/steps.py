@@ -209,7 +209,10 @@ def _penalty(
 
   def penalty():
     weights = batches.interpolation_weights(gan, drawn, len(real))
-    return gan.penalties.total(critic, real, fake, weights)
+    total = gan.penalties.total(critic, real, fake, weights)
+    if gan.penalties.final_share == 1:
+      return total
+    return gan.penalties.share(step).astype(total.dtype) * total
 
   if gan.penalties.every_steps == 1:
     return penalty()

@@ -13,6 +13,7 @@ from benchmarks import flax_dcgan
 from benchmarks import layers
 from benchmarks import objectives
 from benchmarks import overhead
+from benchmarks import resnet
 from benchmarks import seeds
 from benchmarks import turns
 from common_flax import data
@@ -84,11 +85,33 @@ def test_multiply_adds_are_eleven_passes():
   assert dcgan.multiply_adds(sizes) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('network', resnet.NETWORKS)
+def test_a_step_of_residual_networks_runs(network, monkeypatch):
+  monkeypatch.setattr(memory, 'keep_freed', lambda: None)
+  sizes = resnet.Sizes(network, 8, 2, 2, batch_size=2)
+  resnet.build_jax(sizes, 'float32')(1)
+
+
+def test_multiply_adds_of_residual_networks():
+  sizes = resnet.Sizes('r3gan', 8, 2, 2, batch_size=3)
+  block = 2 * 4 + 4 * 9 * 2 + 4 * 2  # at each pixel, 2 to 4 to 4 to 2
+  passes = 2 * 6 + 3 + 3
+  expected = 3 * passes * 2 * (4 * 4 + 8 * 8) * block
+  assert resnet.multiply_adds(sizes) == expected
+  sizes = resnet.Sizes('resnet', 16, 2, 2, batch_size=3)
+  generator = 2 * (8 * 8 + 16 * 16) * 9 * 4 * 4
+  discriminator = (2 * 16 * 16 + 4 * 8 * 8) * 9 * 2 * 2
+  expected = 3 * (8 * discriminator + 3 * generator)
+  assert resnet.multiply_adds(sizes) == expected
+
+
 @pytest.mark.parametrize(
   ('benchmark', 'flag', 'cure'),
   [
     (dcgan, '--image_size=28', 'use 8, 16'),
     (layers, '--image_size=30', '28, 32, 64'),
+    (resnet, '--image_size=30', '28, 32, 64'),
     (layers, '--kernel_size=1', 'use 2 or more'),
     (overhead, '--steps=1500', 'a multiple of 1000'),
     (seeds, '--steps=10', 'a multiple of 50'),

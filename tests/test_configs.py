@@ -35,8 +35,12 @@ GAN_RECIPES = [
   ('ring.py', 'fragile'),
   *(
     (name, variant)
-    for name in ('wgan_gp.py', 'sngan.py', 'r3gan.py')
+    for name in ('wgan_gp.py', 'sngan.py')
     for variant in ('', 'cifar10', 'smoke')
+  ),
+  *(
+    ('r3gan.py', variant)
+    for variant in ('', 'stacked', 'cifar10', 'dcgan', 'smoke')
   ),
   *(
     ('conditional.py', variant)
@@ -65,7 +69,13 @@ VAE_RECIPES = [
 ]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
-RARE = COLOUR | {'mnist', 'mnist_control', 'concatenation', 'pacgan'}
+RARE = COLOUR | {
+  'mnist',
+  'mnist_control',
+  'stacked',
+  'concatenation',
+  'pacgan',
+}
 
 
 def marked(recipes):
@@ -140,6 +150,19 @@ def test_celeba_has_the_widths_of_the_paper():
     (5, 5, 256, 128),
     (5, 5, 128, 3),
   ]
+
+
+def test_r3gan_has_the_widths_of_the_paper():
+  gan = create_gan(recipe('r3gan.py', 'cifar10'), (32, 32, 3))
+  state = jax.eval_shape(lambda: init_state(gan, prng.root_key(0)))
+  for net in (state.generator, state.discriminator):
+    kernels = {
+      name: block['conv']['kernel'].shape
+      for name, block in net.params.items()
+      if name.startswith('block')
+    }
+    assert len(kernels) == 8
+    assert set(kernels.values()) == {(3, 3, 16, 2 * 768)}
 
 
 def test_a_conditional_recipe_needs_labels():

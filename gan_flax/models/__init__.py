@@ -9,16 +9,18 @@ from flax import linen as nn
 from common_flax.images import doublings
 from gan_flax.models import dcgan
 from gan_flax.models import points
+from gan_flax.models import r3gan
 from gan_flax.models import resnet
 
 
 class Model(NamedTuple):
   """A generator and a discriminator, and the data that they fit.
 
-  Both modules take the shape of an example, base_features, norm, conditioning,
-  num_classes, axis_name, dtype, param_dtype and the fields in `options`; the
-  discriminator also takes has_spectral_norm and has_minibatch_deviation. Both
-  are called with `train`, and with labels if they are conditional.
+  Both modules take the shape of an example, base_features, conditioning,
+  num_classes, dtype, param_dtype and the fields in `options`. If `has_norms`,
+  both take norm and axis_name, and the discriminator has_spectral_norm and
+  has_minibatch_deviation. Both are called with `train`, and with labels if they
+  are conditional.
 
   An option is a field of `config.model` that only some models take.
   """
@@ -27,6 +29,7 @@ class Model(NamedTuple):
   discriminator: Callable[..., nn.Module]
   is_of_points: bool = False
   options: tuple[str, ...] = ()  # names of the options that both take
+  has_norms: bool = True
   has_extent: bool = False  # whether the modules take the points' `extent`
   generator_norm: str = 'batch'  # the default
   check_image_size: Callable[[int], object] = doublings  # raises ValueError
@@ -42,6 +45,13 @@ MODELS = {
     options=('kernel_size', 'grid_size'),
   ),
   'resnet': Model(resnet.Generator, resnet.Discriminator),
+  'r3gan': Model(
+    r3gan.Generator,
+    r3gan.Discriminator,
+    options=('blocks_per_stage', 'group_size'),
+    has_norms=False,
+    generator_norm='none',
+  ),
   'pacgan': Model(
     functools.partial(points.Generator, num_layers=4, kernel_init=_pacgan_init),
     functools.partial(

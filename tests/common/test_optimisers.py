@@ -50,6 +50,13 @@ def test_schedules_start_at_the_learning_rate_and_end_at_zero(schedule, shape):
   )
 
 
+@pytest.mark.parametrize('schedule', ['linear', 'cosine'])
+def test_schedules_end_at_the_final_share(schedule):
+  sizes = sizes_of_updates(fields(schedule=schedule, final_share=0.25))
+  np.testing.assert_allclose(sizes[0], RATE, rtol=1e-4)
+  np.testing.assert_allclose(sizes[-2:], 0.25 * RATE, rtol=1e-4)
+
+
 def test_adam_uses_the_decays_of_its_config():
   tx = optimisers.create(fields(b1=0.8, b2=0.95), NUM_UPDATES)
   gradients = [1.0, -3.0, 0.5]

@@ -28,6 +28,7 @@ def create(name, conditioning, shape):
       'model.name': name,
       'model.conditioning': conditioning,
       'model.base_features': 2,
+      'model.group_size': 2,
       'model.latent_size': 3,
       'model.spectral_norm': name == 'resnet',
     }
@@ -57,6 +58,8 @@ def randomised(net):
     ('dcgan', 'concatenation', (8, 8, 1)),
     ('resnet', 'projection', (8, 8, 1)),
     ('resnet', 'concatenation', (8, 8, 1)),
+    ('r3gan', 'projection', (8, 8, 1)),
+    ('r3gan', 'concatenation', (8, 8, 1)),
     ('pacgan', 'projection', (2,)),
     ('mlp', 'concatenation', (2,)),
   ],

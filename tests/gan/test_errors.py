@@ -10,6 +10,7 @@ from gan_flax import main as main_lib
 from gan_flax import sample
 
 SMOKE = '--config=configs/dcgan.py:smoke'
+R3GAN = '--config=configs/r3gan.py:smoke'
 CONDITIONAL = '--config=configs/conditional.py:smoke'
 pytestmark = pytest.mark.usefixtures('in_the_repository')
 
@@ -98,6 +99,22 @@ def fails(refuses, tmp_path):
     ([SMOKE, '--config.penalty.r1=-1.0'], ['penalty.r1', 'at least 0']),
     ([SMOKE, '--config.penalty.r2=1.0'], ['discriminator_norm', "'layer'"]),
     ([SMOKE, '--config.penalty.every_steps=4'], ['every_steps', 'no penalty']),
+    (
+      [SMOKE, '--config.penalty.final_share=0.5'],
+      ['penalty.final_share=0.5', 'no penalty'],
+    ),
+    (
+      [R3GAN, '--config.penalty.final_share=1.5'],
+      ['penalty.final_share=1.5', 'from 0 to 1'],
+    ),
+    (
+      [SMOKE, '--config.generator.final_share=0.5'],
+      ['generator.final_share=0.5', 'no effect', "schedule='cosine'"],
+    ),
+    (
+      [R3GAN, '--config.discriminator.final_share=-0.5'],
+      ['discriminator.final_share=-0.5', 'from 0 to 1'],
+    ),
     ([SMOKE, '--config.penalty.max_weight=0.0'], ['penalty.max_weight']),
     (
       [SMOKE, '--config.model.discriminator_norm=instance'],
@@ -110,6 +127,55 @@ def fails(refuses, tmp_path):
     (
       [SMOKE, '--config.model.grid_size=32', '--config.model.name=resnet'],
       ['model.grid_size', 'resnet', 'remove it'],
+    ),
+    (
+      [SMOKE, '--config.model.group_size=8'],
+      ['model.group_size=8', 'no effect on model.name=dcgan', 'remove it'],
+    ),
+    (
+      [SMOKE, '--config.model.blocks_per_stage=3'],
+      ['model.blocks_per_stage=3', 'no effect', 'remove it'],
+    ),
+    (
+      [R3GAN, '--config.model.kernel_size=5'],
+      ['model.kernel_size=5', 'no effect on model.name=r3gan'],
+    ),
+    (
+      [R3GAN, '--config.model.discriminator_norm=layer'],
+      ["discriminator_norm='layer'", "set it to 'none'"],
+    ),
+    (
+      [R3GAN, '--config.model.generator_norm=batch'],
+      ["generator_norm='batch'", "set it to 'none'"],
+    ),
+    (
+      [R3GAN, '--config.model.spectral_norm'],
+      ['model.spectral_norm=True', 'no such layers', 'set it to False'],
+    ),
+    (
+      [R3GAN, '--config.model.minibatch_deviation'],
+      ['model.minibatch_deviation=True', 'set it to False'],
+    ),
+    (
+      [R3GAN, '--config.model.group_size=3'],
+      ['config.model.group_size=3', 'does not divide 8', 'base_features'],
+    ),
+    (
+      [R3GAN, '--config.model.group_size=0'],
+      ['config.model.group_size=0', 'at least 1'],
+    ),
+    (
+      [
+        R3GAN,
+        '--config.dataset.image_size=128',
+        '--config.model.base_features=6',
+      ],
+      ['config.model.base_features=6', 'divisible by 4', '128 pixels'],
+    ),
+    ([R3GAN, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
+    (
+      [R3GAN, '--config.dataset.name=ring'],
+      ['model.name', 'model of images', 'ring', 'mlp'],
     ),
     ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
     ([SMOKE, '--config.generator.b1=1.0'], ['generator.b1']),

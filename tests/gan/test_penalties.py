@@ -154,6 +154,28 @@ def test_a_lazy_penalty_is_applied_every_n_steps():
   np.testing.assert_allclose(paid, [due, 0, 0, due], rtol=1e-9)
 
 
+def test_weights_of_penalties_fall_along_a_cosine():
+  options = dict(gradient=0.0, r1=5.0, r2=0.0, every_steps=1)
+  falling = penalties.Penalties(**options, final_share=0.1, num_steps=8)
+  shares = [float(falling.share(jnp.int32(t))) for t in (0, 4, 8, 9)]
+  np.testing.assert_allclose(shares, [1, 0.55, 0.1, 0.1], rtol=1e-6)
+  assert penalties.Penalties(**options).share(jnp.int32(3)) == 1
+
+
+def test_a_step_pays_the_share_of_its_penalty():
+  gan, state = create(
+    **{'penalty.r1': 5.0, 'penalty.final_share': 0.1, 'num_steps': 8}
+  )
+  update = player_step(gan, 'discriminator')
+  paid = [
+    float(
+      update(state.replace(step=t), batch(), jax.random.key(2))[1]['d_penalty']
+    )
+    for t in map(jnp.int32, (0, 8))
+  ]
+  assert paid[1] == pytest.approx(0.1 * paid[0]) and paid[0] > 0
+
+
 def test_weights_are_clipped():
   gan, state = create(
     **{'loss.name': 'wasserstein', 'penalty.max_weight': 0.01}

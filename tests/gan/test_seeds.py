@@ -228,7 +228,10 @@ def test_evaluation_covers_all_seeds(several):
     (['--config.num_seeds=0'], ['num_seeds', 'at least 1']),
     (['--config.seed=4294967295'], ['num_seeds', '2^32']),
     (['--config.model.name=dcgan'], ['model.name', 'pacgan or mlp']),
-    (['--config.dataset.name=digits'], ['model.name', 'dcgan or resnet']),
+    (
+      ['--config.dataset.name=digits'],
+      ['model.name', 'dcgan or resnet or r3gan'],
+    ),
     (['--config.dataset.flip=True'], ['dataset.flip', 'points']),
     (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'remove it']),
     (['--config.augmentation.cutout=True'], ['augmentation.cutout']),

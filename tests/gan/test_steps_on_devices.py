@@ -41,6 +41,21 @@ CONDITIONAL = {
   'penalty.gradient': 1.0,
 }
 
+# R3GAN: its networks, labels embedded beside z, weights of penalties that fall.
+R3GAN = {
+  'model.name': 'r3gan',
+  'model.group_size': 4,
+  'model.blocks_per_stage': 1,
+  'model.conditioning': 'projection',
+  'model.discriminator_norm': 'none',
+  'loss.name': 'relativistic',
+  'penalty.r1': 1.0,
+  'penalty.r2': 1.0,
+  'penalty.final_share': 0.1,
+  'generator.schedule': 'cosine',
+  'num_steps': 4,
+}
+
 on_many_devices = pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
 
 
@@ -137,6 +152,16 @@ def test_conditional_steps_are_the_same_on_many_devices(
   with jax.enable_x64(True):
     actual = train_on(create_conditional, parallelism, 8, 3)
     assert_close(actual, expected, 1e-9)
+
+
+@pytest.mark.slow
+def test_r3gan_steps_are_the_same_on_many_devices():
+  create_r3gan = functools.partial(create, 'float64', (8, 8, 1), **R3GAN)
+  with jax.enable_x64(True):
+    expected = train_on(create_r3gan, 'jit', 1, 2)
+    for parallelism in ('jit', 'pmap'):
+      actual = train_on(create_r3gan, parallelism, 2, 2)
+      assert_close(actual, expected, 1e-9)
 
 
 def test_a_conditional_discriminator_pays_its_gradient_penalty(conditional):
