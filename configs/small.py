@@ -1,7 +1,7 @@
-"""500 images: a discriminator that memorises them, and what helps.
+r"""500 images: a discriminator that memorises them, and what helps.
 
   python -m gan_flax.main --config=configs/small.py[:VARIANT]
-  python -m gan_flax.evaluate --workdir=runs/small[_VARIANT] \\
+  python -m gan_flax.evaluate --workdir=runs/small[_VARIANT] \
       --features=classifier --metrics=fid
 
 Trains on the first 500 images of TFDS mnist at 28x28. The FID to the 10,000
