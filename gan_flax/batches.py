@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from common_flax import images as images_lib
 from common_flax.data.batches import Batch
+from gan_flax.augmentation import Adaptation
 from gan_flax.gan import GAN
 from gan_flax.state import BatchStats
 from gan_flax.state import NetState
@@ -181,7 +182,11 @@ def pack(examples: jax.Array, num: int) -> jax.Array:
 
 
 def shown(
-  gan: GAN, key: jax.Array, real: jax.Array, fake: jax.Array
+  gan: GAN,
+  key: jax.Array,
+  real: jax.Array,
+  fake: jax.Array,
+  adaptation: Adaptation | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Augments and packs real and fake examples for the discriminator.
 
@@ -190,9 +195,10 @@ def shown(
     key: for the augmentation, consumed.
     real: [B, H, W, C] or [B, 2].
     fake: same shape as `real`.
+    adaptation: the state of the augmentation, if it has one.
   """
   if gan.augmentation:
     real_key, fake_key = jax.random.split(key)
-    real = gan.augmentation(real_key, real)
-    fake = gan.augmentation(fake_key, fake)
+    real = gan.augmentation(real_key, real, adaptation)
+    fake = gan.augmentation(fake_key, fake, adaptation)
   return pack(real, gan.packing), pack(fake, gan.packing)

@@ -17,6 +17,8 @@ from common_flax.errors import UserError
 from common_flax.nn.norms import NORMS
 from common_flax.training.health import ACTIONS
 from common_flax.workdir import layout as workdir_lib
+from gan_flax.augmentation import AUGMENTATIONS
+from gan_flax.augmentation import GROUPS
 from gan_flax.losses import LOSSES
 from gan_flax.models import MODELS
 from gan_flax.models import r3gan
@@ -71,10 +73,17 @@ def default() -> ConfigDict:
   # Weights are clipped to [-max_weight, max_weight]; None does not clip.
   penalty.max_weight = config_dict.placeholder(float)
 
-  config.augmentation = augmentation = ConfigDict()  # DiffAugment
-  augmentation.color = False
+  config.augmentation = augmentation = ConfigDict()  # of what the player sees
+  augmentation.name = 'diffaugment'  # or 'ada' or 'none'
+  augmentation.color = False  # DiffAugment's three distortions
   augmentation.translation = False
   augmentation.cutout = False
+  # ADA: its kinds of distortions, see `gan_flax.augmentation.ada`; the mean
+  # sign of the discriminator on real images at which their probability stays;
+  # and the real images over which it may rise from 0 to 1.
+  augmentation.groups = ('blit', 'geometry', 'color')
+  augmentation.target = 0.6
+  augmentation.speed_images = 500_000
 
   config.generator = _player()
   config.discriminator = _player()
@@ -114,6 +123,7 @@ def check(config: ConfigDict) -> None:
   if config.model.generator_norm is not None:
     require_one_of(config, 'model.generator_norm', NORMS)
   _check_conditioning(config)
+  _check_augmentation(config)
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
   _check_penalties(config)
@@ -232,8 +242,14 @@ def _check_points(config: ConfigDict) -> None:
     'model.name',
     f'is a model of images; for the points of {name} use {fitting}',
   )
-  augmentation = config_lib.flatten(config.augmentation)
-  for field in ('dataset.flip', *(f'augmentation.{k}' for k in augmentation)):
+  distortions = [f'augmentation.{k}' for k in AUGMENTATIONS['diffaugment']]
+  require(
+    config.augmentation.name != 'ada',
+    config,
+    'augmentation.name',
+    f"distorts images only, and {name} contains points; use 'none'",
+  )
+  for field in ('dataset.flip', *distortions):
     require(
       not config_lib.flatten(config)[field],
       config,
@@ -260,6 +276,43 @@ def _check_conditioning(config: ConfigDict) -> None:
     'model.packing',
     'a pack of several examples has no single label; set it to 1, or '
     "model.conditioning to 'none'",
+  )
+
+
+def _check_augmentation(config: ConfigDict) -> None:
+  require_one_of(config, 'augmentation.name', AUGMENTATIONS)
+  augmentation, unused = config.augmentation, default().augmentation
+  for name, fields in AUGMENTATIONS.items():
+    for field in fields if name != augmentation.name else ():
+      require(
+        augmentation[field] == unused[field],
+        config,
+        f'augmentation.{field}',
+        f'has no effect on augmentation.name={augmentation.name}; remove it, '
+        f'or set augmentation.name={name}',
+      )
+  if augmentation.name != 'ada':
+    return
+  groups = augmentation.groups
+  require(
+    bool(groups) and len({*groups} & {*GROUPS}) == len(groups),
+    config,
+    'augmentation.groups',
+    f'name one or several of {", ".join(GROUPS)}, each once',
+  )
+  require(
+    -1 < augmentation.target < 1,
+    config,
+    'augmentation.target',
+    'must be between -1 and 1, the mean sign of a discriminator',
+  )
+  require_at_least(config, 1, 'augmentation.speed_images')
+  require(
+    LOSSES[config.loss.name].boundary is not None,
+    config,
+    'augmentation.name',
+    "follows the sign of the discriminator's output, which has no meaning "
+    f"under loss.name={config.loss.name}; use 'diffaugment' or another loss",
   )
 
 

@@ -15,6 +15,8 @@ from common_flax.config import require
 from common_flax.data.worlds import WORLDS
 from common_flax.distributed.sharding import BatchAxis
 from common_flax.distributed.sharding import WHOLE_BATCH
+from gan_flax import augmentation as augmentation_lib
+from gan_flax.augmentation import AdaptiveAugmentation
 from gan_flax.augmentation import Augmentation
 from gan_flax.losses import Loss
 from gan_flax.losses import LOSSES
@@ -51,6 +53,11 @@ class GAN:
     return len(self.example_shape) == 1
 
   @property
+  def is_adaptive(self) -> bool:
+    """Whether the state says how strongly images are distorted."""
+    return isinstance(self.augmentation, AdaptiveAugmentation)
+
+  @property
   def is_conditional(self) -> bool:
     """Whether the networks take class labels."""
     return self.num_classes is not None
@@ -84,7 +91,7 @@ def create_gan(
   num_classes = None if conditioning == 'none' else num_classes
   shape = tuple(example_shape)
   generator, discriminator = _create_players(config, shape, num_classes, axis)
-  augmentation = Augmentation(**config.augmentation, axis=axis)
+  loss = LOSSES[config.loss.name]
   return GAN(
     generator=generator,
     discriminator=discriminator,
@@ -92,7 +99,7 @@ def create_gan(
     discriminator_tx=optimisers.create(
       config.discriminator, config.num_steps * config.discriminator_steps
     ),
-    loss=LOSSES[config.loss.name],
+    loss=loss,
     penalties=Penalties(
       gradient=config.penalty.gradient,
       r1=config.penalty.r1,
@@ -110,7 +117,9 @@ def create_gan(
     packing=config.model.packing,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
-    augmentation=augmentation if any(config.augmentation.values()) else None,
+    augmentation=augmentation_lib.create(
+      config.augmentation, loss.boundary, axis
+    ),
     axis=axis,
     dtype=generator.param_dtype,
   )

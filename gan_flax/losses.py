@@ -172,6 +172,9 @@ class Loss(NamedTuple):
   generator: Callable[[jax.Array, jax.Array], jax.Array]
   is_classifier: bool  # sig[logit] is the probability of being real
   needs_bound: bool = False  # whether the discriminator's slope must be bounded
+  # The logit at which an example is as likely real as generated; None if only
+  # differences of logits have a meaning.
+  boundary: float | None = 0.0
 
 
 def _of_fakes(
@@ -193,6 +196,7 @@ LOSSES = {
     least_squares_discriminator_loss,
     _of_fakes(least_squares_generator_loss),
     is_classifier=False,
+    boundary=0.5,
   ),
   'hinge': Loss(
     hinge_discriminator_loss, _of_fakes(negative_score), is_classifier=False
@@ -202,6 +206,7 @@ LOSSES = {
     _of_fakes(negative_score),
     is_classifier=False,
     needs_bound=True,
+    boundary=None,
   ),
   'relativistic': Loss(
     relativistic_loss,
@@ -209,5 +214,6 @@ LOSSES = {
       fake_logits, real_logits
     ),
     is_classifier=False,
+    boundary=None,
   ),
 }

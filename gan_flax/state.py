@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from common_flax import prng
+from gan_flax.augmentation import Adaptation
 from gan_flax.gan import GAN
 
 Params = Any  # a pytree of arrays
@@ -33,6 +34,15 @@ class GANState(struct.PyTreeNode):
   generator: NetState
   discriminator: NetState
   ema_params: Params  # moving average of generator.params
+
+  # Not a field: states of older runs, and of runs without ADA, have none.
+  augmentation = None
+
+
+class AdaptiveGANState(GANState):
+  """The state of a GAN whose augmentation adapts to the discriminator."""
+
+  augmentation: Adaptation
 
 
 def _init_net(
@@ -65,7 +75,7 @@ def init_state(gan: GAN, root: jax.Array) -> GANState:
   discriminator = _init_net(
     gan.discriminator, gan.discriminator_tx, discriminator_key, packs, labels
   )
-  return GANState(
+  state = GANState(
     step=jnp.zeros((), jnp.int32),
     attempt=jnp.zeros((), jnp.int32),
     generator=generator,
@@ -73,6 +83,9 @@ def init_state(gan: GAN, root: jax.Array) -> GANState:
     # A copy: a donated state must not hold one buffer twice.
     ema_params=jax.tree.map(jnp.copy, generator.params),
   )
+  if not gan.is_adaptive:
+    return state
+  return AdaptiveGANState(**vars(state), augmentation=gan.augmentation.init())
 
 
 def networks(state: GANState) -> dict[str, Params]:
@@ -99,7 +112,7 @@ def exported_generator(state: GANState) -> dict[str, Params]:
 def with_weights_of(other: GANState, state: GANState) -> GANState:
   """Returns `state` with the weights and batch statistics of `other`.
 
-  Optimiser states, `step` and `attempt` stay those of `state`.
+  Optimiser states, `augmentation`, `step` and `attempt` stay those of `state`.
   """
   return state.replace(
     generator=state.generator.replace(

@@ -46,7 +46,9 @@ def discriminator_step(
   """
   net, labels = state.discriminator, drawn.labels
   key = drawn.keys.discriminator_view
-  real, fake = batches.shown(gan, key, drawn.real, drawn.fake)
+  real, fake = batches.shown(
+    gan, key, drawn.real, drawn.fake, state.augmentation
+  )
 
   def loss(params):
     # Separately: one batch's statistics must not mix real and fake examples.
@@ -101,7 +103,9 @@ def generator_step(
     )[0]
 
   def loss(fake):
-    seen = batches.shown(gan, drawn.keys.generator_view, drawn.real, fake)
+    seen = batches.shown(
+      gan, drawn.keys.generator_view, drawn.real, fake, state.augmentation
+    )
     # Most losses ignore the real examples, which then cost nothing.
     return jnp.mean(gan.loss.generator(*map(logits, seen)))
 
@@ -138,7 +142,8 @@ def train_step(
     share of pairs of a real and a generated example in which the real one has
     the higher logit; `logit_gap`, by how much; and the mean probabilities
     `real_probability` and `fake_probability`, or for losses without
-    probabilities `real_score` and `fake_score`.
+    probabilities `real_score` and `fake_score`. An adaptive augmentation adds
+    `augmentation_p`, its probability, and `real_sign`, from which it follows.
   """
   key = prng.stream(root, 'train', state.step, state.attempt)
   keys = jax.random.split(key, gan.discriminator_steps)
@@ -146,8 +151,23 @@ def train_step(
     part = jax.tree.map(lambda x, i=i: x[i], batch)
     drawn = batches.draw(gan, state.generator, part, keys[i])
     state, d_metrics = discriminator_step(gan, state, drawn)
+    if gan.is_adaptive:
+      d_metrics['augmentation_p'] = state.augmentation.p
+      state = _adapt(gan, state, d_metrics['real_sign'], len(drawn.real))
   state, g_metrics = generator_step(gan, state, drawn)
   return state.replace(step=state.step + 1), d_metrics | g_metrics
+
+
+def _adapt(
+  gan: GAN, state: GANState, real_sign: jax.Array, num: int
+) -> GANState:
+  """Lets the augmentation follow an update on this device's `num` images."""
+  num_images = gan.axis.total(num)
+  return state.replace(
+    augmentation=gan.augmentation.adapt(
+      state.augmentation, real_sign, num_images
+    )
+  )
 
 
 def _apply_gradients(
@@ -182,7 +202,10 @@ def _opinions(
   """The discriminator's mean opinion of both kinds of examples."""
   # Half of a pair counts where both logits are the same.
   is_right = jnp.sign(real_logits - fake_logits) / 2 + 0.5
-  opinions = {
+  opinions = {}
+  if gan.is_adaptive:
+    opinions['real_sign'] = gan.augmentation.real_sign(real_logits)
+  opinions |= {
     'd_accuracy': jnp.mean(is_right),
     'logit_gap': jnp.mean(real_logits) - jnp.mean(fake_logits),
   }

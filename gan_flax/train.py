@@ -23,6 +23,7 @@ from gan_flax import steps
 from gan_flax import trained
 from gan_flax.gan import create_gan
 from gan_flax.gan import GAN
+from gan_flax.overfitting import overfit_watch
 from gan_flax.state import exported_items
 from gan_flax.state import init_state
 from gan_flax.state import networks
@@ -83,13 +84,17 @@ def train(
     source = source or data.load(config.dataset, config.dataset.split)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
     score = functools.partial(pictures.draw_scored, config, gan)
+    watches = [
+      collapse_watch(gan, source, config),
+      overfit_watch(gan, source, config),
+    ]
     return run.fit(
       functools.partial(steps.train_step, gan),
       functools.partial(init_state, gan),
       source,
       [
         Profile(profile),
-        collapse_watch(gan, source, config),
+        *filter(None, watches),
         Scoring(score, source, config),
         *hooks,
         Metrics(_HEADLINE),

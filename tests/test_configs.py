@@ -50,6 +50,7 @@ GAN_RECIPES = [
     ('stacked.py', variant)
     for variant in ('', 'control', 'mnist', 'mnist_control', 'smoke')
   ),
+  *(('small.py', variant) for variant in ('', 'none', 'diffaugment', 'smoke')),
 ]
 VAE_RECIPES = [
   *(

@@ -41,6 +41,7 @@ FLOORS = {
   'FAMILY.estimation': 13,
   'FAMILY.trained': 14,
   'FAMILY.watch': 14,
+  'FAMILY.overfitting': 14,
   'FAMILY.pictures': 15,
   'FAMILY.measurements': 15,
   'FAMILY.train': 16,

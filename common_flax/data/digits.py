@@ -6,6 +6,7 @@ scikit-learn ships 1,797 digits of the UCI data set (E. Alpaydin, C. Kaynak,
 
 import importlib.util
 import pathlib
+import re
 
 import numpy as np
 import PIL.Image
@@ -32,22 +33,28 @@ def load(split: str, image_size: int) -> ArraySource:
   """The digits, grey on black, resized to image_size.
 
   Args:
-    split: 'train' (1,500) or 'test' (297).
+    split: 'train' (1,500) or 'test' (297), or the first N of one of them, such
+      as 'train[:500]'.
     image_size: height and width in pixels.
 
   Raises:
     UserError: if there is no such split.
   """
-  if split not in _SPLITS:
-    raise unreadable_split(split, 'digits has the splits train and test')
-  images, labels = _read()
-  greys = np.round(images[_SPLITS[split]] * (255 / 16)).astype(np.uint8)
+  match = re.fullmatch(r'(train|test)(?:\[:([1-9]\d*)\])?', split)
+  if not match:
+    raise unreadable_split(
+      split,
+      'digits has parts such as train[:500] of the splits train and test',
+    )
+  chosen, num = _SPLITS[match[1]], int(match[2]) if match[2] else None
+  images, labels = (array[chosen][:num] for array in _read())
+  greys = np.round(images * (255 / 16)).astype(np.uint8)
   resized = [
     images_lib.crop_and_resize(PIL.Image.fromarray(grey), image_size)
     for grey in greys
   ]
   return ArraySource(
     examples=np.stack([np.asarray(image) for image in resized])[..., None],
-    labels=labels[_SPLITS[split]],
+    labels=labels,
     num_classes=10,
   )

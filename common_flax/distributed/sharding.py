@@ -52,9 +52,13 @@ class BatchAxis:
     """
     if self.name is None:
       return draw(num)
-    rows = draw(num * lax.axis_size(self.name))
+    rows = draw(self.total(num))
     start = lax.axis_index(self.name) * num
     return lax.dynamic_slice_in_dim(rows, start, num)
+
+  def total(self, num: int) -> int:
+    """The rows of the whole batch, of which this device has `num`."""
+    return num if self.name is None else num * lax.axis_size(self.name)
 
   def mean(self, tree: Any) -> Any:
     """The mean of each array over the shares of the batch."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_flax import augmentation
+from gan_flax.augmentation import diffaugment
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (300, 16, 16, 3))
 KEY = jax.random.key(5)
@@ -28,13 +28,13 @@ def test_colour_jitter_is_that_of_numpy():
   x = grey + 2 * s * (x - grey)
   mean = x.mean(axis=(1, 2, 3), keepdims=True)
   x = mean + (c + 0.5) * (x - mean)
-  np.testing.assert_allclose(distorted(augmentation.color), x, atol=1e-12)
+  np.testing.assert_allclose(distorted(diffaugment.color), x, atol=1e-12)
   assert b.std() == pytest.approx(12**-0.5, rel=0.1)
 
 
 def test_translation_shifts_images_over_grey():
   """Every shift of up to 2 pixels occurs; uncovered pixels are grey."""
-  moved = distorted(augmentation.translation)
+  moved = distorted(diffaugment.translation)
   padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
   seen = set()
   for original, image in zip(padded, moved, strict=True):
@@ -52,7 +52,7 @@ def test_translation_shifts_images_over_grey():
 @pytest.mark.parametrize(('size', 'length'), [(16, 8), (14, 7), (7, 4)])
 def test_cutout_leaves_a_grey_rectangle(size, length):
   images = IMAGES[:, :size, :size]
-  cut = distorted(augmentation.cutout, images)
+  cut = distorted(diffaugment.cutout, images)
   for original, image in zip(images, cut, strict=True):
     hidden = (image == 0).all(axis=2)
     np.testing.assert_array_equal(image[~hidden], original[~hidden])
@@ -68,7 +68,7 @@ def test_cutout_leaves_a_grey_rectangle(size, length):
 @pytest.mark.parametrize('name', ['color', 'translation', 'cutout'])
 def test_gradients_are_those_of_an_affine_map(name):
   """All three are affine in the image, so a difference is the derivative."""
-  distort = getattr(augmentation, name)
+  distort = getattr(diffaugment, name)
   with jax.enable_x64(True):
     images = jnp.asarray(IMAGES[:4])
     direction = jnp.asarray(IMAGES[4:8])
@@ -80,8 +80,8 @@ def test_gradients_are_those_of_an_affine_map(name):
 
 def test_only_enabled_augmentations_are_applied():
   x = jnp.asarray(IMAGES[:8], jnp.float32)
-  same = augmentation.Augmentation(False, False, False)(KEY, x)
+  same = diffaugment.DiffAugment(False, False, False)(KEY, x)
   np.testing.assert_array_equal(same, x)
-  cut = augmentation.Augmentation(False, False, True)(KEY, x)
-  expected = augmentation.cutout(jax.random.split(KEY, 3)[2], x)
+  cut = diffaugment.DiffAugment(False, False, True)(KEY, x)
+  expected = diffaugment.cutout(jax.random.split(KEY, 3)[2], x)
   np.testing.assert_array_equal(cut, expected)

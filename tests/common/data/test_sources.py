@@ -98,6 +98,15 @@ class TestDigits:
     assert source.examples.min() == 0
     assert source.examples.max() == 255
 
+  def test_a_part_of_a_split_is_its_first_images(self):
+    whole = data.load_source('digits', 'test', 8)
+    part = data.load_source('digits', 'test[:20]', 8)
+    np.testing.assert_array_equal(part.examples, whole.examples[:20])
+    np.testing.assert_array_equal(part.labels, whole.labels[:20])
+    for split in ('test[:0]', 'test[:x]', 'test[2:4]'):
+      with pytest.raises(UserError, match=NAMES_BOTH):
+        data.load_source('digits', split, 8)
+
   def test_they_equal_those_of_scikit_learn(self):
     expected = datasets.load_digits()
     sources = [data.load_source('digits', s, 8) for s in ('train', 'test')]

@@ -105,7 +105,7 @@ def _hidden(draw: jax.Array, size: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation:
+class DiffAugment:
   """The distortions applied to every image that a discriminator sees."""
 
   color: bool
@@ -113,8 +113,17 @@ class Augmentation:
   cutout: bool
   axis: BatchAxis = WHOLE_BATCH  # over which batches are split
 
-  def __call__(self, key: jax.Array, images: jax.Array) -> jax.Array:
-    """Distorts each of the images [B, H, W, C]; the key is consumed."""
+  def __call__(
+    self, key: jax.Array, images: jax.Array, adaptation: None = None
+  ) -> jax.Array:
+    """Distorts each of the images [B, H, W, C].
+
+    Args:
+      key: consumed.
+      images: in [-1, 1].
+      adaptation: none; these distortions do not adapt.
+    """
+    del adaptation
     color_key, translation_key, cutout_key = jax.random.split(key, 3)
     if self.color:
       images = color(color_key, images, self.axis)
