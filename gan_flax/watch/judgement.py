@@ -33,12 +33,18 @@ _LOST = 0.02
 _NUM_STEPS = 200
 _LOSING = 0.4  # `d_accuracy`; 0.5 is chance
 _NOISY = (500, 5.0)  # by this step `roughness` must be below the number
-_UNLIKE = (900, 0.25)  # and `mismatch`
+# And `mismatch`, unless it is still falling: below a share of what it was some
+# steps before.
+_UNLIKE = (900, 0.25)
+_FALLING = (300, 0.9)
 _BLIND_BELOW = 0.65  # `d_accuracy` of a discriminator that hardly sees
 
-_LOWER_G = Remedy(
-  'generator.learning_rate', 'a lower generator.learning_rate'
-)
+# Over these steps, neither `mismatch` changes by more nor `diversity` by this
+# factor.
+_STILL = (500, 0.01, 1.1)
+_TINY = 1e-9
+
+_LOWER_G = Remedy('generator.learning_rate', 'a lower generator.learning_rate')
 _HIGHER_G = Remedy(
   'generator.learning_rate', 'a higher generator.learning_rate'
 )
@@ -95,6 +101,11 @@ _NOISE = (
   'samples are noisy: they have {:.0f} times the fine detail of real images.',
   (_LOWER_G, _LOWER_D, _R1),
 )
+_STANDS = (
+  'the generator hardly learns: samples are unlike real images (their mismatch '
+  'is {:.2f}, and 0 is ideal) and have not changed for hundreds of steps.',
+  (_HIGHER_G, _LOWER_D, _SPECTRAL),
+)
 _STRANGE = (
   'samples are still unlike real images (their mismatch is {:.2f}, and 0 is '
   'ideal), and the discriminator tells them apart.',
@@ -130,7 +141,8 @@ def judge(
   lowest = 'diversity_lowest' if 'diversity_lowest' in rows[-1] else 'diversity'
   diversities = [_known(row, lowest) for row in rows]
   failure = (
-    _judge_diversity(rows, diversities)
+    _judge_progress(rows)
+    or _judge_diversity(rows, diversities)
     or _judge_discriminator(rows, is_classifier)
     or _judge_images(rows)
   )
@@ -179,6 +191,23 @@ def _judge_discriminator(
   return None
 
 
+def _judge_progress(rows: Sequence[Row]) -> _Failure | None:
+  """Whether images far from real ones have stayed the same."""
+  step = rows[-1]['step']
+  rows = [row for row in rows if row['step'] >= step - _STILL[0]]
+  is_long = step - rows[0]['step'] >= _STILL[0] / 2
+  if len(rows) < _NUM_REPORTS or not is_long or step < _STILL[0]:
+    return None
+  mismatch = _smallest(rows, 'mismatch')  # NaN for points: all tests fail
+  drift = _largest(rows, 'mismatch') - mismatch
+  growth = _largest(rows, 'diversity') / max(
+    _smallest(rows, 'diversity'), _TINY
+  )
+  if mismatch > _UNLIKE[1] and drift < _STILL[1] and growth < _STILL[2]:
+    return _STANDS, mismatch
+  return None
+
+
 def _judge_images(rows: Sequence[Row]) -> _Failure | None:
   """The laws for images, on the reports of the last _NUM_STEPS steps or more.
 
@@ -186,23 +215,27 @@ def _judge_images(rows: Sequence[Row]) -> _Failure | None:
   """
   step = rows[-1]['step']
   recent = [row for row in rows if row['step'] > step - _NUM_STEPS]
-  rows = rows[-max(_NUM_REPORTS, len(recent)) :]
-  is_known = all('mismatch' in row for row in rows)
-  if not is_known or len(rows) < _NUM_REPORTS or step < _NUM_STEPS:
+  latest = rows[-max(_NUM_REPORTS, len(recent)) :]
+  is_known = all('mismatch' in row for row in latest)
+  if not is_known or len(latest) < _NUM_REPORTS or step < _NUM_STEPS:
     return None
-  accuracies = [_known(row, 'd_accuracy') for row in rows]
-  accuracy = float(np.mean(accuracies))
+  accuracy = float(np.mean([_known(row, 'd_accuracy') for row in latest]))
   if accuracy < _LOSING:
     return _LOSES, 1 - accuracy
-  roughness = _smallest(rows, 'roughness')
+  roughness = _smallest(latest, 'roughness')
   if step >= _NOISY[0] and roughness > _NOISY[1]:
     return _NOISE, roughness
   if 'class_diversity' in rows[-1]:
-    within = _largest(rows, 'class_diversity')
+    within = _largest(latest, 'class_diversity')
     if step >= _DEADLINES[-1][0] and within < _DEADLINES[-1][1]:
       return _IGNORED, within
-  mismatch = _smallest(rows, 'mismatch')
-  if step >= _UNLIKE[0] and mismatch > _UNLIKE[1]:
+  mismatch = _smallest(latest, 'mismatch')
+  earlier = [
+    _known(row, 'mismatch') for row in rows if row['step'] <= step - _FALLING[0]
+  ]
+  if step < _UNLIKE[0] or not earlier or mismatch < _FALLING[1] * earlier[-1]:
+    return None
+  if mismatch > _UNLIKE[1]:
     return (_BLIND if accuracy < _BLIND_BELOW else _STRANGE), mismatch
   return None
 

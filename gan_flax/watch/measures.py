@@ -140,7 +140,7 @@ def measure(
 
     `mismatch` is the energy distance over the mean distance between a sample
     and a real example, 1 - (E|X - X'| + E|Y - Y'|) / 2 E|X - Y|: 0 if both have
-    the same distribution (Székely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018).
+    the same distribution (Székely & Rizzo 2013, "Energy statistics").
   """
   key, other_key = jax.random.split(prng.stream(root, 'watch'))
   latents = batches.draw_latents(gan, key, NUM_WATCHED)

@@ -79,7 +79,7 @@ def first_fails(warned):
   known = {row['step']: row['diversity'] for row in read_metrics(warned)}
 
   def judge(rows, *, healthy=HEALTHY, **unused_facts):
-      assert all(row['step'] % 2 == 0 for row in rows)  # regular reports only
+    assert all(row['step'] % 2 == 0 for row in rows)  # regular reports only
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
     if diversity != known.get(step):
       return Verdict()
@@ -279,7 +279,7 @@ def test_a_limit_of_rollbacks_may_be_lowered(tmp_path):
   attempts = []
 
   def twice(rows, **unused_facts):
-      attempts.append(rows[-1])  # without checkpoints, each is judged once
+    attempts.append(rows[-1])  # without checkpoints, each is judged once
     fails = len(attempts) <= 2
     return Verdict('it fails.' if fails else None, is_healthy=not fails)
 
@@ -296,7 +296,5 @@ def test_rollbacks_work_under_pmap(tmp_path):
   with pytest.raises(TrainingFailedError, match=r'step 6: .*after 1 rollback'):
     rolled_by(always, tmp_path, parallelism='pmap', **limit)
   assert saved_steps(tmp_path) == [2, 4]
-  rolled_by(
-    lambda rows, **unused_facts: Verdict(), tmp_path, parallelism='jit'
-  )
+  rolled_by(lambda rows, **unused_facts: Verdict(), tmp_path, parallelism='jit')
   assert final_state(tmp_path).step == NUM_STEPS

@@ -79,9 +79,7 @@ def test_images_are_compared_by_averages_over_cells(side, size):
   )
   real = measures.reference(create(), images)
   expected = cells(images, size)
-  np.testing.assert_allclose(
-    real.features, expected.reshape(20, -1), atol=1e-5
-  )
+  np.testing.assert_allclose(real.features, expected.reshape(20, -1), atol=1e-5)
   assert real.spread == pytest.approx(expected_distance(expected), rel=1e-4)
 
 
@@ -137,7 +135,9 @@ def with_spread(spread, features=((0.0, 0.0),)):
 
 def test_a_constant_generator_has_no_diversity(of_points, state):
   root = prng.root_key(0)
-  constant = measures.measure(of_points, with_spread(2.0), root, of_constants(state))
+  constant = measures.measure(
+    of_points, with_spread(2.0), root, of_constants(state)
+  )
   assert constant['diversity'] == constant['latent_response'] == 0
   usual = measures.measure(of_points, with_spread(2.0), root, state)
   assert min(usual.values()) > 1e-3
@@ -148,10 +148,13 @@ def test_the_measure_always_uses_the_same_latents(of_points, state):
   first = measures.measure(of_points, with_spread(2.0), root, state)
   later = state.replace(step=state.step + 7, attempt=state.attempt + 1)
   assert measures.measure(of_points, with_spread(2.0), root, later) == first
-  assert measures.measure(of_points, with_spread(4.0), root, state)['diversity'] == (
-    pytest.approx(first['diversity'] / 2)
+  assert measures.measure(of_points, with_spread(4.0), root, state)[
+    'diversity'
+  ] == (pytest.approx(first['diversity'] / 2))
+  assert (
+    measures.measure(of_points, with_spread(2.0), prng.root_key(1), state)
+    != first
   )
-  assert measures.measure(of_points, with_spread(2.0), prng.root_key(1), state) != first
 
 
 def drawing(draw):
@@ -182,7 +185,9 @@ def test_real_examples_have_diversity_one(of_points, points, state):
 
 def test_latent_response_is_that_to_a_quarter_of_the_way(state):
   gan = drawing(lambda latents: latents)
-  measured = measures.measure.__wrapped__(gan, with_spread(2.0), prng.root_key(0), state)
+  measured = measures.measure.__wrapped__(
+    gan, with_spread(2.0), prng.root_key(0), state
+  )
   # The mean distance between points of N(0, I) in the plane is sqrt(pi).
   assert measured['diversity'] == pytest.approx(np.sqrt(np.pi) / 2, rel=0.15)
   keys = jax.random.split(prng.stream(prng.root_key(0), 'watch'))
