@@ -116,9 +116,11 @@ _BREAKS = {
   'generator.learning_rate=1e-7': _rates(generator=1e-7),
   'discriminator.learning_rate=5e-2': _rates(discriminator=5e-2),
   'discriminator.learning_rate=1e-7': _rates(discriminator=1e-7),
-  'no norm in either network': {
+  'model.generator_norm=none': {'model.generator_norm': 'none'},
+  'no norm, learning rates 5e-3': {
     'model.generator_norm': 'none',
     'model.discriminator_norm': 'none',
+    **_rates(5e-3, 5e-3),
   },
   'both learning rates 1e3, bfloat16': {
     **_rates(1e3, 1e3),

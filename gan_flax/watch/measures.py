@@ -34,7 +34,7 @@ class Reference(NamedTuple):
 
   features: jax.Array  # [M, D] of the real examples
   spread: jax.Array  # [], mean distance between them
-  class_spread: jax.Array  # [], the same within classes; NaN without pairs
+  class_spread: jax.Array | None  # [], the same within classes, if known
   roughness: jax.Array  # [], their mean Laplacian energy; 0 of points
 
 
@@ -83,8 +83,8 @@ def mean_distance(x: jax.Array, labels: jax.Array | None = None) -> jax.Array:
 
   Args:
     x: [N, ...] with N at least 2.
-    labels: int32 [N]; given, only pairs with the same label count, and the
-      result is NaN if there are none.
+    labels: int32 [N]; given, only pairs with the same label count, of which
+      there must be one.
   """
   x = x.reshape(len(x), -1)
   # Rounding would give each example a distance from itself.
@@ -103,14 +103,17 @@ def reference(
     gan: the static part.
     examples: uint8 [M, S, S, C], which are scaled to [-1, 1] like the
       generator's samples, or points [M, 2].
-    labels: int32 [M] if the GAN is conditional.
+    labels: int32 [M] if the GAN is conditional; the spread within classes is
+      unknown without them, or if no two examples share one.
   """
+  if labels is not None and len(np.unique(labels)) == len(labels):
+    labels = None  # no two examples of a class to compare
 
   def compute(x: jax.Array, labels: jax.Array | None) -> Reference:
     x = x if gan.is_of_points else images_lib.to_signed(x)
     coarse = features(x)
     spread = mean_distance(coarse)
-    within = spread if labels is None else mean_distance(coarse, labels)
+    within = None if labels is None else mean_distance(coarse, labels)
     return Reference(coarse, spread, within, roughness(x))
 
   options = compiler.for_single_run()
@@ -135,8 +138,9 @@ def measure(
     way to another latent, both relative to the mean distance between real
     examples; of images `mismatch`, in [0, 1], how far samples lie from real
     ones, and `roughness`, the energy of their fine detail relative to that of
-    real images; and of a conditional GAN `class_diversity`, as `diversity` but
-    within classes. Distances are those of `features`.
+    real images; and of a conditional GAN of fewer than 64 classes
+    `class_diversity`, as `diversity` but within classes. Distances are those of
+    `features`.
 
     `mismatch` is the energy distance over the mean distance between a sample
     and a real example, 1 - (E|X - X'| + E|Y - Y'|) / 2 E|X - Y|: 0 if both have
@@ -181,7 +185,7 @@ def measure(
     measured['roughness'] = roughness(samples[0]) / jnp.maximum(
       real.roughness, _TINY
     )
-  if gan.is_conditional:
+  if real.class_spread is not None and gan.num_classes < NUM_WATCHED:
     measured['class_diversity'] = mean_distance(x, labels) / jnp.maximum(
       real.class_spread, _TINY
     )

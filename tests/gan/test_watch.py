@@ -112,7 +112,7 @@ def test_the_spread_within_classes_is_over_pairs_of_the_same_label():
     sum(pairs) / np.sum(counts * (counts - 1)), rel=1e-4
   )
   alone = measures.reference(create(), images[:3], np.arange(3, dtype=np.int32))
-  assert np.isnan(alone.class_spread)
+  assert alone.class_spread is None
 
 
 @pytest.fixture(scope='module')
@@ -130,7 +130,7 @@ def of_constants(state):
 def with_spread(spread, features=((0.0, 0.0),)):
   """A reference of points with a given spread."""
   x = jnp.asarray(features, jnp.float32)
-  return measures.Reference(x, *map(jnp.float32, (spread, spread, 0)))
+  return measures.Reference(x, jnp.float32(spread), None, jnp.float32(0))
 
 
 def test_a_constant_generator_has_no_diversity(of_points, state):
