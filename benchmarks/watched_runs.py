@@ -1,7 +1,7 @@
 """Small GAN runs that are broken on purpose, and healthy ones, for the watch.
 
 Every run trains for at most 1,000 steps on one of three small data sets that
-need no network: the embedded digits at 16x16, 1,000 colour patches at 32x32 of
+need no network: the embedded digits at 16x16, 1,000 colour patches at 16x16 of
 the two photographs that come with scikit-learn, and grey ones at 64x64.
 """
 
@@ -64,7 +64,7 @@ def _digits() -> Source:
   return data.load_source('digits', 'train', 16)
 
 
-def _photographs(size: int = 32, channels: int = 3) -> Source:
+def _photographs(size: int = 16, channels: int = 3) -> Source:
   return data.from_arrays(patches(size, channels))
 
 

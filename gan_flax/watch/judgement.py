@@ -31,6 +31,7 @@ _LOST = 0.02
 # Laws for images. They need reports over _NUM_STEPS, because a few steps of
 # small batches vary too much.
 _NUM_STEPS = 200
+_EXPLODED = 100.0  # nats; `d_loss` and `g_loss` of a probability
 _LOSING = 0.4  # `d_accuracy`; 0.5 is chance
 _NOISY = (500, 5.0)  # by this step `roughness` must be below the number
 # And `mismatch`, unless it is still falling: below a share of what it was some
@@ -39,8 +40,8 @@ _UNLIKE = (900, 0.25)
 _FALLING = (300, 0.9)
 _BLIND_BELOW = 0.65  # `d_accuracy` of a discriminator that hardly sees
 
-# Over these steps, neither `mismatch` changes by more nor `diversity` by this
-# factor.
+# Until this step, neither has `mismatch` changed by more, nor `diversity` by
+# more than this factor.
 _STILL = (500, 0.01, 1.1)
 _TINY = 1e-9
 
@@ -97,13 +98,18 @@ _LOSES = (
   'real examples, so the generator follows a wrong lead.',
   (_LOWER_G, _HIGHER_D, _MORE_STEPS),
 )
+_EXPLOSION = (
+  'the losses have exploded: that of the discriminator or the generator is '
+  '{:.3g} nats.',
+  (_LOWER_D, _LOWER_G, _CLIPPED),
+)
 _NOISE = (
   'samples are noisy: they have {:.0f} times the fine detail of real images.',
   (_LOWER_G, _LOWER_D, _R1),
 )
 _STANDS = (
   'the generator hardly learns: samples are unlike real images (their mismatch '
-  'is {:.2f}, and 0 is ideal) and have not changed for hundreds of steps.',
+  'is {:.2f}, and 0 is ideal) and have been the same from the start.',
   (_HIGHER_G, _LOWER_D, _SPECTRAL),
 )
 _STRANGE = (
@@ -144,7 +150,7 @@ def judge(
     _judge_progress(rows)
     or _judge_diversity(rows, diversities)
     or _judge_discriminator(rows, is_classifier)
-    or _judge_images(rows)
+    or _judge_images(rows, is_classifier)
   )
   if failure:
     (words, remedies), value = failure
@@ -192,11 +198,8 @@ def _judge_discriminator(
 
 
 def _judge_progress(rows: Sequence[Row]) -> _Failure | None:
-  """Whether images far from real ones have stayed the same."""
-  step = rows[-1]['step']
-  rows = [row for row in rows if row['step'] >= step - _STILL[0]]
-  is_long = step - rows[0]['step'] >= _STILL[0] / 2
-  if len(rows) < _NUM_REPORTS or not is_long or step < _STILL[0]:
+  """Whether images far from real ones have been the same in all reports."""
+  if rows[-1]['step'] < _STILL[0] or len(rows) < _NUM_REPORTS:
     return None
   mismatch = _smallest(rows, 'mismatch')  # NaN for points: all tests fail
   drift = _largest(rows, 'mismatch') - mismatch
@@ -208,7 +211,7 @@ def _judge_progress(rows: Sequence[Row]) -> _Failure | None:
   return None
 
 
-def _judge_images(rows: Sequence[Row]) -> _Failure | None:
+def _judge_images(rows: Sequence[Row], is_classifier: bool) -> _Failure | None:
   """The laws for images, on the reports of the last _NUM_STEPS steps or more.
 
   Means of `d_accuracy` are taken, because one of few steps says little.
@@ -220,6 +223,9 @@ def _judge_images(rows: Sequence[Row]) -> _Failure | None:
   if not is_known or len(latest) < _NUM_REPORTS or step < _NUM_STEPS:
     return None
   accuracy = float(np.mean([_known(row, 'd_accuracy') for row in latest]))
+  loss = max(_smallest(latest, name) for name in ('d_loss', 'g_loss'))
+  if is_classifier and loss > _EXPLODED:
+    return _EXPLOSION, loss
   if accuracy < _LOSING:
     return _LOSES, 1 - accuracy
   roughness = _smallest(latest, 'roughness')

@@ -87,6 +87,7 @@ def test_rows_of_older_versions_are_judged_by_older_laws(name):
 
 GOOD = {
   'd_loss': 1.0,
+  'g_loss': 1.0,
   'd_accuracy': 0.8,
   'diversity': 1.0,
   'mismatch': 0.02,
@@ -113,6 +114,7 @@ def judged(*steps, before=1.0, **changes):
 @pytest.mark.parametrize(
   ('changes', 'words', 'step'),
   [
+    ({'g_loss': judgement._EXPLODED + 1}, 'the losses have exploded', 200),
     ({'d_accuracy': judgement._LOSING - 0.01}, 'the discriminator loses', 200),
     (
       {'roughness': judgement._NOISY[1] + 0.1},
