@@ -153,21 +153,8 @@ def measure(
   moved = jax.vmap(slerp)(latents, others, shares)
   labels = generation.class_by_number(gan, jnp.arange(NUM_WATCHED))
 
-  # These samples are not split over devices, even if training batches are.
-  generator = gan.generator.clone(axis_name=None)
-
-  def draw(latents):
-    samples, _ = generator.apply(
-      {
-        'params': state.generator.params,
-        'batch_stats': state.generator.batch_stats,
-      },
-      latents,
-      labels,
-      train=True,
-      mutable=['batch_stats'],
-    )
-    return samples.astype(real.features.dtype)
+  def draw(latents: jax.Array) -> jax.Array:
+    return _samples(gan, state, latents, labels).astype(real.features.dtype)
 
   # One application of the generator compiles faster than two.
   samples = jax.vmap(draw)(jnp.stack([latents, moved]))
@@ -181,12 +168,29 @@ def measure(
   if not gan.is_of_points:
     between = jnp.mean(distances(x, real.features))
     same = (within + real.spread) / (2 * jnp.maximum(between, _TINY))
+    roughest = jnp.maximum(real.roughness, _TINY)
     measured['mismatch'] = 1 - same
-    measured['roughness'] = roughness(samples[0]) / jnp.maximum(
-      real.roughness, _TINY
-    )
+    measured['roughness'] = roughness(samples[0]) / roughest
   if real.class_spread is not None and gan.num_classes < NUM_WATCHED:
-    measured['class_diversity'] = mean_distance(x, labels) / jnp.maximum(
-      real.class_spread, _TINY
-    )
+    of_real = jnp.maximum(real.class_spread, _TINY)
+    measured['class_diversity'] = mean_distance(x, labels) / of_real
   return measured
+
+
+def _samples(
+  gan: GAN, state: GANState, latents: jax.Array, labels: jax.Array | None
+) -> jax.Array:
+  """Samples in train mode, normalised by the statistics of this batch."""
+  # They are not split over devices, even if training batches are.
+  generator = gan.generator.clone(axis_name=None)
+  samples, _ = generator.apply(
+    {
+      'params': state.generator.params,
+      'batch_stats': state.generator.batch_stats,
+    },
+    latents,
+    labels,
+    train=True,
+    mutable=['batch_stats'],
+  )
+  return samples

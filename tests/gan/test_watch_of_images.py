@@ -100,14 +100,16 @@ def judged(*steps, before=1.0, **changes):
   """The verdict on good rows with some values changed.
 
   Args:
-    steps: of the rows, but for one before them.
+    steps: of the rows, but for one that comes before three of them.
     before: its factor on `mismatch`.
     changes: values in all rows.
   """
-  first = {'step': steps[0] - 500, **GOOD, **changes}
+  # Another diversity, so that the samples have not stood still.
+  first = {'step': steps[0] - 500, **GOOD, **changes, 'diversity': 0.8}
   first['mismatch'] = first['mismatch'] and before * first['mismatch']
   rows = [first, *({'step': step, **GOOD, **changes} for step in steps)]
-  rows = [row for row in rows if row['step'] > 0]
+  if len(steps) < judgement._NUM_REPORTS or first['step'] <= 0:
+    del rows[0]
   return judgement.judge(rows, is_classifier=True)
 
 
