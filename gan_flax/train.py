@@ -122,6 +122,8 @@ def _panels(gan: GAN, config: ConfigDict) -> dict[str, Sequence[str]]:
     opinion: names,
     'watch': ('diversity', 'latent_response', 'd_accuracy'),
   }
+  if not gan.is_of_points:
+    panels['watch'] += ('mismatch',)
   if config.evaluate_every_steps:
     panels['evaluation'] = config.evaluation_metrics
   return panels

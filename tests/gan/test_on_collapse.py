@@ -49,15 +49,13 @@ def unmeasured():
     yield calls
 
 
-def but_for_step_6(rows, *, is_classifier):
+def but_for_step_6(rows, **unused_facts):
   """Calls the run failing at all steps but 6."""
-  del is_classifier
   return Verdict(None if rows[-1]['step'] == 6 else 'it fails.')
 
 
-def always(rows, *, is_classifier, step=FAILS):
+def always(rows, *, step=FAILS, **unused_facts):
   """Calls every attempt failing at one step."""
-  del is_classifier
   fails = rows[-1]['step'] == step
   return Verdict('it fails.' if fails else None, is_healthy=not fails)
 
@@ -80,8 +78,7 @@ def first_fails(warned):
   """A judge that calls only the first attempt failing."""
   known = {row['step']: row['diversity'] for row in read_metrics(warned)}
 
-  def judge(rows, *, is_classifier, healthy=HEALTHY):
-    del is_classifier
+  def judge(rows, *, healthy=HEALTHY, **unused_facts):
     assert all(row['step'] % 2 == 0 for row in rows)  # regular reports only
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
     if diversity != known.get(step):
@@ -143,13 +140,13 @@ def interrupted(judge, how, *, at, attempt):
   """A judge that calls `how` once, at a step of an attempt."""
   seen = []  # one diversity per attempt; a step may be judged several times
 
-  def judge_once(rows, *, is_classifier):
+  def judge_once(rows, **facts):
     step, diversity = rows[-1]['step'], rows[-1]['diversity']
     if step == at and diversity not in seen:
       seen.append(diversity)
       if len(seen) == attempt + 1:
         how()
-    return judge(rows, is_classifier=is_classifier)
+    return judge(rows, **facts)
 
   return judge_once
 
@@ -281,8 +278,7 @@ def test_a_failing_run_stops_before_saving(command, tmp_path):
 def test_a_limit_of_rollbacks_may_be_lowered(tmp_path):
   attempts = []
 
-  def twice(rows, *, is_classifier):
-    del is_classifier
+  def twice(rows, **unused_facts):
     attempts.append(rows[-1])  # without checkpoints, each is judged once
     fails = len(attempts) <= 2
     return Verdict('it fails.' if fails else None, is_healthy=not fails)
@@ -300,7 +296,5 @@ def test_rollbacks_work_under_pmap(tmp_path):
   with pytest.raises(TrainingFailedError, match=r'step 6: .*after 1 rollback'):
     rolled_by(always, tmp_path, parallelism='pmap', **limit)
   assert saved_steps(tmp_path) == [2, 4]
-  rolled_by(
-    lambda rows, *, is_classifier: Verdict(), tmp_path, parallelism='jit'
-  )
+  rolled_by(lambda rows, **unused_facts: Verdict(), tmp_path, parallelism='jit')
   assert final_state(tmp_path).step == NUM_STEPS

@@ -55,3 +55,18 @@ def test_a_discriminator_that_hardly_learns_is_dead(tmp_path):
     '--config.discriminator.learning_rate=1e-5',
   )
   assert any('the discriminator is dead' in line for line in lines)
+
+
+def test_a_generator_that_learns_too_fast_beats_the_discriminator(tmp_path):
+  lines = watched(
+    tmp_path,
+    '--config.num_steps=300',
+    '--config.log_every_steps=100',
+    '--config.batch_size=32',
+    '--config.model.base_features=8',
+    '--config.model.latent_size=32',
+    '--config.generator.learning_rate=2e-2',
+  )
+  (said,) = (line for line in lines if line.startswith('Step 300: '))
+  assert 'the discriminator loses' in said
+  assert 'a lower generator.learning_rate (0.02 is very high)' in said
