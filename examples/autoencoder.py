@@ -23,6 +23,7 @@ from common_flax import prng
 from common_flax.cli import commands
 from common_flax.cli import training_command
 from common_flax.training import hooks as hooks_lib
+from common_flax.training import time_limit
 from common_flax.training.run import open_run
 
 
@@ -108,10 +109,15 @@ def draw(model, images, unused_root, state) -> np.ndarray:
   return images_lib.grid(np.concatenate([images, y]), len(images))
 
 
-def train(config, workdir, hooks=(), init_from=None) -> int | None:
+def train(
+  config, workdir, hooks=(), init_from=None, max_minutes=None
+) -> int | None:
   """Trains in a workdir; returns the signal that stopped the run, if any."""
   check(config)
   fixed = config.optimizer.schedule != 'constant'
+  config = time_limit.choose_steps(
+    config, workdir, max_minutes, default(), fixed, train
+  )
   fields = dict(default=default(), has_fixed_steps=fixed, init_from=init_from)
   with open_run(config, workdir, **fields) as run:
     source = data.load(config.dataset, config.dataset.split)
@@ -140,7 +146,8 @@ def main(argv: Sequence[str]) -> int:
     with training_command.reporting_signals(arguments, status):
       config, workdir = arguments.config, arguments.workdir
       profile = hooks_lib.Profile(arguments.profile)
-      stopped_by = train(config, workdir, [profile], arguments.init_from)
+      origin, limit = arguments.init_from, arguments.max_minutes
+      stopped_by = train(config, workdir, [profile], origin, limit)
       status.value = training_command.report(stopped_by, arguments)
   return status.value
 

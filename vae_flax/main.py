@@ -2,6 +2,7 @@
 
   python -m vae_flax.main --config=configs/vae.py [--workdir=DIR]
       [--config.FIELD=VALUE ...] [--init_from=WORKDIR] [--profile=START:STEPS]
+      [--max_minutes=MINUTES]
 
 Run it again on the same workdir to resume from the newest checkpoint.
 """
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.workdir,
         init_from=arguments.init_from,
         profile=arguments.profile,
+        max_minutes=arguments.max_minutes,
       )
       status.value = training_command.report(
         stopped_by, arguments, _NEXT_COMMANDS

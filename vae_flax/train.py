@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from common_flax import data
 from common_flax.data.source import Source
 from common_flax.training import limits
+from common_flax.training import time_limit
 from common_flax.training.hooks import Checkpoints
 from common_flax.training.hooks import Curves
 from common_flax.training.hooks import Metrics
@@ -39,6 +40,7 @@ def train(
   hooks: Sequence[Hook] = (),
   init_from: epath.PathLike | None = None,
   profile: range | None = None,
+  max_minutes: float | None = None,
 ) -> int | None:
   """Trains until `config.num_steps`, resuming the run in the workdir if any.
 
@@ -49,6 +51,8 @@ def train(
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
+    max_minutes: minutes until training ends; chooses `config.num_steps` for a
+      new run, see `common_flax.training.time_limit`.
 
   Returns:
     None if `num_steps` was reached, else the number of the stopping signal.
@@ -56,9 +60,18 @@ def train(
   Raises:
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
+    StoppedError: if a signal comes before the first step.
   """
   config = data.for_source(config, source)
   vae_config.check(config)
+  config = time_limit.choose_steps(
+    config,
+    workdir,
+    max_minutes,
+    vae_config.default(),
+    vae_config.has_fixed_steps(config),
+    functools.partial(train, source=source, init_from=init_from),
+  )
   with open_run(
     config,
     workdir,

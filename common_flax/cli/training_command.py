@@ -8,12 +8,14 @@ import os
 import pathlib
 import re
 import shlex
+import sys
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from common_flax.cli import commands
 from common_flax.cli.commands import ExitStatus
+from common_flax.cpu import startup
 from common_flax.distributed import processes
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
@@ -72,6 +74,13 @@ def _define_flags(values: flags.FlagValues) -> None:
     'TensorBoard and Perfetto to tensorboard/ in the workdir.',
     flag_values=values,
   )
+  flags.DEFINE_float(
+    'max_minutes',
+    None,
+    'Train a new run for this time: replaces config.num_steps by the number of '
+    'steps after which the command ends in time.',
+    flag_values=values,
+  )
 
 
 def _profiled_steps(text: str | None, num_steps: int) -> range | None:
@@ -93,6 +102,30 @@ def _profiled_steps(text: str | None, num_steps: int) -> range | None:
   return range(start, start + count)
 
 
+def _remaining_minutes(
+  max_minutes: float | None, argv: Sequence[str], overrides: Sequence[str]
+) -> float | None:
+  """What --max_minutes leaves for training, after the start of Python."""
+  if max_minutes is None:
+    return None
+  for override in overrides:
+    if override.lstrip('-').partition('=')[0] == 'config.num_steps':
+      raise UserError(
+        f'{override}: --max_minutes={max_minutes:g} chooses the number of '
+        'steps; give only one of them'
+      )
+  # Called from Python, the command has taken no time yet.
+  spent = startup.seconds_since_start() if argv is sys.argv else 0.0
+  if not max_minutes > 0:
+    return max_minutes  # refused by training
+  if 60 * max_minutes <= spent:
+    raise UserError(
+      f'--max_minutes={max_minutes:g}: too short; Python took {spent:.0f} s to '
+      'start'
+    )
+  return max_minutes - spent / 60
+
+
 def default_workdir(spec: str) -> str:
   """'configs/NAME.py:VARIANT' -> 'runs/NAME_VARIANT'."""
   path, _, variant = spec.partition(':')
@@ -109,6 +142,7 @@ class Arguments:
   workdir: str
   init_from: str | None  # workdir of the initial weights
   profile: range | None  # steps to trace
+  max_minutes: float | None  # until training ends
   again: str  # the command line that resumes this run
 
 
@@ -140,6 +174,7 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
     os.path.expanduser(values.workdir or default_workdir(spec)),
     values.init_from and os.path.expanduser(values.init_from),
     profile,
+    _remaining_minutes(values.max_minutes, argv, overrides),
     f'{command} {shlex.join(arguments)}',
   )
 

@@ -25,6 +25,7 @@ CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 EVALUATION = 'evaluation.json'
 METRICS = 'metrics.jsonl'
+TIME_LIMIT = 'time_limit.json'
 
 # Fields that may differ when a run resumes; `num_steps` may too, unless a
 # schedule depends on it.
