@@ -53,7 +53,8 @@ class Part:
     name: names it for --only.
     title: heads its table.
     commands: arguments of Python, run one after the other. {folder} stands for
-      a folder of the part, and {json} for a file that holds its result.
+      a folder of the part, {json} for a file that holds its result, and ~ for a
+      space within an argument.
     small: the same with small sizes.
     seconds: time limit.
     module: the module that must exist.
@@ -84,11 +85,11 @@ def _step_part(
 
 
 _DCGAN_CONTENDERS = (
-  '--only=ours,_bfloat16 --only=PyTorch '
-  '--only=PyTorch,_channels_last,_compiled '
-  '--only=PyTorch,_channels_last,_compiled,_bfloat16'
+  '--only=ours,~bfloat16 --only=PyTorch '
+  '--only=PyTorch,~channels_last,~compiled '
+  '--only=PyTorch,~channels_last,~compiled,~bfloat16'
 )
-_SMALL_DCGAN = '--base_features=4 --batch_size=8 --only=ours,_bfloat16'
+_SMALL_DCGAN = '--base_features=4 --batch_size=8 --only=ours,~bfloat16'
 _WARM = '--config=configs/dcgan.py --config.num_steps=1 --workdir={folder}'
 
 
@@ -120,8 +121,8 @@ def _parts() -> list[Part]:
     Part(
       'tests',
       'Tests marked gpu',
-      ('-m pytest -m gpu -n 0 -q --tb=short -rs',),
-      ('-m pytest -m gpu -n 0 -q --tb=short -rs',),
+      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
+      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
       90,
       'pytest',
     ),
@@ -289,12 +290,8 @@ def measure(part: Part, is_small: bool, seconds_left: float) -> dict:
     if part.name == 'first-step':
       env['XDG_CACHE_HOME'] = folder
     for command in commands:
-      arguments = [
-        word.format(folder=folder, json=file).replace('_', ' ')
-        if word.startswith('--only=')
-        else word.format(folder=folder, json=file)
-        for word in command.split()
-      ]
+      words = command.format(folder=folder, json=file).split()
+      arguments = [word.replace('~', ' ') for word in words]
       began = time.monotonic()
       output, reason = _run(arguments, stop - began, env)
       took = time.monotonic() - began
@@ -325,7 +322,8 @@ def markdown(found: dict, records: Sequence[dict]) -> str:
     lines.append(f'| {" | ".join(cells)} | {reason} |')
   for record in records:
     lines += ['', f'## {record["title"]}', '']
-    lines += [f'`python {command}`\n' for command in record['commands']]
+    commands = (text.replace('~', ' ') for text in record['commands'])
+    lines += [f'`python {command}`\n' for command in commands]
     lines.append(record['output'].strip() or record['reason'])
   return '\n'.join(lines) + '\n'
 

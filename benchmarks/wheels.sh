@@ -4,7 +4,8 @@
 #   benchmarks/wheels.sh INSTALLED.txt FOLDER [PYTHON_VERSION]
 #
 # INSTALLED.txt is that machine's `pip freeze`, or the names of its packages.
-# The versions fit those of INSTALLED.txt. The machine is Linux on x86-64.
+# Packages with too old a version there are downloaded as well. The machine is
+# Linux on x86-64.
 set -euo pipefail
 
 installed=${1:?give the list of packages that the machine has}
@@ -15,50 +16,83 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 
-platforms=()
+for_machine=(--only-binary=:all: --python-version "$version")
 for glibc in 39 35 34 31 28 27 24 17; do
-  platforms+=(--platform "manylinux_2_${glibc}_x86_64")
+  for_machine+=(--platform "manylinux_2_${glibc}_x86_64")
 done
-platforms+=(--platform manylinux2014_x86_64)
-for_machine=(--only-binary=:all: --python-version "$version" "${platforms[@]}")
+for_machine+=(--platform manylinux2014_x86_64)
 
-"$python" - "$root/setup.cfg" >"$temporary/requirements.txt" <<'EOF'
+# Prints the requirements that the machine does not meet: of this project
+# ("project"), or those that wheels in a folder add.
+missing() {
+  "$python" - "$installed" "$version" "$1" <<'EOF'
 import configparser
-import sys
-
-settings = configparser.ConfigParser()
-settings.read(sys.argv[1])
-print(settings['options']['install_requires'])
-print('pytest>=8\npytest-xdist>=3.6')
-EOF
-grep -E '^[A-Za-z0-9._-]+==' "$installed" >"$temporary/constraints.txt" || true
-
-"$python" -m pip install --quiet --dry-run --ignore-installed \
-  --target "$temporary/nowhere" --report "$temporary/report.json" \
-  "${for_machine[@]}" --constraint "$temporary/constraints.txt" \
-  --requirement "$temporary/requirements.txt"
-
-"$python" - "$temporary/report.json" "$installed" >"$temporary/missing.txt" <<'EOF'
-import json
+import pathlib
 import re
 import sys
+import zipfile
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-def normal(name):
-  return re.sub('[-_.]+', '-', name).lower()
-
-
-with open(sys.argv[2]) as file:
-  there = {normal(n) for n in re.findall(r'(?m)^[A-Za-z0-9._-]+', file.read())}
-with open(sys.argv[1]) as file:
-  wanted = [each['metadata'] for each in json.load(file)['install']]
-for each in wanted:
-  if normal(each['name']) not in there:
-    print(f"{each['name']}=={each['version']}")
+installed, version, source = sys.argv[1:]
+text = pathlib.Path(installed).read_text()
+pattern = r'(?m)^([A-Za-z0-9._-]+)(?:\[.*?\])?(?:==(\S+))?'
+there = {canonicalize_name(n): v for n, v in re.findall(pattern, text)}
+needs = []
+if source.endswith('setup.cfg'):
+  settings = configparser.ConfigParser()
+  settings.read(source)
+  needs = settings['options']['install_requires'].splitlines()
+  needs += ['pytest>=8', 'pytest-xdist>=3.6']
+else:
+  for wheel in pathlib.Path(source).glob('*.whl'):
+    name, number = wheel.name.split('-')[:2]
+    there[canonicalize_name(name)] = number
+    with zipfile.ZipFile(wheel) as archive:
+      (metadata,) = [
+        n for n in archive.namelist() if n.endswith('.dist-info/METADATA')
+      ]
+      header = archive.read(metadata).decode().partition('\n\n')[0]
+    needs += re.findall(r'(?m)^Requires-Dist: (.*)', header)
+environment = {
+  'python_version': version,
+  'python_full_version': f'{version}.0',
+  'platform_system': 'Linux',
+  'sys_platform': 'linux',
+  'platform_machine': 'x86_64',
+  'extra': '',
+}
+for need in filter(None, needs):
+  if need.startswith('#'):
+    continue
+  need = Requirement(need)
+  has = there.get(canonicalize_name(need.name))
+  is_met = has == '' or (has is not None and need.specifier.contains(has, True))
+  if not is_met and (not need.marker or need.marker.evaluate(environment)):
+    print(f'{need.name}{need.specifier}')
 EOF
+}
 
 mkdir -p "$folder"
-"$python" -m pip download --quiet --no-deps --dest "$folder" \
-  "${for_machine[@]}" --requirement "$temporary/missing.txt"
-du -k --apparent-size "$folder"/*.whl | sort -rn
-du -ch --apparent-size "$folder"/*.whl | tail -n 1
+source=$root/setup.cfg
+while missing "$source" | sort -u >"$temporary/missing.txt"; do
+  [[ -s $temporary/missing.txt ]] || break
+  while read -r need; do
+    # Without dependencies: pip would fetch those that the machine has, too.
+    # What has no wheel is pure Python, and built here.
+    "$python" -m pip download --quiet --no-deps --dest "$folder" \
+      "${for_machine[@]}" "$need" 2>"$temporary/error.txt" ||
+      "$python" -m pip wheel --quiet --no-deps --wheel-dir "$folder" "$need" ||
+      { cat "$temporary/error.txt" >&2; exit 1; }
+  done <"$temporary/missing.txt"
+  source=$folder
+done
+shopt -s nullglob
+wheels=("$folder"/*.whl)
+if ((${#wheels[@]} == 0)); then
+  echo 'Nothing is missing.'
+  exit
+fi
+du -k --apparent-size "${wheels[@]}" | sort -rn
+du -ch --apparent-size "${wheels[@]}" | tail -n 1
