@@ -49,7 +49,7 @@ _CYCLE = 6
 # The clock reads at these calls of each unit; what happens at a report, or one
 # call after it, falls between the last and the first of them.
 _FIRST, _LAST = 2, 9
-_STEPS_LIMIT = 10**6  # that no trial reaches
+_MAX_CALLS = 10**6  # that no trial reaches
 
 _COMPILING = '/jax/core/compile/backend_compile_duration'
 
@@ -97,7 +97,8 @@ def choose_steps(
       f'{terminal.counted(num_steps, "step")}.'
     )
     return _with_steps(config, num_steps)
-  layout.check(workdir, config, default, fixed_steps=False)
+  with processes.together():
+    layout.check(workdir, config, default, fixed_steps=False)
   seconds = 60 * max_minutes
   print(f'Timing some steps, to train for {terminal.duration(seconds)}.')
   with _folder_in(workdir) as folder:
@@ -129,7 +130,7 @@ class Costs:
   evaluation: float = 0.0
 
   def steps_within(self, seconds: float, config: ConfigDict) -> int:
-    """The largest number of steps that end in time; 0 or less if none do.
+    """The largest number of steps that end in time; 0 if none do.
 
     Args:
       seconds: time of the whole run.
@@ -146,7 +147,7 @@ class Costs:
     left = (1 - _MARGIN) * seconds - self.start - self.end - _EXIT_SECONDS
     calls = math.floor(left / per_step / config.steps_per_call)
     most = config_lib.MAX_COUNT // config.steps_per_call
-    return min(calls, most) * config.steps_per_call
+    return min(max(calls, 0), most) * config.steps_per_call
 
 
 class _Stopwatch:
@@ -269,10 +270,10 @@ def _try(
 
 def _trial_config(config: ConfigDict, has_fixed_steps: bool) -> ConfigDict:
   per_call = config.steps_per_call
-  num_calls = _STEPS_LIMIT
+  num_calls = most = min(_MAX_CALLS, config_lib.MAX_COUNT // (2 * per_call))
   if has_fixed_steps:
     # A new program, which no cache holds: the run's own will be new as well.
-    num_calls += secrets.randbelow(_STEPS_LIMIT)
+    num_calls += secrets.randbelow(most)
     (num_calls,) = processes.as_first_says(num_calls)
   trial = config.copy_and_resolve_references()
   with trial.unlocked():

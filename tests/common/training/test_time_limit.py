@@ -48,7 +48,7 @@ def test_the_steps_fill_the_time_but_for_a_margin(evaluate_every_steps):
 
 
 def test_no_step_fits_into_less_than_the_start():
-  assert COSTS.steps_within(4.0, ConfigDict(INTERVALS)) <= 0
+  assert COSTS.steps_within(4.0, ConfigDict(INTERVALS)) == 0
 
 
 class Trial:

@@ -1,0 +1,372 @@
+"""Measures this project on a machine with an accelerator, in eight minutes.
+
+  python -m benchmarks.gpu [--output=FOLDER] [--minutes=8] [--small]
+      [--only=PART ...] [--check]
+
+Each part runs as a process of its own, the most telling ones first, with a time
+limit of its own and within the time of the whole. A part that fails is recorded
+with the last line of its error, and the others go on. FOLDER receives gpu.json
+and gpu.md, which are written anew after each part. --small takes sizes that a
+CPU manages in two minutes, to test this program. --check only says what is
+installed.
+
+This module imports nothing but Python's own packages, so that it can name what
+is missing.
+"""
+
+import argparse
+from collections.abc import Sequence
+import configparser
+import dataclasses
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+_EXTRAS = ('pytest', 'torch')  # beside what this project requires
+_PROBES = {
+  'jax': 'import jax; d = jax.devices(); print(jax.__version__, "sees", '
+  'len(d), "x", d[0].device_kind, f"({jax.default_backend()})")',
+  'torch': 'import torch; c = torch.cuda; print(torch.__version__, "sees", '
+  'c.get_device_name() if c.is_available() else "no GPU")',
+}
+_PROBE_SECONDS = 60
+_LEAST_SECONDS = 5  # a part is not started with less
+_KILLED_SECONDS = 5  # until a killed part is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A measurement.
+
+  Attributes:
+    name: names it for --only.
+    title: heads its table.
+    commands: arguments of Python, run one after the other. {folder} stands for
+      a folder of the part, {json} for a file that holds its result, and ~ for a
+      space within an argument.
+    small: the same with small sizes.
+    seconds: time limit.
+    module: the module that must exist.
+  """
+
+  name: str
+  title: str
+  commands: tuple[str, ...]
+  small: tuple[str, ...]
+  seconds: int
+  module: str
+
+
+def _step_part(
+  name: str, title: str, sizes: str, small: str, seconds: int
+) -> Part:
+  """A table of train steps, ours and PyTorch's, see `benchmarks.table`."""
+  module = f'benchmarks.{name.partition("-")[0]}'
+  command = f'-m {module} --output={{json}}'
+  return Part(
+    name,
+    title,
+    (f'{command} {sizes}',),
+    (f'{command} --rounds=2 --steps=1 {small}',),
+    seconds,
+    module,
+  )
+
+
+_DCGAN_CONTENDERS = (
+  '--only=ours,~bfloat16 --only=PyTorch '
+  '--only=PyTorch,~channels_last,~compiled '
+  '--only=PyTorch,~channels_last,~compiled,~bfloat16'
+)
+_SMALL_DCGAN = '--base_features=4 --batch_size=8 --only=ours,~bfloat16'
+_WARM = '--config=configs/dcgan.py --config.num_steps=1 --workdir={folder}'
+
+
+def _parts() -> list[Part]:
+  """All parts, the most telling first."""
+  recipe = 'quick' if (ROOT / 'configs/quick.py').exists() else 'dcgan'
+  train = f'-m gan_flax.main --config=configs/{recipe}.py'
+  evaluate = '-m gan_flax.evaluate --workdir={folder}/run'
+  return [
+    _step_part(
+      'dcgan-32',
+      'A DCGAN, 32x32x1, batch 64',
+      f'--rounds=9 --steps=50 {_DCGAN_CONTENDERS}',
+      f'--image_size=8 {_SMALL_DCGAN}',
+      100,
+    ),
+    _step_part(
+      'dcgan-64',
+      'A DCGAN, 64x64x3, batch 128',
+      '--image_size=64 --channels=3 --batch_size=128 --rounds=9 --steps=30 '
+      f'{_DCGAN_CONTENDERS}',
+      f'--image_size=16 --channels=3 {_SMALL_DCGAN}',
+      100,
+    ),
+    _step_part('resnet', 'Residual networks', '', '--batch_size=8', 75),
+    _step_part(
+      'vae', 'A dense VAE, batch 500', '--rounds=9', '--batch_size=20', 75
+    ),
+    Part(
+      'tests',
+      'Tests marked gpu',
+      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
+      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
+      90,
+      'pytest',
+    ),
+    Part(
+      'training',
+      f'Two minutes of configs/{recipe}.py, and the score',
+      (
+        f'{train} --workdir={{folder}}/run --max_minutes=2',
+        f'{evaluate} --features=classifier',
+      ),
+      (
+        '-m gan_flax.main --config=configs/dcgan.py:smoke '
+        '--workdir={folder}/run',
+        f'{evaluate} --features=random --num_samples=64',
+      ),
+      200,
+      'gan_flax',
+    ),
+    Part(
+      'seeds',
+      'Ten seeds at once',
+      ('-m benchmarks.seeds --rounds=5',),
+      (
+        '-m benchmarks.seeds --config=configs/ring.py:smoke --seeds=2 '
+        '--rounds=2 --steps=50',
+      ),
+      75,
+      'benchmarks.seeds',
+    ),
+    Part(
+      'first-step',
+      'The first step with an empty cache, and again',
+      (f'-m gan_flax.main {_WARM}/cold', f'-m gan_flax.main {_WARM}/warm'),
+      (
+        '-m gan_flax.main --config=configs/dcgan.py:smoke '
+        '--workdir={folder}/cold',
+        '-m gan_flax.main --config=configs/dcgan.py:smoke '
+        '--workdir={folder}/warm',
+      ),
+      75,
+      'gan_flax',
+    ),
+    Part(
+      'overhead',
+      "The training loop's overhead",
+      ('-m benchmarks.overhead --steps=2000',),
+      (),
+      60,
+      'benchmarks.overhead',
+    ),
+    Part(
+      'input',
+      'The input pipeline',
+      ('-m benchmarks.input --rounds=3',),
+      ('-m benchmarks.input --image_size=8 --images=256 --rounds=1',),
+      60,
+      'benchmarks.input',
+    ),
+  ]
+
+
+def installed() -> dict[str, str | None]:
+  """Versions of the packages this project uses; None for a missing one."""
+  settings = configparser.ConfigParser()
+  settings.read(ROOT / 'setup.cfg')
+  lines = settings['options']['install_requires'].splitlines()
+  names = [re.match(r'[\w.-]*', line).group() for line in lines]
+  versions = {}
+  for name in [*filter(None, names), *_EXTRAS]:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      versions[name] = None
+  return versions
+
+
+def _probe(code: str) -> str:
+  """The last line that a Python program prints or fails with."""
+  try:
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      check=False,
+      capture_output=True,
+      text=True,
+      timeout=_PROBE_SECONDS,
+    )
+  except subprocess.TimeoutExpired:
+    return f'no answer in {_PROBE_SECONDS} s'
+  return _last_line(done.stderr if done.returncode else done.stdout)
+
+
+def _last_line(text: str) -> str:
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  return lines[-1][:300] if lines else 'no output'
+
+
+def check() -> dict:
+  """Prints and returns what is installed, and which devices it sees."""
+  versions = installed()
+  missing = [name for name, version in versions.items() if version is None]
+  found = {name: _probe(code) for name, code in _PROBES.items()}
+  machine = f'{platform.machine()}, {os.cpu_count()} cores'
+  print(f'Python {platform.python_version()}, {machine}')
+  for name, line in found.items():
+    print(f'{name}: {line}')
+  print(f'missing packages: {", ".join(missing) or "none"}')
+  return {
+    'date': datetime.datetime.now().isoformat(timespec='seconds'),
+    'machine': machine,
+    'python': platform.python_version(),
+    'devices': found,
+    'versions': versions,
+  }
+
+
+def _run(arguments: list[str], seconds: float, env: dict) -> tuple[str, str]:
+  """Runs Python; returns its output, and why it failed or ''."""
+  process = subprocess.Popen(
+    [sys.executable, *arguments],
+    cwd=ROOT,
+    env=env,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,  # so that contenders end with it
+  )
+  try:
+    output, errors = process.communicate(timeout=max(seconds, 0.0))
+  except subprocess.TimeoutExpired:
+    os.killpg(process.pid, signal.SIGKILL)
+    try:
+      output, _ = process.communicate(timeout=_KILLED_SECONDS)
+    except subprocess.TimeoutExpired:
+      output = ''
+    return output, f'stopped after {seconds:.0f} s'
+  if not process.returncode:
+    return output, ''
+  return output, _last_line(errors.strip() or output)
+
+
+def _is_there(module: str) -> bool:
+  try:
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:
+    return False
+
+
+def measure(part: Part, is_small: bool, seconds_left: float) -> dict:
+  """Runs a part and returns its record."""
+  commands = part.small if is_small else part.commands
+  record = {'name': part.name, 'title': part.title, 'status': 'skipped'}
+  record |= {'commands': commands, 'seconds': 0.0, 'reason': ''}
+  record |= {'output': '', 'result': None}
+  if not _is_there(part.module):
+    return record | {'reason': f'there is no module {part.module}'}
+  if not commands:
+    return record | {'reason': 'too long for --small'}
+  if seconds_left < _LEAST_SECONDS:
+    return record | {'reason': 'no time left'}
+  start = time.monotonic()
+  stop = start + min(part.seconds, seconds_left)
+  with tempfile.TemporaryDirectory() as folder:
+    file = pathlib.Path(folder) / 'result.json'
+    env = os.environ | {'PYTHONPATH': _python_path()}
+    if part.name == 'first-step':
+      env['XDG_CACHE_HOME'] = folder
+    for command in commands:
+      words = command.format(folder=folder, json=file).split()
+      arguments = [word.replace('~', ' ') for word in words]
+      began = time.monotonic()
+      output, reason = _run(arguments, stop - began, env)
+      took = time.monotonic() - began
+      record['output'] += f'{output.rstrip()}\n(took {took:.1f} s)\n'
+      if reason:
+        break
+    if file.exists():
+      record['result'] = json.loads(file.read_text())
+  record['status'] = 'failed' if reason else 'done'
+  record['seconds'] = round(time.monotonic() - start, 1)
+  return record | {'reason': reason}
+
+
+def _python_path() -> str:
+  return os.pathsep.join(
+    filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])
+  )
+
+
+def markdown(found: dict, records: Sequence[dict]) -> str:
+  """The page of all parts: what ran where, a summary, and each output."""
+  lines = [f'# {found["date"]}, {found["machine"]}', '']
+  lines += [f'- {name}: {line}' for name, line in found['devices'].items()]
+  lines += ['', '| part | status | seconds | reason |', '|---|---|---:|---|']
+  for record in records:
+    reason = record['reason'].replace('|', '\\|')
+    cells = (record['name'], record['status'], f'{record["seconds"]:.0f}')
+    lines.append(f'| {" | ".join(cells)} | {reason} |')
+  for record in records:
+    lines += ['', f'## {record["title"]}', '']
+    commands = (text.replace('~', ' ') for text in record['commands'])
+    lines += [f'`python {command}`\n' for command in commands]
+    lines.append(record['output'].strip() or record['reason'])
+  return '\n'.join(lines) + '\n'
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    'python -m benchmarks.gpu',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  names = [part.name for part in _parts()]
+  parser.add_argument('--output', default='gpu', help='folder of the results')
+  parser.add_argument('--minutes', type=float, default=8.0)
+  parser.add_argument('--small', action='store_true')
+  parser.add_argument('--only', action='append', choices=names)
+  parser.add_argument('--check', action='store_true')
+  return parser.parse_args(argv[1:])
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns 1 if a part failed, else 0."""
+  values = _parse(argv)
+  stop = time.monotonic() + 60 * values.minutes
+  found = check()
+  if values.check:
+    return 0
+  folder = pathlib.Path(values.output)
+  folder.mkdir(parents=True, exist_ok=True)
+  records = []
+  for part in _parts():
+    if values.only and part.name not in values.only:
+      continue
+    print(f'\n== {part.title}', flush=True)
+    record = measure(part, values.small, stop - time.monotonic())
+    records.append(record)
+    print(record['output'], end='')
+    print(f'{record["status"]}, {record["seconds"]:.0f} s', record['reason'])
+    result = found | {'is_small': values.small, 'parts': records}
+    (folder / 'gpu.json').write_text(json.dumps(result, indent=2) + '\n')
+    (folder / 'gpu.md').write_text(markdown(found, records))
+  print(f'\nResults: {folder}/gpu.md, {folder}/gpu.json')
+  return int(any(record['status'] == 'failed' for record in records))
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))
