@@ -9,8 +9,8 @@ linear interpolation, and the coarsest stage meets a learnt image, one number
 for each pixel and feature.
 
 The widths are those of the paper: the same in the four coarsest stages, up to a
-side of 32 pixels, and halved at each doubling beyond. Its networks for CIFAR-10 have
-`base_features` 768, `group_size` 16 and two blocks in each stage.
+side of 32 pixels, and halved at each doubling beyond. Its networks for CIFAR-10
+have `base_features` 768, `group_size` 16 and two blocks in each stage.
 
 Dimensions: B batch, S image side, H height, W width, C channels or features, Z
 latent size, K classes.
