@@ -51,6 +51,13 @@ def drawing(
   return functools.partial(draw_images, gan)
 
 
+def scoring(
+  gan: GAN, config: ConfigDict
+) -> Callable[[jax.Array, GANState, int], np.ndarray]:
+  """The function that draws samples to score: (root, state, N) -> samples."""
+  return functools.partial(draw_scored, config, gan)
+
+
 def draw_images(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
   """Draws a grid of samples at fixed latents, uint8 [H, W, C].
 

@@ -51,8 +51,7 @@ def train(
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
-    max_minutes: minutes until training ends; chooses `config.num_steps` for a
-      new run, see `common_flax.training.time_limit`.
+    max_minutes: minutes until training ends, see `time_limit.choose_steps`.
 
   Returns:
     None if `num_steps` was reached, else the number of the stopping signal.
@@ -60,18 +59,8 @@ def train(
   Raises:
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
-    StoppedError: if a signal comes before the first step.
   """
-  config = data.for_source(config, source)
-  gan_config.check(config)
-  config = time_limit.choose_steps(
-    config,
-    workdir,
-    max_minutes,
-    gan_config.default(),
-    gan_config.has_fixed_steps(config),
-    functools.partial(train, source=source, init_from=init_from),
-  )
+  config = _settled(config, workdir, source, init_from, max_minutes)
   with open_run(
     config,
     workdir,
@@ -83,19 +72,15 @@ def train(
     gan_config.check_groups(config, run.devices_per_batch)
     source = source or data.load(config.dataset, config.dataset.split)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
-    score = functools.partial(pictures.draw_scored, config, gan)
-    watches = [
-      collapse_watch(gan, source, config),
-      overfit_watch(gan, source, config),
-    ]
     return run.fit(
       functools.partial(steps.train_step, gan),
       functools.partial(init_state, gan),
       source,
       [
         Profile(profile),
-        *filter(None, watches),
-        Scoring(score, source, config),
+        collapse_watch(gan, source, config),
+        *filter(None, [overfit_watch(gan, source, config)]),
+        Scoring(pictures.scoring(gan, config), source, config),
         *hooks,
         Metrics(_HEADLINE),
         Pictures(pictures.drawing(gan, config), config.sample_every_steps),
@@ -108,6 +93,26 @@ def train(
       with_labels=gan.is_conditional,
       is_convolutional=not gan.is_of_points,
     )
+
+
+def _settled(
+  config: ConfigDict,
+  workdir: epath.PathLike,
+  source: Source | None,
+  init_from: epath.PathLike | None,
+  max_minutes: float | None,
+) -> ConfigDict:
+  """Checks the config of a run and settles its data and number of steps."""
+  config = data.for_source(config, source)
+  gan_config.check(config)
+  return time_limit.choose_steps(
+    config,
+    workdir,
+    max_minutes,
+    gan_config.default(),
+    gan_config.has_fixed_steps(config),
+    functools.partial(train, source=source, init_from=init_from),
+  )
 
 
 def _panels(gan: GAN, config: ConfigDict) -> dict[str, Sequence[str]]:

@@ -51,8 +51,7 @@ def train(
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
-    max_minutes: minutes until training ends; chooses `config.num_steps` for a
-      new run, see `common_flax.training.time_limit`.
+    max_minutes: minutes until training ends, see `time_limit.choose_steps`.
 
   Returns:
     None if `num_steps` was reached, else the number of the stopping signal.
@@ -60,18 +59,8 @@ def train(
   Raises:
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
-    StoppedError: if a signal comes before the first step.
   """
-  config = data.for_source(config, source)
-  vae_config.check(config)
-  config = time_limit.choose_steps(
-    config,
-    workdir,
-    max_minutes,
-    vae_config.default(),
-    vae_config.has_fixed_steps(config),
-    functools.partial(train, source=source, init_from=init_from),
-  )
+  config = _settled(config, workdir, source, init_from, max_minutes)
   with open_run(
     config,
     workdir,
@@ -84,7 +73,6 @@ def train(
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
     watched = generation.watched(vae, run.root, source)
-    observed = observations.as_observed(config, source)
     score = functools.partial(pictures.draw_scored, config, vae)
     draw = functools.partial(pictures.draw, vae, watched)
     return run.fit(
@@ -94,7 +82,7 @@ def train(
       [
         Profile(profile),
         posterior_watch(vae, watched, config),
-        Scoring(score, observed, config),
+        Scoring(score, observations.as_observed(config, source), config),
         *hooks,
         Metrics((*_bounds(config), 'kl_nats', 'active_units')),
         Pictures(draw, config.sample_every_steps),
@@ -104,6 +92,26 @@ def train(
       adopt=trained.adopting(run.init_from),
       is_convolutional=config.model.name == 'conv',
     )
+
+
+def _settled(
+  config: ConfigDict,
+  workdir: epath.PathLike,
+  source: Source | None,
+  init_from: epath.PathLike | None,
+  max_minutes: float | None,
+) -> ConfigDict:
+  """Checks the config of a run and settles its data and number of steps."""
+  config = data.for_source(config, source)
+  vae_config.check(config)
+  return time_limit.choose_steps(
+    config,
+    workdir,
+    max_minutes,
+    vae_config.default(),
+    vae_config.has_fixed_steps(config),
+    functools.partial(train, source=source, init_from=init_from),
+  )
 
 
 def _bounds(config: ConfigDict) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import secrets
@@ -85,11 +84,7 @@ def choose_steps(
   if max_minutes is None:
     return _as_chosen(config, workdir)
   began = time.monotonic()
-  if not 0 < max_minutes <= _MAX_MINUTES:  # also refuses NaN
-    raise UserError(
-      f'--max_minutes={max_minutes:g}: must be above 0 and at most '
-      f'{_MAX_MINUTES:,}'
-    )
+  _check_minutes(max_minutes)
   if (epath.Path(workdir) / layout.CONFIG).exists():
     num_steps = layout.read_config(workdir, default).num_steps
     print(
@@ -113,8 +108,18 @@ def choose_steps(
     f'config.num_steps={config.num_steps:,}.'
   )
   if processes.is_first():
-    _note(workdir, max_minutes, num_steps, config.num_steps)
+    layout.write_time_limit(
+      workdir, layout.TimeLimit(max_minutes, num_steps, config.num_steps)
+    )
   return _with_steps(config, num_steps)
+
+
+def _check_minutes(max_minutes: float) -> None:
+  if not 0 < max_minutes <= _MAX_MINUTES:  # also refuses NaN
+    raise UserError(
+      f'--max_minutes={max_minutes:g}: must be above 0 and at most '
+      f'{_MAX_MINUTES:,}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,40 +326,17 @@ def _check_enough(
   )
 
 
-def _note(
-  workdir: epath.PathLike, max_minutes: float, num_steps: int, instead_of: int
-) -> None:
-  """Notes the choice, for starts without a time limit."""
-  layout.create(workdir)
-  note = {
-    'max_minutes': max_minutes,
-    'num_steps': num_steps,
-    'instead_of': instead_of,
-  }
-  path = epath.Path(workdir) / layout.TIME_LIMIT
-  with layout.writing(f'--workdir={workdir}'):
-    files.write_bytes(path, (json.dumps(note, indent=2) + '\n').encode())
-
-
 def _as_chosen(config: ConfigDict, workdir: epath.PathLike) -> ConfigDict:
   """The config with the steps chosen when its run began, if they were."""
-  workdir = epath.Path(workdir)
-  path = workdir / layout.TIME_LIMIT
-  if not ((workdir / layout.CONFIG).exists() and path.exists()):
-    return config
-  try:
-    note = files.read_json(path)
-    minutes, num_steps = note['max_minutes'], int(note['num_steps'])
-    instead_of = int(note['instead_of'])
-  except (OSError, ValueError, TypeError, KeyError) as error:
-    raise UserError(f'{path}: cannot be read: {error}') from error
-  if config.num_steps != instead_of:
+  note = layout.read_time_limit(workdir)
+  if note is None or config.num_steps != note.instead_of:
     return config
   print(
-    f'{workdir} has {num_steps:,} steps, chosen for {minutes:.3g} minutes when '
-    'it began; to train longer, set another config.num_steps.'
+    f'{workdir} has {note.num_steps:,} steps, chosen for '
+    f'{note.max_minutes:.3g} minutes when it began; to train longer, set '
+    'another config.num_steps.'
   )
-  return _with_steps(config, num_steps)
+  return _with_steps(config, note.num_steps)
 
 
 def _with_steps(config: ConfigDict, num_steps: int) -> ConfigDict:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -244,6 +245,45 @@ def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
   with writing(f'--workdir={workdir}'):
     if not path.exists() or path.read_text() != text:
       files.write_bytes(path, text.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeLimit:
+  """What time_limit.json holds: a number of steps chosen for a time."""
+
+  max_minutes: float
+  num_steps: int
+  instead_of: int  # the `num_steps` that it replaced
+
+
+def write_time_limit(workdir: epath.PathLike, limit: TimeLimit) -> None:
+  """Writes time_limit.json; creates the workdir.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  create(workdir)
+  text = json.dumps(dataclasses.asdict(limit), indent=2) + '\n'
+  with writing(f'--workdir={workdir}'):
+    files.write_bytes(epath.Path(workdir) / TIME_LIMIT, text.encode())
+
+
+def read_time_limit(workdir: epath.PathLike) -> TimeLimit | None:
+  """Reads time_limit.json; None if no run began under one.
+
+  Raises:
+    UserError: if it is damaged.
+  """
+  workdir = epath.Path(workdir)
+  path = workdir / TIME_LIMIT
+  if not (path.exists() and (workdir / CONFIG).exists()):
+    return None
+  try:
+    limit = TimeLimit(**files.read_json(path))
+    minutes = float(limit.max_minutes)
+    return TimeLimit(minutes, int(limit.num_steps), int(limit.instead_of))
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f'{path}: cannot be read: {error}') from error
 
 
 def write_evaluation(
