@@ -63,6 +63,25 @@ class GAN:
     return self.num_classes is not None
 
 
+def has_norms(module: nn.Module) -> bool:
+  """Whether a network has norms, and so fields about their statistics."""
+  return hasattr(module, 'norm')
+
+
+def for_whole_batches(gan: GAN) -> GAN:
+  """The GAN for batches that are not split over devices."""
+
+  def whole(module: nn.Module) -> nn.Module:
+    return module.clone(axis_name=None) if has_norms(module) else module
+
+  return dataclasses.replace(
+    gan,
+    generator=whole(gan.generator),
+    discriminator=whole(gan.discriminator),
+    axis=WHOLE_BATCH,
+  )
+
+
 def create_gan(
   config: ConfigDict,
   example_shape: tuple[int, ...],

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from common_flax import images as images_lib
 from common_flax.latents import by_number
 from gan_flax.batches import draw_latents
+from gan_flax.gan import for_whole_batches
 from gan_flax.gan import GAN
+from gan_flax.gan import has_norms
 from gan_flax.models.discriminators import GROUP_SIZE
 from gan_flax.state import BatchStats
 from gan_flax.state import NetState
@@ -43,7 +45,7 @@ def _statistics_of_batch(
   """The statistics of one batch: running averages with momentum 0."""
   latents = draw_latents(gan, keys[index], _STATISTICS_BATCH_SIZE)
   labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
-  generator = gan.generator.clone(norm_momentum=0.0, axis_name=None)
+  generator = for_whole_batches(gan).generator.clone(norm_momentum=0.0)
   variables = {'params': params}
   _, updates = generator.apply(
     variables, latents, labels, train=True, mutable=['batch_stats']
@@ -75,8 +77,11 @@ def fixed_statistics(gan: GAN, params: Params, key: jax.Array) -> BatchStats:
     key: consumed.
 
   Returns:
-    Each layer's mean and variance, pooled over all batches.
+    Each layer's mean and variance, pooled over all batches; empty if the
+    generator has no norms.
   """
+  if not has_norms(gan.generator):
+    return {}
   keys = jax.random.split(key, _STATISTICS_BATCHES)
   # One call per batch: inside a compiled loop, XLA runs a CPU's convolutions on
   # a single thread.

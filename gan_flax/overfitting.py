@@ -30,6 +30,7 @@ from common_flax.training.health import Row
 from common_flax.training.health import Verdict
 from common_flax.training.watch import Watch
 from gan_flax import batches
+from gan_flax.gan import for_whole_batches
 from gan_flax.gan import GAN
 from gan_flax.models.discriminators import GROUP_SIZE
 from gan_flax.state import GANState
@@ -99,10 +100,11 @@ def measure(
     by less than the standard deviation of their logits, r_v is relative to
     that deviation; it would be noise otherwise.
   """
+  # These batches are not split over devices, even if training batches are.
+  gan = for_whole_batches(gan)
 
   def apply(module, net, x, labels):
-    # These batches are not split over devices, even if training batches are.
-    outputs, _ = module.clone(axis_name=None).apply(
+    outputs, _ = module.apply(
       {'params': net.params, 'batch_stats': net.batch_stats},
       x,
       labels if gan.is_conditional else None,

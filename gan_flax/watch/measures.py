@@ -20,6 +20,7 @@ from common_flax.cpu import compiler
 from common_flax.latents import slerp
 from gan_flax import batches
 from gan_flax import generation
+from gan_flax.gan import for_whole_batches
 from gan_flax.gan import GAN
 from gan_flax.state import GANState
 
@@ -182,7 +183,7 @@ def _samples(
 ) -> jax.Array:
   """Samples in train mode, normalised by the statistics of this batch."""
   # They are not split over devices, even if training batches are.
-  generator = gan.generator.clone(axis_name=None)
+  generator = for_whole_batches(gan).generator
   samples, _ = generator.apply(
     {
       'params': state.generator.params,
