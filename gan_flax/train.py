@@ -1,5 +1,6 @@
 """Trains a GAN in a workdir."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 
@@ -78,8 +79,7 @@ def train(
       source,
       [
         Profile(profile),
-        collapse_watch(gan, source, config),
-        *filter(None, [overfit_watch(gan, source, config)]),
+        *_watches(gan, source, config),
         Scoring(pictures.scoring(gan, config), source, config),
         *hooks,
         Metrics(_HEADLINE),
@@ -113,6 +113,14 @@ def _settled(
     gan_config.has_fixed_steps(config),
     functools.partial(train, source=source, init_from=init_from),
   )
+
+
+def _watches(gan: GAN, source: Source, config: ConfigDict) -> Iterator[Hook]:
+  """The collapse watch and, where there are held-out images, another."""
+  yield collapse_watch(gan, source, config)
+  overfitting = overfit_watch(gan, source, config)
+  if overfitting:
+    yield overfitting
 
 
 def _panels(gan: GAN, config: ConfigDict) -> dict[str, Sequence[str]]:

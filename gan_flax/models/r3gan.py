@@ -339,7 +339,6 @@ def _embedding(
   gain: float,
 ) -> jax.Array:
   """Embeds labels int32 [B] as vectors [B, features]."""
-  one_hot = jax.nn.one_hot(labels, module.num_classes, dtype=module.dtype)
   layer = nn.Dense(
     features,
     use_bias=False,
@@ -348,4 +347,4 @@ def _embedding(
     param_dtype=module.param_dtype,
     name='class',
   )
-  return layer(one_hot)
+  return layer(jax.nn.one_hot(labels, module.num_classes, dtype=module.dtype))
