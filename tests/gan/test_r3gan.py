@@ -2,12 +2,16 @@
 
 import functools
 
+from conftest import recipe
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common_flax import prng
 from gan_flax.models import r3gan
+from gan_flax.sample import load
+from gan_flax.train import train
 
 RANDOM = np.random.default_rng(0)
 SIZES = dict(base_features=8, group_size=4)
@@ -165,3 +169,9 @@ def test_a_projected_logit_starts_small():
   others = module.apply({'params': params}, x, (labels + 1) % 5, train=True)
   assert logits.shape == (8,)
   assert not np.allclose(logits, others)
+
+
+def test_a_run_trains_and_its_workdir_draws(tmp_path):
+  assert train(recipe('r3gan.py', 'smoke'), tmp_path) is None
+  images = np.concatenate(list(load(tmp_path).chunks(prng.root_key(0), 5)))
+  assert images.shape == (5, 16, 16, 1) and images.std() > 0
