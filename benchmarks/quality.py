@@ -14,8 +14,9 @@ Then all are scored in the features of a classifier of the real training images
 at their own size (of a random network, if they have no labels), against the
 test images. Arguments of the form --config.FIELD=VALUE change every recipe.
 
-Prints a Markdown table and writes it to FOLDER, with `quality.json`, pictures
-of samples, and `quality.png`, the FID over the seconds of training.
+--snapshots times over the training, samples are scored by FID as well. Prints a
+Markdown table and writes it to FOLDER, with `quality.json`, pictures of samples,
+and `quality.png`, the FID over the seconds of training.
 """
 
 from collections.abc import Callable
@@ -55,10 +56,7 @@ from gan_flax import trained
 _PEER = 'PyTorch DCGAN'
 _METRICS = ('fid', 'kid', 'precision', 'recall', 'density', 'coverage')
 _NUM_NEIGHBOURS = 5
-_NUM_SNAPSHOTS = 8  # of a recipe, in the picture over time
 _NUM_SHOWN = 64  # samples in a picture
-# The time is almost over when a process ends after this share of it.
-_GRACE = 1.05
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -73,7 +71,17 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_boolean(
     'peer', True, 'Whether PyTorch takes part.', flag_values=values
   )
-  commands.define_integers(values, rounds=3, num_samples=10_000)
+  commands.define_integers(values, rounds=3, num_samples=10_000, snapshots=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+  """What is the same for all contenders."""
+
+  minutes: float  # to train
+  changes: Sequence[str]  # --config.FIELD=VALUE
+  num_samples: int  # to score
+  num_snapshots: int  # over the training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,24 +154,20 @@ def _run(command: Sequence[str], **environment: str) -> float:
 
 
 def train_peer(
-  spec: str,
-  changes: Sequence[str],
-  minutes: float,
-  seed: int,
-  num_samples: int,
-  folder: pathlib.Path,
+  spec: str, race: Race, seed: int, folder: pathlib.Path
 ) -> tuple[float, list[Snapshot]]:
   """Trains the PyTorch DCGAN; returns its seconds and its snapshots."""
   _run(
     [
       'benchmarks.torch_training',
       f'--config={spec}',
-      f'--minutes={minutes}',
+      f'--minutes={race.minutes}',
       f'--seed={seed}',
-      f'--num_samples={num_samples}',
+      f'--num_samples={race.num_samples}',
+      f'--snapshots={race.num_snapshots}',
       f'--output={folder}',
       f'--started={time.time()}',
-      *(x for x in changes if x.startswith('--config.dataset.')),
+      *(x for x in race.changes if x.startswith('--config.dataset.')),
     ]
   )
   steps = json.loads((folder / 'steps.json').read_text())
@@ -179,12 +183,7 @@ def train_peer(
 
 
 def train_recipe(
-  spec: str,
-  changes: Sequence[str],
-  minutes: float,
-  seed: int,
-  num_samples: int,
-  folder: pathlib.Path,
+  spec: str, race: Race, seed: int, folder: pathlib.Path
 ) -> tuple[float, list[Snapshot]]:
   """Trains a recipe; returns its seconds and some of its checkpoints."""
   began = time.time()
@@ -194,22 +193,22 @@ def train_recipe(
         'gan_flax.main',
         f'--config={spec}',
         f'--workdir={folder}',
-        f'--max_minutes={minutes}',
+        f'--max_minutes={race.minutes}',
         f'--config.seed={seed}',
         '--config.keep_checkpoints=100000',
-        *changes,
+        *race.changes,
       ],
       JAX_COMPILATION_CACHE_DIR=cache,
     )
   checkpoints = folder / layout.CHECKPOINTS
   steps = sorted(int(x.name) for x in checkpoints.iterdir() if x.name.isdigit())
-  stride = -(-len(steps) // _NUM_SNAPSHOTS)
+  stride = -(-len(steps) // race.num_snapshots)
   chosen = steps[::-1][::stride][::-1]  # the last one is among them
   snapshots = [
     Snapshot(
       (checkpoints / str(step)).stat().st_mtime - began,
       step,
-      functools.partial(_draw, folder, step, num_samples),
+      functools.partial(_draw, folder, step, race.num_samples),
     )
     for step in chosen
   ]
@@ -360,12 +359,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   contenders = {spec: (train_recipe, spec) for spec in values.configs}
   if values.peer:
     contenders = {_PEER: (train_peer, values.configs[0])} | contenders
+  race = Race(values.minutes, changes, values.num_samples, values.snapshots)
   results = []
   for seed in range(values.rounds):
     for name, (train, spec) in contenders.items():
-      bound = functools.partial(
-        train, spec, changes, values.minutes, seed, values.num_samples
-      )
+      bound = functools.partial(train, spec, race, seed)
       results.append(measure(name, bound, judge, output, seed))
       text = _report(results, real, values.minutes, output)
       row = results[-1]

@@ -7,8 +7,8 @@ The data are those of the recipe. Images whose side is not 4 * 2**k are padded
 with black to the next such side, and samples are cropped. Batches of 64, Adam
 with rate 2e-4 and b1 0.5, `channels_last`. The time starts with the process.
 
-Ten times the generator's weights are kept. When the time is over, each of them
-draws samples with the statistics of its batches, as in training, and
+--snapshots times the generator's weights are kept. When the time is over, each
+of them draws samples with the statistics of its batches, as in training, and
 FOLDER/samples_SECONDS.npy holds them, uint8 [N, H, W, C], beside `steps.json`.
 """
 
@@ -29,7 +29,6 @@ from common_flax import data
 from common_flax.cli import commands
 
 BATCH_SIZE = 64
-NUM_SNAPSHOTS = 10
 _CHUNK = 500  # samples drawn at once
 
 
@@ -43,7 +42,9 @@ def _define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )
   flags.DEFINE_integer('seed', 0, 'Of everything random.', flag_values=values)
-  commands.define_integers(values, base_features=64, num_samples=10_000)
+  commands.define_integers(
+    values, base_features=64, num_samples=10_000, snapshots=8
+  )
 
 
 def grid_size(size: int) -> int:
@@ -112,7 +113,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     trainer.step(batch)
     num_steps += 1
     seconds = time.time() - started
-    if seconds >= budget * (len(kept) + 1) / NUM_SNAPSHOTS:
+    if seconds >= budget * (len(kept) + 1) / values.snapshots:
       kept.append((seconds, num_steps, copy.deepcopy(trainer.generator)))
     if seconds >= budget:
       break
