@@ -14,9 +14,9 @@ Then all are scored in the features of a classifier of the real training images
 at their own size (of a random network, if they have no labels), against the
 test images. Arguments of the form --config.FIELD=VALUE change every recipe.
 
---snapshots times over the training, samples are scored by FID as well. Prints a
-Markdown table and writes it to FOLDER, with `quality.json`, pictures of samples,
-and `quality.png`, the FID over the seconds of training.
+--snapshots times over the training, samples are scored by FID as well. Prints
+a Markdown table and writes it to FOLDER, with `quality.json`, pictures of
+samples, and `quality.png`, the FID over the seconds of training.
 """
 
 from collections.abc import Callable

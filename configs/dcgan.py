@@ -63,8 +63,16 @@ def _smoke(config: ConfigDict) -> None:
 
 
 def _mnist(config: ConfigDict) -> None:
-  config.num_steps = 3000
+  """Narrow layers, small batches, a high rate that falls to 0: see quick.py."""
+  config.num_steps = 10_000
+  config.batch_size = 32
+  config.model.base_features = 32
+  config.model.grid_size = 32
   config.dataset.name = 'mnist'
+  config.dataset.image_size = 28
+  for player in (config.generator, config.discriminator):
+    player.learning_rate = 1e-3
+    player.schedule = 'cosine'
 
 
 def _cifar10(config: ConfigDict) -> None:
