@@ -31,6 +31,7 @@ import jax.numpy as jnp
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 _FEATURES = 32  # of a join, on its wider side
 _FEATURES_OF_KERNEL_GRADIENT = 16
+_MAX_JOINS = 8  # bounds the size of the program of wide networks
 
 
 def _joined(inputs: int, outputs: int, num_groups: int, features: int) -> int:
@@ -38,7 +39,8 @@ def _joined(inputs: int, outputs: int, num_groups: int, features: int) -> int:
   best = 1
   for number in range(1, num_groups + 1):
     is_narrow = number * max(inputs, outputs) <= features
-    if num_groups % number == 0 and is_narrow:
+    is_needed = num_groups // best > _MAX_JOINS
+    if num_groups % number == 0 and (is_narrow or is_needed):
       best = number
   return best
 
