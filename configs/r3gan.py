@@ -73,7 +73,7 @@ def _digits(config: ConfigDict) -> None:
   config.model.base_features = 32
   config.model.blocks_per_stage = 1
   for player in (config.generator, config.discriminator):
-    player.learning_rate = 1e-3
+    player.learning_rate = 5e-4
 
 
 def _for_gpu(config: ConfigDict) -> None:

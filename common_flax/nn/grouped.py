@@ -9,7 +9,7 @@ backward, however often it is differentiated:
   d/dw = K(x, y)       gradient of the kernel
 
 Stating this by hand matters on a CPU, where XLA's kernel gradient of a grouped
-convolution is hundreds of times slower than the convolution.
+convolution takes a hundred times as long as the convolution.
 
 `library_convolution` and `library_kernel_gradient` are the definitions, which
 GPUs and TPUs run. A CPU runs equal forms from `common_flax.cpu.grouped`.
