@@ -1,15 +1,22 @@
-r"""500 images: a discriminator that memorises them, and what helps.
+r"""500 images, with adaptive, fixed or no augmentation.
 
   python -m gan_flax.main --config=configs/small.py[:VARIANT]
   python -m gan_flax.evaluate --workdir=runs/small[_VARIANT] \
       --features=classifier --metrics=fid
 
 Trains on the first 500 images of TFDS mnist at 28x28. The FID to the 10,000
-test images, in features of a classifier, tells what the variants are worth.
+test images, in features of a classifier, compares the variants.
 
-  (none)       ADA (Karras et al. 2020, arXiv:2006.06676). Not measured.
-  none         No augmentation. Not measured.
-  diffaugment  DiffAugment (Zhao et al. 2020, arXiv:2006.10738). Not measured.
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 28 November 2026, one seed,
+5,000 samples, `--step=2000`; real training images score 0.24. Augmentation does
+not help these small networks, which memorise little: without it the FID still
+falls, to 14.2 at step 4,000, where `d_overfit` is 0.3, and with DiffAugment
+to 16.9.
+
+  (none)       ADA (Karras et al. 2020, arXiv:2006.06676). FID 21.9. Its
+               probability rises to 0.6 by step 700 and falls to 0.2 by 2,000.
+  none         No augmentation. FID 18.5.
+  diffaugment  DiffAugment (Zhao et al. 2020, arXiv:2006.10738). FID 21.4.
   smoke        ADA on the digits at 16x16: a test run of a few seconds.
 """
 

@@ -1,5 +1,7 @@
 """Adaptive augmentation against NumPy, and its probability in training."""
 
+import dataclasses
+
 from conftest import assert_same_end
 from conftest import final_state
 from conftest import recipe
@@ -12,6 +14,7 @@ from small_gan import create
 from small_gan import initial_state
 
 from common_flax import prng
+from common_flax.distributed.sharding import BatchAxis
 from common_flax.errors import UserError
 from gan_flax import config as gan_config
 from gan_flax import steps
@@ -193,6 +196,34 @@ def test_the_probability_follows_the_sign_every_fourth_update():
   np.testing.assert_allclose(rising, [0] * 3 + [0.2] * 4 + [0.4], atol=1e-6)
   np.testing.assert_allclose(falling[3::4], [0.2, 0, 0], atol=1e-6)
   np.testing.assert_allclose(again[3::4][-2:], [1, 1], atol=1e-6)
+
+
+def test_devices_distort_their_shares_as_one_would_the_whole():
+  images = jnp.asarray(IMAGES)
+  shares = images.reshape(2, 3, 8, 8, 3)
+  whole = AdaptiveAugmentation(GROUPS, 0.6, 1000, 0.0)
+  split = dataclasses.replace(whole, axis=BatchAxis('data'))
+  adaptation = whole.init().replace(p=jnp.float32(0.8))
+  actual = jax.vmap(lambda x: split(KEY, x, adaptation), axis_name='data')(
+    shares
+  )
+  expected = whole(KEY, images, adaptation)
+  np.testing.assert_allclose(
+    actual.reshape(images.shape), expected, rtol=0, atol=1e-5
+  )
+  total = jax.vmap(lambda x: x[0] * 0 + split.axis.total(3), axis_name='data')
+  np.testing.assert_array_equal(total(jnp.zeros((2, 3))), [6, 6])
+
+
+def test_each_seed_has_its_own_probability():
+  augment = AdaptiveAugmentation(GROUPS, 0.6, 1000, 0.0)
+  adaptation = jax.vmap(lambda p: augment.init().replace(p=p))(
+    jnp.array([0.0, 1.0])
+  )
+  images = jnp.asarray(IMAGES)
+  seen = jax.vmap(lambda each: augment(KEY, images, each))(adaptation)
+  np.testing.assert_array_equal(seen[0], images)
+  assert (seen[1] != images).any(axis=(1, 2, 3)).all()
 
 
 ADA = {
