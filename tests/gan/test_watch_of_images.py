@@ -247,7 +247,7 @@ def test_data_that_no_gan_can_learn_is_a_fault():
   assert watch.data_fault(images, 0.1) is None
   assert watch.data_fault(images[:5].repeat(4, axis=0), 0.1) is None  # few
   repeated = images[:9].repeat(12, axis=0)
-  assert 'only 9 different' in watch.data_fault(repeated, 0.1)
+  assert 'copies of 9,' in watch.data_fault(repeated, 0.1)
   assert 'single colour' in watch.data_fault(images, 0.0)
   verdict = judgement.judge(
     [{'step': 1, **GOOD}], is_classifier=True, data_fault='bad data'
