@@ -4,8 +4,7 @@
 
 Trains the runs of `benchmarks.watched_runs`, each for at most 1,000 steps:
 first those that are broken, which end when the watch speaks, then healthy
-recipes over several seeds, about which it has to be silent. All take 20 to 30
-minutes on two cores.
+recipes over several seeds, about which it has to be silent.
 """
 
 from collections.abc import Mapping

@@ -65,9 +65,8 @@ def data_fault(images: np.ndarray, roughness: float) -> str | None:
   num = len({image.tobytes() for image in images})
   if len(images) >= _FEW and num < _DISTINCT * len(images):
     return (
-      f'the first {len(images)} training images hold only {num} different '
-      'ones, so a good generator would look collapsed. Try other data: see '
-      'config.dataset.'
+      f'the first {len(images)} training images are copies of {num}, so a good '
+      'generator would look collapsed. Try other data: see config.dataset.'
     )
   if roughness < _FLAT:
     return (

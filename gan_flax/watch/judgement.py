@@ -156,7 +156,12 @@ def judge(
     (words, remedies), value = failure
     warning = f'{words.format(value)} {advise(suspects, remedies)}'
     return Verdict(warning, is_healthy=False)
-  return Verdict(is_healthy=_HEALTHY[0] <= diversities[-1] <= _HEALTHY[1])
+  is_varied = _HEALTHY[0] <= diversities[-1] <= _HEALTHY[1]
+  is_strange = (
+    _known(rows[-1], 'roughness') > _NOISY[1]
+    or _known(rows[-1], 'mismatch') > _UNLIKE[1]
+  )  # False for points
+  return Verdict(is_healthy=is_varied and not is_strange)
 
 
 _Failure = tuple[tuple[str, tuple[Remedy, ...]], float]
