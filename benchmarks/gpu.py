@@ -286,7 +286,8 @@ def measure(part: Part, is_small: bool, seconds_left: float) -> dict:
   stop = start + min(part.seconds, seconds_left)
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / 'result.json'
-    env = os.environ | {'PYTHONPATH': _python_path()}
+    # Unbuffered, a part that is stopped keeps what it has printed.
+    env = os.environ | {'PYTHONPATH': _python_path(), 'PYTHONUNBUFFERED': '1'}
     if part.name == 'first-step':
       env['XDG_CACHE_HOME'] = folder
     for command in commands:

@@ -76,7 +76,8 @@ EOF
 
 mkdir -p "$folder"
 source=$root/setup.cfg
-while missing "$source" | sort -u >"$temporary/missing.txt"; do
+while true; do
+  missing "$source" | sort -u >"$temporary/missing.txt"
   [[ -s $temporary/missing.txt ]] || break
   while read -r need; do
     # Without dependencies: pip would fetch those that the machine has, too.

@@ -17,7 +17,7 @@ def part(name, *commands, seconds=60, module='json'):
 PARTS = [
   part('good', '-c print("|a|b|")', '-c open("{json}","w").write("[1]")'),
   part('bad', '-c print("so~far");raise~SystemExit("no~memory")', '-c 1'),
-  part('slow', '-c import~time;time.sleep(60)', seconds=0.5),
+  part('slow', '-c import~time;print(7*11);time.sleep(60)', seconds=5),
   part('absent', '-c 1', module='benchmarks.nosuch'),
   part('last', '-c print("last")'),
 ]
@@ -50,6 +50,7 @@ def test_every_part_is_recorded_with_its_reason(tmp_path, capsys):
   assert records['bad']['reason'] == 'no memory'
   assert records['bad']['output'].count('took') == 1  # its second did not run
   assert 'stopped after' in records['slow']['reason']
+  assert records['slow']['output'].startswith('77')
   assert 'benchmarks.nosuch' in records['absent']['reason']
   assert found['devices'] == {'jax': 'one GPU'}
   page = (tmp_path / 'gpu.md').read_text()
