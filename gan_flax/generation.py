@@ -12,6 +12,7 @@ Dimensions: N samples, H height, W width, C channels, Z latent size.
 import functools
 import math
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +27,11 @@ from gan_flax.state import Params
 
 _STATISTICS_BATCHES = 16
 _STATISTICS_BATCH_SIZE = 64
+
+
+def undivided(module: nn.Module) -> nn.Module:
+  """The module for batches that are not split, even if training batches are."""
+  return module.clone(axis_name=None)
 
 
 def class_by_number(gan: GAN, numbers: jax.Array) -> jax.Array | None:
@@ -43,7 +49,7 @@ def _statistics_of_batch(
   """The statistics of one batch: running averages with momentum 0."""
   latents = draw_latents(gan, keys[index], _STATISTICS_BATCH_SIZE)
   labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
-  generator = gan.generator.clone(norm_momentum=0.0, axis_name=None)
+  generator = undivided(gan.generator).clone(norm_momentum=0.0)
   variables = {'params': params}
   _, updates = generator.apply(
     variables, latents, labels, train=True, mutable=['batch_stats']

@@ -31,6 +31,7 @@ from common_flax.training.health import Verdict
 from common_flax.training.watch import Watch
 from gan_flax import batches
 from gan_flax.gan import GAN
+from gan_flax.generation import undivided
 from gan_flax.models.discriminators import GROUP_SIZE
 from gan_flax.state import GANState
 
@@ -101,8 +102,7 @@ def measure(
   """
 
   def apply(module, net, x, labels):
-    # These batches are not split over devices, even if training batches are.
-    outputs, _ = module.clone(axis_name=None).apply(
+    outputs, _ = undivided(module).apply(
       {'params': net.params, 'batch_stats': net.batch_stats},
       x,
       labels if gan.is_conditional else None,

@@ -71,17 +71,13 @@ def train(
     source = source or data.load(config.dataset, config.dataset.split)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
     score = functools.partial(pictures.draw_scored, config, gan)
-    watches = [
-      collapse_watch(gan, source, config),
-      overfit_watch(gan, source, config),
-    ]
     return run.fit(
       functools.partial(steps.train_step, gan),
       functools.partial(init_state, gan),
       source,
       [
         Profile(profile),
-        *filter(None, watches),
+        *_watches(gan, source, config),
         Scoring(score, source, config),
         *hooks,
         Metrics(_HEADLINE),
@@ -95,6 +91,13 @@ def train(
       with_labels=gan.is_conditional,
       is_convolutional=not gan.is_of_points,
     )
+
+
+def _watches(gan: GAN, source: Source, config: ConfigDict) -> list[Hook]:
+  """The hooks that measure the state at each report and judge the run."""
+  of_overfitting = overfit_watch(gan, source, config)
+  watches = [collapse_watch(gan, source, config)]
+  return watches if of_overfitting is None else [*watches, of_overfitting]
 
 
 def _panels(gan: GAN, config: ConfigDict) -> dict[str, Sequence[str]]:
