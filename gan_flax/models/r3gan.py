@@ -117,9 +117,8 @@ def downsampled(x: jax.Array) -> jax.Array:
 def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
   """For each pixel the one before it and the one after it, 0 at the border."""
   size = x.shape[axis]
-  padding = [(0, 0)] * x.ndim
-  padding[axis] = (1, 1)
-  padded = jnp.pad(x, padding)
+  edges = [int(i == axis) for i in range(x.ndim)]
+  padded = jnp.pad(x, [(edge, edge) for edge in edges])
   before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
   after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
   return before, after
