@@ -95,8 +95,7 @@ _WARM = '--config=configs/dcgan.py --config.num_steps=1 --workdir={folder}'
 
 def _parts() -> list[Part]:
   """All parts, the most telling first."""
-  recipe = 'quick' if (ROOT / 'configs/quick.py').exists() else 'dcgan'
-  train = f'-m gan_flax.main --config=configs/{recipe}.py'
+  train = '-m gan_flax.main --config=configs/quick.py'
   evaluate = '-m gan_flax.evaluate --workdir={folder}/run'
   return [
     _step_part(
@@ -114,7 +113,13 @@ def _parts() -> list[Part]:
       f'--image_size=16 --channels=3 {_SMALL_DCGAN}',
       100,
     ),
-    _step_part('resnet', 'Residual networks', '', '--batch_size=8', 75),
+    _step_part(
+      'resnet',
+      "R3GAN's networks, 32x32x3, batch 32",
+      '--rounds=5',
+      '--image_size=8 --base_features=8 --group_size=4 --batch_size=4',
+      75,
+    ),
     _step_part(
       'vae', 'A dense VAE, batch 500', '--rounds=9', '--batch_size=20', 75
     ),
@@ -128,7 +133,7 @@ def _parts() -> list[Part]:
     ),
     Part(
       'training',
-      f'Two minutes of configs/{recipe}.py, and the score',
+      'Two minutes of configs/quick.py, and the score',
       (
         f'{train} --workdir={{folder}}/run --max_minutes=2',
         f'{evaluate} --features=classifier',

@@ -54,6 +54,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'wasserstein, spectral norm': {'loss.name': 'wasserstein', **_SPECTRAL},
   'hinge, spectral norm': {'loss.name': 'hinge', **_SPECTRAL},
   'R1': {'penalty.r1': 1.0, **_LAYER_NORM},
+  'R1, falling to a tenth': {
+    'penalty.r1': 1.0,
+    'penalty.final_share': 0.1,
+    **_LAYER_NORM,
+  },
   'R1, each fourth step': {
     'penalty.r1': 1.0,
     'penalty.every_steps': 4,

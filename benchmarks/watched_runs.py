@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import pathlib
-import runpy
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,6 +16,7 @@ import numpy as np
 import PIL.Image
 from sklearn import datasets
 
+from common_flax import config as config_lib
 from common_flax import data
 from common_flax.data.source import Source
 
@@ -182,8 +182,7 @@ HEALTHY = {
 
 def config_of(case: Case, seed: int) -> ConfigDict:
   """The config of a small run of a recipe."""
-  recipe = runpy.run_path(str(_CONFIGS / f'{case.recipe}.py'))
-  config = recipe['get_config']().unlock()
+  config = config_lib.load(str(_CONFIGS / f'{case.recipe}.py')).unlock()
   small = dict(_SMALL)
   if case.recipe in ('ring', 'grid'):
     small = {'sample_every_steps': 10**6, 'checkpoint_every_steps': 10**6}

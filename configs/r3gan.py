@@ -11,8 +11,7 @@ here b2 and the decay are constant, and images are not augmented.
   (none)   The embedded digits at 16x16, with narrow networks for a CPU. Not
            measured.
   stacked  1,000 modes: stacks of three TFDS mnist digits at 32x32, with the
-           paper's γ of 1, narrower networks; for a GPU. Not measured; the paper
-           reports 1,000 modes and a KL of 0.029 nats.
+           paper's γ of 1, narrower networks; for a GPU. Not measured.
   cifar10  TFDS cifar10 with the paper's widths, for a GPU. Not measured.
   dcgan    The objective with DCGAN's networks, at 32x32. Measured on one core
            of a shared x86 CPU (AVX-512) on 23 November 2026, with

@@ -68,18 +68,9 @@ def has_norms(module: nn.Module) -> bool:
   return hasattr(module, 'norm')
 
 
-def for_whole_batches(gan: GAN) -> GAN:
-  """The GAN for batches that are not split over devices."""
-
-  def whole(module: nn.Module) -> nn.Module:
-    return module.clone(axis_name=None) if has_norms(module) else module
-
-  return dataclasses.replace(
-    gan,
-    generator=whole(gan.generator),
-    discriminator=whole(gan.discriminator),
-    axis=WHOLE_BATCH,
-  )
+def for_whole_batches(module: nn.Module) -> nn.Module:
+  """The network for batches that are not split over devices."""
+  return module.clone(axis_name=None) if has_norms(module) else module
 
 
 def create_gan(

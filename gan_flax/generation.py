@@ -45,7 +45,7 @@ def _statistics_of_batch(
   """The statistics of one batch: running averages with momentum 0."""
   latents = draw_latents(gan, keys[index], _STATISTICS_BATCH_SIZE)
   labels = class_by_number(gan, jnp.arange(_STATISTICS_BATCH_SIZE))
-  generator = for_whole_batches(gan).generator.clone(norm_momentum=0.0)
+  generator = for_whole_batches(gan.generator).clone(norm_momentum=0.0)
   variables = {'params': params}
   _, updates = generator.apply(
     variables, latents, labels, train=True, mutable=['batch_stats']

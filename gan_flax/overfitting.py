@@ -100,11 +100,10 @@ def measure(
     by less than the standard deviation of their logits, r_v is relative to
     that deviation; it would be noise otherwise.
   """
-  # These batches are not split over devices, even if training batches are.
-  gan = for_whole_batches(gan)
 
   def apply(module, net, x, labels):
-    outputs, _ = module.apply(
+    # These batches are not split over devices, even if training batches are.
+    outputs, _ = for_whole_batches(module).apply(
       {'params': net.params, 'batch_stats': net.batch_stats},
       x,
       labels if gan.is_conditional else None,

@@ -183,7 +183,7 @@ def _samples(
 ) -> jax.Array:
   """Samples in train mode, normalised by the statistics of this batch."""
   # They are not split over devices, even if training batches are.
-  generator = for_whole_batches(gan).generator
+  generator = for_whole_batches(gan.generator)
   samples, _ = generator.apply(
     {
       'params': state.generator.params,

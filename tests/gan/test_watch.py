@@ -164,7 +164,6 @@ def drawing(draw):
     return draw(latents), {}
 
   generator = types.SimpleNamespace(apply=apply)
-  generator.clone = lambda *, axis_name: generator
   return types.SimpleNamespace(
     generator=generator,
     latent_size=2,
