@@ -117,11 +117,16 @@ def _parts() -> list[Part]:
       'resnet',
       "R3GAN's networks, 32x32x3, batch 32",
       '--rounds=5',
-      '--image_size=8 --base_features=8 --group_size=4 --batch_size=4',
+      '--image_size=8 --base_features=8 --group_size=4 --batch_size=4 '
+      '--only=ours,~bfloat16',
       75,
     ),
     _step_part(
-      'vae', 'A dense VAE, batch 500', '--rounds=9', '--batch_size=20', 75
+      'vae',
+      'A dense VAE, batch 500',
+      '--rounds=9',
+      '--batch_size=20 --steps=20',
+      75,
     ),
     Part(
       'tests',

@@ -54,10 +54,18 @@ def _quick(config: ConfigDict) -> None:
 
 
 def _digits(config: ConfigDict) -> None:
+  """Adds R3GAN's objective, without which 1,500 images are memorised."""
   _quick(config)
-  config.num_steps = 3500
-  config.sample_every_steps = 350
+  config.num_steps = 2500
+  config.sample_every_steps = 250
   config.model.conditioning = 'projection'
+  config.model.discriminator_norm = 'none'
+  config.loss.name = 'relativistic'
+  config.penalty.r1 = 0.3
+  config.penalty.r2 = 0.3
+  for player in (config.generator, config.discriminator):
+    player.b1 = 0.0
+    player.b2 = 0.99
 
 
 def _mnist(config: ConfigDict) -> None:

@@ -71,12 +71,17 @@ def caches():
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory, worker_id):
-  """Shares compiled programs between tests and between test processes."""
+  """Shares compiled programs between tests and between test processes.
+
+  With JAX_COMPILATION_CACHE_DIR set, test runs share them too.
+  """
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return
   folder = tmp_path_factory.getbasetemp()
   if worker_id != 'master':
     folder = folder.parent
   jax.config.update('jax_compilation_cache_dir', str(folder / 'compiled'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 @pytest.fixture(scope='session', autouse=True)

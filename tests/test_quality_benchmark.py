@@ -45,7 +45,7 @@ def test_a_wrong_recipe_is_refused_before_anything_is_trained(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_recipe_is_trained_for_the_time_and_scored(tmp_path):
   argv = ['quality', '--configs=configs/dcgan.py:smoke', '--nopeer']
-  argv += ['--config.checkpoint_every_steps=100', '--num_samples=100']
+  argv += ['--config.checkpoint_every_steps=20', '--num_samples=100']
   argv += ['--rounds=1', '--minutes=0.5', f'--output={tmp_path}']
   assert quality.main(argv) == 0
   (row,) = json.loads((tmp_path / 'quality.json').read_text())['results']
