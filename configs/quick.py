@@ -12,10 +12,18 @@ five times the usual learning rate, which falls to 0 along a cosine; and, where
 there are labels, class-conditional batch norm with a projection discriminator
 (Miyato & Koyama 2018, arXiv:1802.05637).
 
-RESULTS
+Measured on 2 cores of a shared x86 CPU (AVX-512) on 28 November 2026, while it
+ran at a third of its best speed; FIDs of 10,000 samples in the features of a
+classifier of the data, against the test images:
 
-  (none)   The embedded digits at 32x32.
-  mnist    TFDS mnist at 28x28, as networks of 32x32 pixels.
+  (none)   The embedded digits at 32x32, with R3GAN's objective. 3 min 5 s from
+           command to end, with nothing compiled before, at 500 images/s. FID
+           2.5, where training images score 2.1 and `configs/dcgan.py` 7.3 in
+           about the same time; 99.0 % are classified as the requested digit.
+  mnist    TFDS mnist at 28x28, padded to 32x32 in the networks. With
+           `--max_minutes=5` FID 0.98 and 0.83 (seeds 0 and 1), rarest class
+           9.7 %; training images score 0.18, and a plain PyTorch DCGAN 25.7 and
+           10.9 after the same time, see `benchmarks/README.md`.
   folder   Your images at 32x32, without labels. Not measured.
   smoke    The digits at 16x16: a test run of a few seconds.
 
