@@ -43,8 +43,8 @@ _NUM_HIGH = 5  # consecutive high reports before a warning
 _WARNING = (
   'the discriminator memorises its training images: it scores held-out images '
   '{share:.0%} of the way down from training images to samples, for '
-  f'{_NUM_HIGH} reports now. Try augmentation (augmentation.name=ada), more '
-  'images, or fewer steps.'
+  f'{_NUM_HIGH} reports now. Try augmentation (augmentation.name=ada or '
+  'augmentation.translation=True), more images, or fewer steps.'
 )
 
 
