@@ -125,7 +125,7 @@ def _parts() -> list[Part]:
       'vae',
       'A dense VAE, batch 500',
       '--rounds=9',
-      '--batch_size=20 --steps=20 --only=ours,~bfloat16',
+      '--batch_size=24 --steps=20 --only=ours,~bfloat16',
       75,
     ),
     Part(
