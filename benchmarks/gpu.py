@@ -7,17 +7,16 @@ Each part runs as a process of its own, the most telling ones first, with a time
 limit of its own and within the time of the whole. A part that fails is recorded
 with the last line of its error, and the others go on. FOLDER receives gpu.json
 and gpu.md, which are written anew after each part. --small takes sizes that a
-CPU manages in two minutes, to test this program. --check only says what is
+CPU manages in a few minutes, to test this program. --check only says what is
 installed.
 
-This module imports nothing but Python's own packages, so that it can name what
-is missing.
+This module and `gpu_parts` import nothing but Python's own packages, so that
+they can name what is missing.
 """
 
 import argparse
 from collections.abc import Sequence
 import configparser
-import dataclasses
 import datetime
 import importlib.metadata
 import importlib.util
@@ -32,6 +31,9 @@ import sys
 import tempfile
 import time
 
+from benchmarks.gpu_parts import Part
+from benchmarks.gpu_parts import PARTS
+
 ROOT = pathlib.Path(__file__).parents[1]
 _EXTRAS = ('pytest', 'torch')  # beside what this project requires
 _PROBES = {
@@ -43,155 +45,6 @@ _PROBES = {
 _PROBE_SECONDS = 60
 _LEAST_SECONDS = 5  # a part is not started with less
 _KILLED_SECONDS = 5  # until a killed part is given up
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """A measurement.
-
-  Attributes:
-    name: names it for --only.
-    title: heads its table.
-    commands: arguments of Python, run one after the other. {folder} stands for
-      a folder of the part, {json} for a file that holds its result, and ~ for a
-      space within an argument.
-    small: the same with small sizes.
-    seconds: time limit.
-    module: the module that must exist.
-  """
-
-  name: str
-  title: str
-  commands: tuple[str, ...]
-  small: tuple[str, ...]
-  seconds: int
-  module: str
-
-
-def _step_part(
-  name: str, title: str, sizes: str, small: str, seconds: int
-) -> Part:
-  """A table of train steps, ours and PyTorch's, see `benchmarks.table`."""
-  module = f'benchmarks.{name.partition("-")[0]}'
-  command = f'-m {module} --output={{json}}'
-  return Part(
-    name,
-    title,
-    (f'{command} {sizes}',),
-    (f'{command} --rounds=2 --steps=1 {small}',),
-    seconds,
-    module,
-  )
-
-
-_DCGAN_CONTENDERS = (
-  '--only=ours,~bfloat16 --only=PyTorch '
-  '--only=PyTorch,~channels_last,~compiled '
-  '--only=PyTorch,~channels_last,~compiled,~bfloat16'
-)
-_SMALL_DCGAN = '--base_features=4 --batch_size=8 --only=ours,~bfloat16'
-_WARM = '--config=configs/dcgan.py --config.num_steps=1 --workdir={folder}'
-
-
-def _parts() -> list[Part]:
-  """All parts, the most telling first."""
-  train = '-m gan_flax.main --config=configs/quick.py'
-  evaluate = '-m gan_flax.evaluate --workdir={folder}/run'
-  return [
-    _step_part(
-      'dcgan-32',
-      'A DCGAN, 32x32x1, batch 64',
-      f'--rounds=9 --steps=50 {_DCGAN_CONTENDERS}',
-      f'--image_size=8 {_SMALL_DCGAN}',
-      100,
-    ),
-    _step_part(
-      'dcgan-64',
-      'A DCGAN, 64x64x3, batch 128',
-      '--image_size=64 --channels=3 --batch_size=128 --rounds=9 --steps=30 '
-      f'{_DCGAN_CONTENDERS}',
-      f'--image_size=16 --channels=3 {_SMALL_DCGAN}',
-      100,
-    ),
-    _step_part(
-      'resnet',
-      "R3GAN's networks, 32x32x3, batch 32",
-      '--rounds=5',
-      '--image_size=8 --base_features=8 --group_size=4 --batch_size=4 '
-      '--only=ours,~bfloat16',
-      75,
-    ),
-    _step_part(
-      'vae',
-      'A dense VAE, batch 500',
-      '--rounds=9',
-      '--batch_size=24 --steps=20 --only=ours,~bfloat16',
-      75,
-    ),
-    Part(
-      'tests',
-      'Tests marked gpu',
-      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
-      ('-m pytest tests/gpu -m gpu -n 0 -q --tb=short -rs',),
-      90,
-      'pytest',
-    ),
-    Part(
-      'training',
-      'Two minutes of configs/quick.py, and the score',
-      (
-        f'{train} --workdir={{folder}}/run --max_minutes=2',
-        f'{evaluate} --features=classifier',
-      ),
-      (
-        '-m gan_flax.main --config=configs/dcgan.py:smoke '
-        '--workdir={folder}/run',
-        f'{evaluate} --features=random --num_samples=64',
-      ),
-      200,
-      'gan_flax',
-    ),
-    Part(
-      'seeds',
-      'Ten seeds at once',
-      ('-m benchmarks.seeds --rounds=5',),
-      (
-        '-m benchmarks.seeds --config=configs/ring.py:smoke --seeds=2 '
-        '--rounds=2 --steps=50',
-      ),
-      75,
-      'benchmarks.seeds',
-    ),
-    Part(
-      'first-step',
-      'The first step with an empty cache, and again',
-      (f'-m gan_flax.main {_WARM}/cold', f'-m gan_flax.main {_WARM}/warm'),
-      (
-        '-m gan_flax.main --config=configs/dcgan.py:smoke '
-        '--workdir={folder}/cold',
-        '-m gan_flax.main --config=configs/dcgan.py:smoke '
-        '--workdir={folder}/warm',
-      ),
-      75,
-      'gan_flax',
-    ),
-    Part(
-      'overhead',
-      "The training loop's overhead",
-      ('-m benchmarks.overhead --steps=2000',),
-      (),
-      60,
-      'benchmarks.overhead',
-    ),
-    Part(
-      'input',
-      'The input pipeline',
-      ('-m benchmarks.input --rounds=3',),
-      ('-m benchmarks.input --image_size=8 --images=256 --rounds=1',),
-      60,
-      'benchmarks.input',
-    ),
-  ]
 
 
 def installed() -> dict[str, str | None]:
@@ -347,7 +200,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  names = [part.name for part in _parts()]
+  names = [part.name for part in PARTS]
   parser.add_argument('--output', default='gpu', help='folder of the results')
   parser.add_argument('--minutes', type=float, default=8.0)
   parser.add_argument('--small', action='store_true')
@@ -366,7 +219,7 @@ def main(argv: Sequence[str]) -> int:
   folder = pathlib.Path(values.output)
   folder.mkdir(parents=True, exist_ok=True)
   records = []
-  for part in _parts():
+  for part in PARTS:
     if values.only and part.name not in values.only:
       continue
     print(f'\n== {part.title}', flush=True)

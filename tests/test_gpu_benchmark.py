@@ -26,7 +26,7 @@ PARTS = [
 @pytest.fixture
 def light(monkeypatch):
   """Replaces the parts, and what asks JAX and PyTorch for devices."""
-  monkeypatch.setattr(gpu, '_parts', lambda: PARTS)
+  monkeypatch.setattr(gpu, 'PARTS', PARTS)
   monkeypatch.setattr(gpu, '_PROBES', {'jax': 'print("one GPU")'})
 
 
@@ -88,7 +88,7 @@ def test_scripts_are_clean(script):
 
 @pytest.mark.slow
 def test_the_whole_runs_on_a_cpu_in_small(tmp_path):
-  names = [each.name for each in gpu._parts()]
+  names = [each.name for each in gpu.PARTS]
   gpu.main(['gpu', '--small', f'--output={tmp_path}', '--minutes=20'])
   records = results(tmp_path)['parts']
   assert [record['name'] for record in records] == names
