@@ -23,8 +23,8 @@ from common_flax import prng
 from common_flax.cli import commands
 from common_flax.cli import training_command
 from common_flax.training import hooks as hooks_lib
-from common_flax.training import time_limit
 from common_flax.training.run import open_run
+from common_flax.training.time_limit import choose_steps
 
 
 def default() -> ConfigDict:
@@ -44,9 +44,8 @@ def get_config(variant: str = '') -> ConfigDict:
 
 
 def _smoke(config: ConfigDict) -> None:
-  config.num_steps, config.batch_size = 8, 16
-  config.log_every_steps, config.sample_every_steps = 2, 4
-  config.checkpoint_every_steps = 4
+  config.update(num_steps=8, batch_size=16, log_every_steps=2)
+  config.update(sample_every_steps=4, checkpoint_every_steps=4)
 
 
 def check(config: ConfigDict) -> None:
@@ -109,15 +108,11 @@ def draw(model, images, unused_root, state) -> np.ndarray:
   return images_lib.grid(np.concatenate([images, y]), len(images))
 
 
-def train(
-  config, workdir, hooks=(), init_from=None, max_minutes=None
-) -> int | None:
+def train(config, workdir, hooks=(), init_from=None, limit=None) -> int | None:
   """Trains in a workdir; returns the signal that stopped the run, if any."""
   check(config)
   fixed = config.optimizer.schedule != 'constant'
-  config = time_limit.choose_steps(
-    config, workdir, max_minutes, default(), fixed, train
-  )
+  config = choose_steps(config, workdir, limit, default(), fixed, train)
   fields = dict(default=default(), has_fixed_steps=fixed, init_from=init_from)
   with open_run(config, workdir, **fields) as run:
     source = data.load(config.dataset, config.dataset.split)
@@ -144,10 +139,9 @@ def main(argv: Sequence[str]) -> int:
   with commands.reporting_errors() as status:
     arguments = training_command.parse(argv, f'python {argv[0]}', __doc__)
     with training_command.reporting_signals(arguments, status):
-      config, workdir = arguments.config, arguments.workdir
       profile = hooks_lib.Profile(arguments.profile)
-      origin, limit = arguments.init_from, arguments.max_minutes
-      stopped_by = train(config, workdir, [profile], origin, limit)
+      options = [profile], arguments.init_from, arguments.max_minutes
+      stopped_by = train(arguments.config, arguments.workdir, *options)
       status.value = training_command.report(stopped_by, arguments)
   return status.value
 
