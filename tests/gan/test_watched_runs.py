@@ -41,13 +41,8 @@ def test_a_generator_without_norms_collapses(tmp_path):
     '--config.model.base_features=8',
     '--config.model.generator_norm=none',
   )
-  spoken = [line for line in lines if line.startswith('Step ')]
-  assert any(
-    words in line
-    for line in spoken
-    for words in ('mode collapse', 'hardly learns', 'unlike real images')
-  )
-  assert all("model.generator_norm='batch'" in line for line in spoken)
+  (said,) = (line for line in lines if 'mode collapse' in line)
+  assert "model.generator_norm='batch'" in said
   assert read_metrics(tmp_path)[-1]['diversity'] < 0.1
 
 
@@ -60,11 +55,7 @@ def test_a_discriminator_that_hardly_learns_is_dead(tmp_path):
     '--config.model.base_features=16',
     '--config.discriminator.learning_rate=1e-5',
   )
-  assert any(
-    words in line
-    for line in lines
-    for words in ('the discriminator is dead', 'the discriminator loses')
-  )
+  assert any('the discriminator is dead' in line for line in lines)
 
 
 def test_a_generator_that_learns_too_fast_beats_the_discriminator(tmp_path):
