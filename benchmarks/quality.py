@@ -20,7 +20,6 @@ samples, and `quality.png`, the FID over the seconds of training.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -37,12 +36,11 @@ from absl import flags
 from ml_collections import ConfigDict
 import numpy as np
 
-from benchmarks import turns
+from benchmarks import quality_report
 from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.cli import commands
-from common_flax.cli import plotting
 from common_flax.errors import UserError
 from common_flax.evaluation import reference_sets
 from common_flax.evaluation.protocol import Protocol
@@ -54,7 +52,6 @@ from gan_flax import config as gan_config
 from gan_flax import trained
 
 _PEER = 'PyTorch DCGAN'
-_METRICS = ('fid', 'kid', 'precision', 'recall', 'density', 'coverage')
 _NUM_NEIGHBOURS = 5
 _NUM_SHOWN = 64  # samples in a picture
 
@@ -125,7 +122,7 @@ def create_judge(dataset: ConfigDict, num_samples: int) -> Judge:
     dataset,
     'test',
     ExtractorSpec(reference_sets.AUTO, None, 'clean'),
-    Protocol(_METRICS, _NUM_NEIGHBOURS),
+    Protocol(quality_report.METRICS, _NUM_NEIGHBOURS),
     num_samples,
   )
   labelled = test.num_classes is not None
@@ -258,93 +255,6 @@ def measure(
   }
 
 
-def _rows(results: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
-  """Medians over rounds of each contender, as rows of a table."""
-  names = list(dict.fromkeys(row['contender'] for row in results))
-  first = [row['fid'] for row in results if row['contender'] == names[0]]
-  for name in names:
-    rows = [row for row in results if row['contender'] == name]
-
-    def median(key, rows=rows):
-      return float(np.median([row.get(key, np.nan) for row in rows]))
-
-    fids = [row['fid'] for row in rows]
-    ratios = np.array(fids) / np.array(first)
-    yield [
-      name,
-      f'{median("seconds"):.0f}',
-      f'{median("steps"):,.0f}',
-      ' '.join(f'{fid:.2f}' for fid in fids),
-      ' '.join(f'{ratio:.2f}' for ratio in ratios),
-      f'{1000 * median("kid"):.2f}',
-      *(f'{median(key):.3f}' for key in _METRICS[2:]),
-      f'{median("rarest_class"):.1%}',
-    ]
-
-
-HEADER = (
-  'contender',
-  'seconds',
-  'steps',
-  'FID, each round',
-  'relative',
-  'KID x 1,000',
-  *_METRICS[2:],
-  'rarest class',
-)
-
-
-def _draw_curves(
-  results: Sequence[dict[str, Any]], real: float | None, file: pathlib.Path
-) -> None:
-  """Draws the FID over seconds, one line a round."""
-  figure = plotting.create_figure(7, 4.5)
-  panel = figure.subplots()
-  names = list(dict.fromkeys(row['contender'] for row in results))
-  for row in results:
-    index = names.index(row['contender'])
-    panel.plot(
-      *zip(*row['curve'], strict=True),
-      marker='.',
-      color=plotting.COLOURS[index % len(plotting.COLOURS)],
-      label=row['contender'] if row['seed'] == results[0]['seed'] else None,
-    )
-  if real:
-    panel.axhline(
-      real, color=plotting.GREY, linestyle='--', label='real images'
-    )
-  panel.set_yscale('log')
-  plotting.finish(panel, '', 'seconds of training, start included', 'FID')
-  panel.legend(frameon=False)
-  figure.savefig(file)
-
-
-def _report(
-  results: Sequence[dict[str, Any]],
-  real: dict[str, float],
-  minutes: float,
-  output: pathlib.Path,
-) -> str:
-  """Writes all files about the results so far; returns the table."""
-  blank = [''] * (len(HEADER) - 4)
-  baseline = ['real training images', '', '', f'{real["fid"]:.2f}', *blank]
-  rows = [*_rows(results), baseline] if real else list(_rows(results))
-  table = turns.markdown(HEADER, rows)
-  text = f'{minutes:g} min, {turns.machine()}\n\n{table}\n'
-  (output / 'quality.md').write_text(text)
-  turns.write_json(
-    str(output / 'quality.json'),
-    {
-      'machine': turns.machine(),
-      'minutes': minutes,
-      'real': real,
-      'results': results,
-    },
-  )
-  _draw_curves(results, real.get('fid'), output / 'quality.png')
-  return text
-
-
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   changes = [x for x in arguments if x.startswith('--config.')]
   commands.parse(values, [x for x in arguments if x not in changes])
@@ -365,7 +275,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     for name, (train, spec) in contenders.items():
       bound = functools.partial(train, spec, race, seed)
       results.append(measure(name, bound, judge, output, seed))
-      text = _report(results, real, values.minutes, output)
+      text = quality_report.write(results, real, values.minutes, output)
       row = results[-1]
       print(
         f'round {seed}: {name}: FID {row["fid"]:.2f} after '

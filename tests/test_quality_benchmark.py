@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality
+from benchmarks import quality_report
 from gan_flax.main import main
 
 
@@ -28,10 +29,18 @@ def test_a_row_holds_each_round_and_its_ratio_to_the_first_contender():
     result('peer', 1, 10.0),
     result('ours', 1, 5.0, steps=3000),
   ]
-  peer, ours = quality._rows(results)
-  assert len(peer) == len(ours) == len(quality.HEADER)
+  peer, ours = quality_report.rows_of(results)
+  assert len(peer) == len(ours) == len(quality_report.HEADER)
   assert peer[:5] == ['peer', '60', '10', '8.00 10.00', '1.00 1.00']
   assert ours[:5] == ['ours', '60', '2,000', '2.00 5.00', '0.25 0.50']
+
+
+def test_a_round_may_be_unfinished():
+  results = [result(name, seed, 4.0) for seed in (0, 1) for name in 'ab']
+  results.append(result('a', 2, 2.0))
+  first, second = quality_report.rows_of(results)
+  assert first[4] == '1.00 1.00 1.00'
+  assert second[4] == '1.00 1.00'
 
 
 def test_a_wrong_recipe_is_refused_before_anything_is_trained(tmp_path, capsys):
