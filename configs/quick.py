@@ -1,4 +1,4 @@
-"""The best pictures for a minute or two of compute.
+"""The best pictures for a few minutes of compute.
 
   python -m gan_flax.main --config=configs/quick.py[:VARIANT]
   python -m gan_flax.sample --workdir=runs/quick[_VARIANT] --num_samples=80
