@@ -21,6 +21,7 @@ import socket
 import tempfile
 
 import jax
+import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
@@ -64,6 +65,8 @@ def pytest_collection_finish():
 @pytest.fixture(scope='session', autouse=True)
 def caches():
   """Keeps the user's caches untouched."""
+  # Processes that tests start need not search for fonts again.
+  os.environ.setdefault('MPLCONFIGDIR', matplotlib.get_cachedir())
   with tempfile.TemporaryDirectory() as folder:
     os.environ['XDG_CACHE_HOME'] = folder
     yield

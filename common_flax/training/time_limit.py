@@ -116,8 +116,7 @@ def _try(
 ) -> Costs:
   """Runs a rehearsal and a trial; returns the costs of the run itself."""
   trial = trial_lib.trial_config(config, has_fixed_steps)
-  with _listening() as first:
-    _throw_away(train, trial, folder / 'rehearsal', trial_lib.rehearse)
+  first = _rehearse(train, trial, folder / 'rehearsal')
   with _listening() as second:
     watch = Stopwatch(seconds, config, second)
     began = time.monotonic()
@@ -129,6 +128,13 @@ def _try(
   # there is one. The run compiles its own.
   compiling = max(first.longest - second.longest, 0.0)
   return dataclasses.replace(costs, start=costs.start + compiling)
+
+
+def _rehearse(train: Train, trial: ConfigDict, folder: epath.Path) -> Compiling:
+  """Trains for one call; returns what it compiled."""
+  with _listening() as compiling:
+    _throw_away(train, trial, folder, trial_lib.rehearse)
+  return compiling
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@
 
 import types
 
+from etils import epath
+import jax
 from ml_collections import ConfigDict
 import pytest
 
+from common_flax.training import time_limit
 from common_flax.training import trial as trial_lib
 from common_flax.training.trial import Costs
 
@@ -185,3 +188,30 @@ def test_only_the_longest_compilation_before_the_first_step_counts():
   compiling.is_over = True
   compiling(trial_lib._COMPILING, 9.0)
   assert compiling.longest == 8.0
+
+
+@pytest.mark.parametrize('has_fixed_steps', [False, True])
+def test_a_run_compiles_what_its_trial_need_not(
+  monkeypatch, tmp_path, has_fixed_steps
+):
+  """The trial finds the program of its rehearsal, the run its own anew."""
+  trained = []
+
+  def train(config, folder, hooks):
+    seconds = 0.5 if trained else 8.0
+    jax.monitoring.record_event_duration_secs(trial_lib._COMPILING, seconds)
+    trained.append((folder.name, config.num_steps, len(hooks)))
+
+  monkeypatch.setattr(trial_lib.Stopwatch, 'costs', lambda *unused: COSTS)
+  folder = epath.Path(tmp_path)
+  costs = time_limit._try(config_of(), 60.0, folder, has_fixed_steps, train)
+  assert costs.start == COSTS.start + 7.5 * has_fixed_steps
+  (rehearsed, num_steps, _), (tried, same, _) = trained
+  assert (rehearsed, tried) == ('rehearsal', 'trial')
+  assert num_steps == same
+
+
+def test_a_rehearsal_ends_after_one_call():
+  run = types.SimpleNamespace(config=config_of(num_steps=1000))
+  trial_lib.rehearse(types.SimpleNamespace(run=run, is_start=True))
+  assert run.config.num_steps == run.config.steps_per_call
