@@ -6,6 +6,7 @@ import signal
 
 from conftest import assert_same_end
 from conftest import contents
+from conftest import POINTS_RUN
 from conftest import points_run
 from conftest import read_metrics
 from conftest import saved_steps
@@ -113,12 +114,14 @@ def test_a_trial_stopped_by_a_signal_is_no_run(tmp_path, monkeypatch, capsys):
     'rehearse',
     lambda now: now.is_start and os.kill(os.getpid(), signal.SIGTERM),
   )
+  shorter = {k: v for k, v in POINTS_RUN.items() if k != 'num_steps'}
   status = main_lib.main(
     [
       'command',
       '--config=configs/ring.py:smoke',
       f'--workdir={tmp_path}/deep/run',
       '--max_minutes=90',
+      *(f'--config.{name}={value}' for name, value in shorter.items()),
     ]
   )
   assert status == 143
