@@ -116,16 +116,20 @@ def _try(
 ) -> Costs:
   """Runs a rehearsal and a trial; returns the costs of the run itself."""
   trial = trial_lib.trial_config(config, has_fixed_steps)
-  first = _rehearse(train, trial, folder / 'rehearsal')
+  # Without a compilation cache, a rehearsal would compile for itself alone.
+  has_cache = jax.config.jax_compilation_cache_dir is not None
+  first = Compiling()
+  if has_cache:
+    first = _rehearse(train, trial, folder / 'rehearsal')
   with _listening() as second:
     watch = Stopwatch(seconds, config, second)
     began = time.monotonic()
     _throw_away(train, trial, folder / 'trial', watch)
     costs = watch.costs(began, time.monotonic(), config)
-  if not has_fixed_steps:
+  if not has_fixed_steps or not has_cache:
     return costs
-  # The trial found the rehearsal's train step in the compilation cache, if
-  # there is one. The run compiles its own.
+  # The trial found the rehearsal's train step in the cache. The run compiles
+  # its own.
   compiling = max(first.longest - second.longest, 0.0)
   return dataclasses.replace(costs, start=costs.start + compiling)
 

@@ -190,11 +190,20 @@ def test_only_the_longest_compilation_before_the_first_step_counts():
   assert compiling.longest == 8.0
 
 
+@pytest.fixture
+def cache():
+  """Sets the folder of the compilation cache."""
+  before = jax.config.jax_compilation_cache_dir
+  yield lambda x: jax.config.update('jax_compilation_cache_dir', x)
+  jax.config.update('jax_compilation_cache_dir', before)
+
+
 @pytest.mark.parametrize('has_fixed_steps', [False, True])
 def test_a_run_compiles_what_its_trial_need_not(
-  monkeypatch, tmp_path, has_fixed_steps
+  monkeypatch, tmp_path, has_fixed_steps, cache
 ):
   """The trial finds the program of its rehearsal, the run its own anew."""
+  cache(str(tmp_path / 'cache'))
   trained = []
 
   def train(config, folder, hooks):
@@ -209,6 +218,11 @@ def test_a_run_compiles_what_its_trial_need_not(
   (rehearsed, num_steps, _), (tried, same, _) = trained
   assert (rehearsed, tried) == ('rehearsal', 'trial')
   assert num_steps == same
+  # Without a cache, both the trial and the run compile.
+  cache(None)
+  trained.clear()
+  costs = time_limit._try(config_of(), 60.0, folder, has_fixed_steps, train)
+  assert costs.start == COSTS.start and len(trained) == 1
 
 
 def test_a_rehearsal_ends_after_one_call():
