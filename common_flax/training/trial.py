@@ -37,7 +37,7 @@ _CYCLE = 6
 # call after it, falls between the last and the first of them.
 _FIRST, _LAST = 2, 9
 # Cycles of a run that is timed as it is.
-_MIN_OWN_CYCLES = 4
+_MIN_OWN_CYCLES = 8
 
 _COMPILING = '/jax/core/compile/backend_compile_duration'
 
@@ -185,7 +185,8 @@ class Stopwatch:
     ]
     if not whole:
       return (times[_MIN_CALLS] - times[_FIRST]) / (_MIN_CALLS - _FIRST)
-    return statistics.mean(whole[1:] or whole)  # the first ones warm up
+    # The first ones warm up. Curves, drawn once a minute, disturb another.
+    return statistics.median(whole[1:] or whole)
 
   def _extras(self, call: float) -> Iterator[tuple[int, float]]:
     """Yields (number in its cycle, seconds beyond the steps) of each report."""

@@ -59,10 +59,11 @@ class Trial:
 
   Attributes:
     cold: seconds that only the first time of each part takes besides.
+    once: seconds of what happens once, soon after the first picture.
   """
 
   def __init__(self, monkeypatch, config, costs, seconds):
-    self.clock, self.costs, self.cold = 100.0, costs, 0.0
+    self.clock, self.costs, self.cold, self.once = 100.0, costs, 0.0, 0.0
     self.per_call = config.steps_per_call
     self.config = trial_lib.trial_config(config, False)
     self.is_first_process = True
@@ -80,6 +81,8 @@ class Trial:
     ):
       if every and step % every == 0:
         self.clock += getattr(self.costs, name) + self.cold * (step == every)
+    if step == 2 * self.config.sample_every_steps + self.per_call:
+      self.clock += self.once
 
   def run(self):
     """Takes calls until the stopwatch ends the trial; returns their number."""
@@ -147,7 +150,7 @@ def test_a_run_that_does_all_in_a_few_calls_is_timed_as_it_is(
     steps_per_call=1,
   )
   trial = Trial(monkeypatch, config, COSTS, seconds)
-  trial.cold = 0.5
+  trial.cold, trial.once = 0.5, 0.7
   _, measured = trial.run()
   assert trial.config.checkpoint_every_steps == 4
   num_steps = measured.steps_within(seconds, config)
