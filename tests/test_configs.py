@@ -71,6 +71,10 @@ VAE_RECIPES = [
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
 RARE = COLOUR | {
+  'smoke',
+  'control',
+  'fragile',
+  'none',
   'mnist',
   'mnist_control',
   'stacked',

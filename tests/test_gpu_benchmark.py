@@ -88,8 +88,10 @@ def test_scripts_are_clean(script):
 
 @pytest.mark.slow
 def test_the_whole_runs_on_a_cpu_in_small(tmp_path):
-  names = [each.name for each in gpu.PARTS]
-  gpu.main(['gpu', '--small', f'--output={tmp_path}', '--minutes=20'])
+  # Of parts that run the same program, one is enough.
+  names = [p.name for p in gpu.PARTS if p.name not in ('dcgan-64', 'tests')]
+  chosen = [f'--only={name}' for name in names]
+  gpu.main(['gpu', '--small', *chosen, f'--output={tmp_path}', '--minutes=20'])
   records = results(tmp_path)['parts']
   assert [record['name'] for record in records] == names
   failed = {r['name']: r['reason'] for r in records if r['status'] == 'failed'}

@@ -6,6 +6,7 @@ import signal
 
 from conftest import assert_same_end
 from conftest import contents
+from conftest import POINTS_RUN
 from conftest import points_run
 from conftest import read_metrics
 from conftest import saved_steps
@@ -13,7 +14,9 @@ import pytest
 
 from common_flax.errors import UserError
 from common_flax.training import time_limit
-from common_flax.training.time_limit import Costs
+from common_flax.training import trial as trial_lib
+from common_flax.training.trial import Compiling
+from common_flax.training.trial import Costs
 from gan_flax import main as main_lib
 from gan_flax.train import train
 
@@ -33,7 +36,9 @@ def six_steps(monkeypatch):
     return CHOSEN
 
   monkeypatch.setattr(Costs, 'steps_within', choose)
-  monkeypatch.setattr(time_limit, '_LARGEST_SHARE', 0.0)
+  monkeypatch.setattr(trial_lib, '_LARGEST_SHARE', 0.0)
+  # Tests of VAEs have it.
+  monkeypatch.setattr(time_limit, '_rehearse', lambda *unused: Compiling())
   return trials
 
 
@@ -105,16 +110,18 @@ def test_another_number_of_steps_trains_longer(tmp_path, six_steps):
 
 def test_a_trial_stopped_by_a_signal_is_no_run(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(
-    time_limit._Stopwatch,
-    '_is_enough',
-    lambda self, calls: bool(os.kill(os.getpid(), signal.SIGTERM)),
+    trial_lib,
+    'rehearse',
+    lambda now: now.is_start and os.kill(os.getpid(), signal.SIGTERM),
   )
+  shorter = {k: v for k, v in POINTS_RUN.items() if k != 'num_steps'}
   status = main_lib.main(
     [
       'command',
       '--config=configs/ring.py:smoke',
       f'--workdir={tmp_path}/deep/run',
       '--max_minutes=90',
+      *(f'--config.{name}={value}' for name, value in shorter.items()),
     ]
   )
   assert status == 143
@@ -160,10 +167,10 @@ def test_a_damaged_note_is_named(tmp_path, six_steps):
 def test_a_trial_reads_no_program_of_its_schedule_from_a_cache(monkeypatch):
   """Its time must be that of the run, whose schedule is new as well."""
   constant = {
-    time_limit._trial_config(points_run(), False).num_steps for _ in range(5)
+    trial_lib.trial_config(points_run(), False).num_steps for _ in range(5)
   }
   assert len(constant) == 1
   scheduled = {
-    time_limit._trial_config(cosine(), True).num_steps for _ in range(5)
+    trial_lib.trial_config(cosine(), True).num_steps for _ in range(5)
   }
   assert len(scheduled) > 1

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from small_gan import assert_close
+from small_gan import BATCH
 from small_gan import batches_for
 from small_gan import create
 from small_gan import initial_state
@@ -54,6 +55,18 @@ R3GAN = {
   'penalty.final_share': 0.1,
   'generator.schedule': 'cosine',
   'num_steps': 4,
+}
+
+# Distorted images, whose probability rises after every fourth step, and every
+# penalty on the gradients with respect to them.
+ADAPTIVE = {
+  'augmentation.name': 'ada',
+  'augmentation.target': -0.99,
+  'augmentation.speed_images': 2 * 4 * BATCH,
+  'model.discriminator_norm': 'none',
+  'penalty.gradient': 1.0,
+  'penalty.r1': 1.0,
+  'penalty.r2': 1.0,
 }
 
 on_many_devices = pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
@@ -162,6 +175,34 @@ def test_r3gan_steps_are_the_same_on_many_devices():
     for parallelism in ('jit', 'pmap'):
       actual = train_on(create_r3gan, parallelism, 2, 2)
       assert_close(actual, expected, 1e-9)
+
+
+@pytest.fixture(scope='module')
+def adaptive():
+  create_adaptive = functools.partial(create, 'float64', (8, 8, 1), **ADAPTIVE)
+  with jax.enable_x64(True):
+    return create_adaptive, train_on(create_adaptive, 'jit', 1, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('parallelism', 'num_devices', 'steps_per_call'),
+  [('pmap', 2, 1), ('jit', 2, 4)],
+)
+def test_adaptively_augmented_steps_are_the_same(
+  adaptive, parallelism, num_devices, steps_per_call
+):
+  """On many devices, and several in one call."""
+  create_adaptive, expected = adaptive
+  state, metrics = expected
+  assert metrics['augmentation_p'] == 0.5  # of the last four steps
+  assert state.augmentation.p == 1.0
+  assert metrics['d_penalty'] > 0
+  with jax.enable_x64(True):
+    actual = train_on(
+      create_adaptive, parallelism, num_devices, 8, steps_per_call, unroll=1
+    )
+    assert_close(actual, expected, 1e-9)
 
 
 def test_a_conditional_discriminator_pays_its_gradient_penalty(conditional):

@@ -1,5 +1,6 @@
 """Whole runs: their files, and resuming them bit for bit."""
 
+import functools
 import gzip
 import json
 import os
@@ -12,9 +13,11 @@ from conftest import assert_same_arrays
 from conftest import assert_same_end
 from conftest import final_state
 from conftest import HASTY_COMPILER
+from conftest import points_run
 from conftest import read_metrics
 from conftest import recipe
 from conftest import saved_steps
+import jax
 import PIL.Image
 import pytest
 
@@ -35,7 +38,7 @@ def test_a_step_is_traced_once(tmp_path, monkeypatch):
     return train_step(*arguments)
 
   monkeypatch.setattr(steps, 'train_step', counted)
-  train(recipe('ring.py', 'smoke'), tmp_path)
+  train(points_run(num_steps=2), tmp_path)
   assert len(traced) == 1
 
 
@@ -88,31 +91,26 @@ def test_a_finished_run_takes_no_step(trained, smoke_config, capsys):
 
 
 def test_missing_pictures_do_not_prevent_the_last_checkpoint(
-  tmp_path, smoke_config, trained
+  tmp_path,
 ):
-  workdir = tmp_path / 'run'
-  smoke_config.num_steps = 6
-  train(smoke_config, workdir)
+  workdir, every = tmp_path / 'run', {'sample_every_steps': 4}
+  train(points_run(num_steps=6, **every), workdir)
   (workdir / 'samples' / 'step_00000000.png').unlink()
   (workdir / 'samples' / 'step_00000004.png').write_bytes(b'')
   (workdir / 'samples' / 'step_mine.png').write_bytes(b'')
   with (workdir / 'metrics.jsonl').open('a') as file:
     file.write('[]\n')
-  smoke_config.num_steps = 8
-  train(smoke_config, workdir)
+  train(points_run(num_steps=8, **every), workdir)
   assert final_state(workdir).step == 8
   with PIL.Image.open(workdir / 'samples.gif') as gif:
     assert gif.n_frames == 2
 
 
 @pytest.mark.slow
-def test_divergence_is_printed_and_recorded_as_json(
-  tmp_path, smoke_config, capsys
-):
-  smoke_config.generator.learning_rate = 1e30
-  smoke_config.discriminator.learning_rate = 1e30
-  smoke_config.on_nan = 'warn'
-  train(smoke_config, tmp_path)
+def test_divergence_is_printed_and_recorded_as_json(tmp_path, capsys):
+  config = points_run(on_nan='warn')
+  config.generator.learning_rate = config.discriminator.learning_rate = 1e30
+  train(config, tmp_path)
   assert 'd_loss' in read_metrics(tmp_path)[-1]
   assert 'training has diverged' in capsys.readouterr().out
   assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
@@ -132,24 +130,28 @@ def test_profile_traces_the_given_steps(tmp_path, smoke_config, capsys):
 
 
 @pytest.mark.parametrize(
-  ('parallelism', 'steps_per_call'),
+  ('create', 'changes'),
   [
-    ('jit', 1),
-    pytest.param('pmap', 1, marks=pytest.mark.slow),
-    pytest.param('jit', 2, marks=pytest.mark.slow),
+    pytest.param(
+      functools.partial(recipe, 'dcgan.py', 'smoke'), {}, id='images'
+    ),
+    pytest.param(
+      points_run, {'parallelism': 'pmap'}, id='pmap', marks=pytest.mark.slow
+    ),
+    pytest.param(
+      points_run, {'steps_per_call': 2}, id='pairs', marks=pytest.mark.slow
+    ),
   ],
 )
-def test_resuming_gives_the_same_bits(
-  tmp_path, smoke_config, parallelism, steps_per_call
-):
-  smoke_config.steps_per_call = steps_per_call
-  smoke_config.parallelism = parallelism
-  smoke_config.num_steps = 12
-  train(smoke_config, tmp_path / 'straight')
-  smoke_config.num_steps = 6
-  train(smoke_config, tmp_path / 'halves')
-  smoke_config.num_steps = 12
-  train(smoke_config, tmp_path / 'halves')
+def test_resuming_gives_the_same_bits(tmp_path, create, changes):
+  config = create()
+  config.update(changes)
+  config.num_steps = 12
+  train(config, tmp_path / 'straight')
+  config.num_steps = 6
+  train(config, tmp_path / 'halves')
+  config.num_steps = 12
+  train(config, tmp_path / 'halves')
   # The first half ended with one more grid.
   (tmp_path / 'halves' / 'samples' / 'step_00000006.png').unlink()
   assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
@@ -158,40 +160,20 @@ def test_resuming_gives_the_same_bits(
 
 
 @pytest.mark.slow
-def test_a_hundred_and_twenty_steps_in_two_halves(tmp_path, smoke_config):
-  smoke_config.sample_every_steps = 60
-  smoke_config.checkpoint_every_steps = 60
-  smoke_config.num_steps = 120
-  train(smoke_config, tmp_path / 'straight')
-  smoke_config.num_steps = 60
-  train(smoke_config, tmp_path / 'halves')
-  smoke_config.num_steps = 120
-  train(smoke_config, tmp_path / 'halves')
-  assert_same_end(tmp_path / 'halves', tmp_path / 'straight')
-
-
-@pytest.mark.slow
-def test_a_run_may_change_its_parallelism(tmp_path, smoke_config):
-  smoke_config.num_steps = 4
-  train(smoke_config, tmp_path)
-  smoke_config.num_steps = 8
-  smoke_config.parallelism = 'pmap'
-  train(smoke_config, tmp_path)
+def test_a_run_may_change_its_parallelism(tmp_path):
+  train(points_run(num_steps=4), tmp_path)
+  train(points_run(num_steps=8, parallelism='pmap'), tmp_path)
   assert final_state(tmp_path).step == 8
 
 
 @pytest.mark.slow
-def test_lines_and_grids_beyond_the_restored_step_are_dropped(
-  tmp_path, smoke_config
-):
-  smoke_config.num_steps = 4
-  train(smoke_config, tmp_path)
+def test_lines_and_grids_beyond_the_restored_step_are_dropped(tmp_path):
+  train(points_run(num_steps=4), tmp_path)
   grid = (tmp_path / 'samples' / 'step_00000004.png').read_bytes()
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 6, "d_loss": 0.0}\n{"step": 8, "d_l')
   (tmp_path / 'samples' / 'step_00000006.png').write_bytes(grid)
-  smoke_config.num_steps = 8
-  train(smoke_config, tmp_path)
+  train(points_run(num_steps=8), tmp_path)
   assert [row['step'] for row in read_metrics(tmp_path)] == [2, 4, 6, 8]
   assert read_metrics(tmp_path)[2]['d_loss'] != 0
   assert not (tmp_path / 'samples' / 'step_00000006.png').exists()
@@ -213,13 +195,18 @@ def test_a_damaged_checkpoint_is_skipped_and_kept(
 def test_training_starts_from_the_weights_of_another_run(
   tmp_path, smoke_config, trained
 ):
+  adopted = []
+
+  def keep(now):
+    if now.is_start:
+      adopted.append(jax.device_get(now.state))
+
   smoke_config.num_steps = 2
-  smoke_config.generator.learning_rate = 1e-30
-  smoke_config.discriminator.learning_rate = 1e-30
-  train(smoke_config, tmp_path, init_from=trained)
-  given, adopted = final_state(trained), final_state(tmp_path)
-  assert_same_arrays(given.generator.params, adopted.generator.params)
-  assert adopted.step == 2
+  train(smoke_config, tmp_path, init_from=trained, hooks=[keep])
+  given = final_state(trained)
+  assert_same_arrays(given.generator.params, adopted[0].generator.params)
+  assert adopted[0].step == 0
+  assert final_state(tmp_path).step == 2
 
 
 def run_main(workdir, *arguments):
@@ -240,10 +227,7 @@ def run_main(workdir, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_checkpoints_and_prints_how_to_resume(
-  tmp_path, smoke_config, number
-):
+def test_ctrl_c_checkpoints_and_prints_how_to_resume(tmp_path):
   # In its own process; 1,000,000 steps would take hours.
   arguments = [
     '--config.num_steps=1000000',
@@ -256,9 +240,9 @@ def test_a_signal_checkpoints_and_prints_how_to_resume(
     assert process.poll() is None, process.stderr.read()
     assert time.monotonic() < deadline
     time.sleep(0.05)
-  process.send_signal(number)
+  process.send_signal(signal.SIGINT)
   output, errors = process.communicate(timeout=60)
-  assert process.returncode == 128 + number, errors
+  assert process.returncode == 130, errors
   assert '--config.num_steps=1000000' in output.splitlines()[-1]
   assert errors == ''
   (step,) = saved_steps(tmp_path)
@@ -268,22 +252,22 @@ def test_a_signal_checkpoints_and_prints_how_to_resume(
 @pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path):
   arguments = [
-    '--config.num_steps=800',
-    '--config.log_every_steps=20',
-    '--config.sample_every_steps=400',
-    '--config.checkpoint_every_steps=200',
+    '--config.num_steps=400',
+    '--config.log_every_steps=10',
+    '--config.sample_every_steps=200',
+    '--config.checkpoint_every_steps=100',
     '--config.dataset.flip=True',
   ]
   straight = run_main(tmp_path / 'straight', *arguments)
   straight.communicate(timeout=120)
   assert straight.returncode == 0
-  for _ in range(2):
-    process = run_main(tmp_path / 'stopped', *arguments)
-    while not process.stdout.readline().startswith('step '):
-      assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    assert process.returncode == 143
+  process = run_main(tmp_path / 'stopped', *arguments)
+  while not process.stdout.readline().startswith('step '):
+    assert process.poll() is None
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 143
+  assert 'Stopped by a signal and checkpointed' in output
   last = run_main(tmp_path / 'stopped', *arguments)
   output, _ = last.communicate(timeout=120)
   assert last.returncode == 0

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Stand-in for gcloud, kubectl or scontrol, depending on its file name.
 
 It appends its arguments to the file $CALLS, one JSON list per line, and follows
@@ -10,13 +9,12 @@ the first rule in the file $PLAN that matches them. A rule has the fields
 import fcntl
 import json
 import os
-import pathlib
 import sys
 import time
 
 
 def main():
-  call = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+  call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
   with open(os.environ['CALLS'], 'a') as file:
     file.write(json.dumps(call) + '\n')
   rule = next_rule(' '.join(call))

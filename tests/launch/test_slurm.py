@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from conftest import HASTY_COMPILER
 import pytest
 from stand_ins import LAUNCH
 from stand_ins import Scripts
@@ -162,7 +163,7 @@ def test_a_run_of_two_tasks_is_stopped_requeued_and_resumed(
       '--config.steps_per_call=1',
       '--config.log_every_steps=5',
       JAX_PLATFORMS='cpu',
-      XLA_FLAGS='',
+      XLA_FLAGS=HASTY_COMPILER,
     )
 
   process = train(1_000_000)

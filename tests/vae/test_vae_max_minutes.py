@@ -5,8 +5,8 @@ import json
 from conftest import assert_same_end
 import pytest
 
-from common_flax.training import time_limit
-from common_flax.training.time_limit import Costs
+from common_flax.training import trial as trial_lib
+from common_flax.training.trial import Costs
 from vae_flax import main as main_lib
 from vae_flax.train import train
 
@@ -15,7 +15,7 @@ from vae_flax.train import train
 def six_steps(monkeypatch):
   """Chooses six steps after the shortest trial."""
   monkeypatch.setattr(Costs, 'steps_within', lambda *unused: 6)
-  monkeypatch.setattr(time_limit, '_LARGEST_SHARE', 0.0)
+  monkeypatch.setattr(trial_lib, '_LARGEST_SHARE', 0.0)
 
 
 @pytest.mark.usefixtures('six_steps')
