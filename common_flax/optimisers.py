@@ -12,6 +12,9 @@ import optax
 
 from common_flax.config import require
 from common_flax.config import require_one_of
+from common_flax.effects import ALWAYS
+from common_flax.effects import Effects
+from common_flax.effects import needs
 
 SCHEDULES = ('constant', 'linear', 'cosine')
 
@@ -26,6 +29,24 @@ def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
   config.final_share = 0.0  # of the learning rate that a schedule ends with
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
   return config
+
+
+def effects(name: str) -> Effects:
+  """When the fields of the optimiser `config[name]` have an effect."""
+  falls = needs(
+    f'{name}.schedule',
+    'linear',
+    'cosine',
+    cure=f'add --config.{name}.schedule=cosine',
+  )
+  return {
+    f'{name}.learning_rate': ALWAYS,
+    f'{name}.b1': ALWAYS,
+    f'{name}.b2': ALWAYS,
+    f'{name}.schedule': ALWAYS,
+    f'{name}.final_share': (falls,),
+    f'{name}.max_grad_norm': ALWAYS,
+  }
 
 
 def check(config: ConfigDict, name: str) -> None:

@@ -24,6 +24,7 @@ from common_flax import config as config_lib
 from common_flax import files
 from common_flax.cli import terminal
 from common_flax.distributed import processes
+from common_flax.effects import Effects
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
 from common_flax.training.loop import Moment
@@ -60,8 +61,9 @@ def choose_steps(
   default: ConfigDict,
   has_fixed_steps: bool,
   train: Train,
+  effects: Effects | None = None,
 ) -> ConfigDict:
-  """Replaces `num_steps` by the number of steps that fit into a time.
+  """Returns the config with the number of steps that fit into a time.
 
   A run that has begun keeps its number, with or without `max_minutes`.
 
@@ -73,9 +75,7 @@ def choose_steps(
     default: the family's default config.
     has_fixed_steps: whether a schedule depends on `num_steps`.
     train: (config, workdir) -> the stopping signal or None; trains a new run.
-
-  Returns:
-    The config of the run.
+    effects: when the family's own fields have an effect.
 
   Raises:
     UserError: if the time is invalid or too short; nothing is written.
@@ -97,7 +97,7 @@ def choose_steps(
   seconds = 60 * max_minutes
   print(f'Timing some steps, to train for {terminal.duration(seconds)}.')
   with _folder_in(workdir) as folder:
-    costs = _try(config, seconds, folder, has_fixed_steps, train)
+    costs = _try(config, default, seconds, folder, has_fixed_steps, train)
     seconds -= time.monotonic() - began
     num_steps = costs.steps_within(seconds, config)
     (num_steps,) = processes.as_first_says(num_steps)
@@ -107,11 +107,13 @@ def choose_steps(
     f'{num_steps / seconds:,.3g} steps/s; they replace '
     f'config.num_steps={config.num_steps:,}.'
   )
+  chosen = _with_steps(config, num_steps)
+  with processes.together():
+    layout.check(workdir, chosen, default, has_fixed_steps, effects)
   if processes.is_first():
-    layout.write_time_limit(
-      workdir, layout.TimeLimit(max_minutes, num_steps, config.num_steps)
-    )
-  return _with_steps(config, num_steps)
+    limit = layout.TimeLimit(max_minutes, num_steps, config.num_steps)
+    layout.write_time_limit(workdir, limit)
+  return chosen
 
 
 def _check_minutes(max_minutes: float) -> None:
@@ -165,11 +167,7 @@ class _Stopwatch:
   """
 
   def __init__(self, seconds: float):
-    """Creates the hook.
-
-    Args:
-      seconds: time of the run that is to follow.
-    """
+    """Creates the hook of a trial for a run of this many seconds."""
     least = min(max(_SHARE * seconds, _MIN_SECONDS), _MAX_SECONDS)
     self._enough = min(least, _LARGEST_SHARE * seconds)
     self._too_much = _LARGEST_SHARE * seconds
@@ -249,6 +247,7 @@ class _Stopwatch:
 
 def _try(
   config: ConfigDict,
+  default: ConfigDict,
   seconds: float,
   folder: epath.Path,
   has_fixed_steps: bool,
@@ -256,7 +255,7 @@ def _try(
 ) -> Costs:
   """Runs a trial and returns the costs of the run itself."""
   watch = _Stopwatch(seconds)
-  trial = _trial_config(config, has_fixed_steps)
+  trial = _trial_config(config, default, has_fixed_steps)
   jax.monitoring.register_event_duration_secs_listener(watch.count_compiling)
   began = time.monotonic()
   try:
@@ -273,23 +272,24 @@ def _try(
   return dataclasses.replace(costs, start=costs.start - watch.compiling)
 
 
-def _trial_config(config: ConfigDict, has_fixed_steps: bool) -> ConfigDict:
+def _trial_config(
+  config: ConfigDict, default: ConfigDict, has_fixed_steps: bool
+) -> ConfigDict:
   per_call = config.steps_per_call
   num_calls = most = min(_MAX_CALLS, config_lib.MAX_COUNT // (2 * per_call))
   if has_fixed_steps:
     # A new program, which no cache holds: the run's own will be new as well.
     num_calls += secrets.randbelow(most)
     (num_calls,) = processes.as_first_says(num_calls)
-  trial = config.copy_and_resolve_references()
-  with trial.unlocked():
-    trial.num_steps = num_calls * per_call
-    trial.log_every_steps = _UNIT * per_call
-    trial.sample_every_steps = 2 * _UNIT * per_call
-    trial.checkpoint_every_steps = 3 * _UNIT * per_call
-    if config.evaluate_every_steps:
-      trial.evaluate_every_steps = _CYCLE * _UNIT * per_call
-    if 'on_collapse' in trial:  # nothing to judge in so few steps
-      trial.on_collapse = 'warn'
+  trial = _with_steps(config, num_calls * per_call)
+  trial.log_every_steps = _UNIT * per_call
+  trial.sample_every_steps = 2 * _UNIT * per_call
+  trial.checkpoint_every_steps = 3 * _UNIT * per_call
+  if config.evaluate_every_steps:
+    trial.evaluate_every_steps = _CYCLE * _UNIT * per_call
+  if 'on_collapse' in trial:  # nothing to judge in so few steps
+    trial.on_collapse = 'warn'
+    trial.on_collapse_max_rollbacks = default.on_collapse_max_rollbacks
   return trial
 
 
