@@ -90,7 +90,7 @@ def open_run(
     is_resumed = layout.check(
       workdir, config, default, has_fixed_steps, effects
     )
-    limits.check_devices(config, num_seeds)
+    limits.check_devices(config, num_seeds, is_resumed)
     if init_from and is_resumed:
       print(f'--init_from={init_from}: ignored; {workdir} resumes its own run.')
     if init_from and not is_resumed and num_seeds > 1:
