@@ -77,7 +77,7 @@ REFUSED = [
   ('gan', 'dataset.path', '/no', {}, 'add --config.dataset.name=folder'),
   ('gan', 'dataset.path', '/no', {'dataset.name': 'mnist'}, 'name=mnist'),
   ('gan', 'dataset.path', '/no', RING, 'dataset.name=ring'),
-  ('gan', 'dataset.path', '/no', CUSTOM, 'dataset.name=custom'),
+  ('gan', 'dataset.path', '/no', CUSTOM, 'custom; remove it, or leave out the'),
   ('gan', 'dataset.path', '/no', STACKED, 'dataset.stack_of=folder'),
   ('vae', 'dataset.path', '/no', {}, 'dataset.name=folder'),
   ('gan', 'dataset.data_dir', '/no', {}, 'add --config.dataset.name=mnist'),

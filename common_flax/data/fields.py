@@ -18,16 +18,15 @@ CUSTOM = 'custom'  # the `dataset.name` of a source that was given from Python
 _NOT_TFDS = ('digits', 'folder', 'stacked', CUSTOM, *WORLDS)
 
 
-def _is_loaded(config: ConfigDict) -> bool:
-  return config.dataset.name != CUSTOM
-
-
-def _is_of_images(config: ConfigDict) -> bool:
-  return config.dataset.name not in WORLDS
-
-
 def _is_stacked(config: ConfigDict) -> bool:
   return config.dataset.name == 'stacked'
+
+
+_LOADED = Condition(
+  ('dataset.name',),
+  lambda config: config.dataset.name != CUSTOM,
+  'leave out the source',
+)
 
 
 def _reads(
@@ -41,6 +40,7 @@ def _reads(
     example: a name of which `is_read` is true.
   """
   return (
+    _LOADED,
     Condition(
       ('dataset.name',),
       lambda config: _is_stacked(config) or is_read(config.dataset.name),
@@ -56,21 +56,25 @@ def _reads(
   )
 
 
+# Where the data are a folder of images, prepared by TFDS, or either of them.
 _FOLDERS = _reads(lambda name: name == 'folder', 'folder')
 _TFDS = _reads(lambda name: name not in _NOT_TFDS, 'mnist')
 _FILES = _reads(
   lambda name: name == 'folder' or name not in _NOT_TFDS, 'folder'
 )
-_LOADED = (Condition(('dataset.name',), _is_loaded),)
-_IMAGES = (Condition(('dataset.name',), _is_of_images),)
-_STACKS = (needs('dataset.name', 'stacked'),)
+_STACKS = (_LOADED, needs('dataset.name', 'stacked'))
+_IMAGES = (
+  Condition(
+    ('dataset.name',), lambda config: config.dataset.name not in WORLDS
+  ),
+)
 
 EFFECTS: Effects = {
   'dataset.name': ALWAYS,
   'dataset.stack_of': _STACKS,
   'dataset.path': _FOLDERS,
   'dataset.data_dir': _TFDS,
-  'dataset.split': _LOADED,
+  'dataset.split': (_LOADED,),
   'dataset.image_size': _IMAGES,
   'dataset.flip': _IMAGES,
   'dataset.skip_corrupt': _FILES,
