@@ -38,26 +38,19 @@ Effects = Mapping[str, Sequence[Condition]]
 ALWAYS: Sequence[Condition] = ()
 
 
-def needs(
-  field: str,
-  *values: Any,
-  cure: str = '',
-  neutral: tuple[Any, ...] = (),
-) -> Condition:
+def needs(field: str, *values: Any, neutral: tuple[Any, ...] = ()) -> Condition:
   """The condition that `field` has one of the `values`.
 
   Args:
     field: name of the other field, such as 'dataset.name'.
     *values: at least one.
-    cure: by default, to give it one of the values.
     neutral: see `Condition`.
   """
-  first, *others = values
-  known = ' or '.join((f'add --config.{field}={first}', *map(str, others)))
+  known = ' or '.join(map(str, values))
   return Condition(
     (field,),
     lambda config: flatten(config)[field] in values,
-    cure or known,
+    f'add --config.{field}={known}',
     neutral,
   )
 

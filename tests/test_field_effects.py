@@ -141,7 +141,7 @@ REFUSED = [
     'kl_warmup_steps',
     9,
     {'num_steps': 8},
-    'never ends with num_steps=8; set it to 0, or raise config.num_steps',
+    'never ends with num_steps=8; set it to 0, or train for more steps',
   ),
   ('vae', 'free_bits_nats', 0.1, {'objective': 'dreg'}, 'objective=dreg'),
   ('vae', 'free_bits_nats', 0.1, {'beta': 0.0}, 'beta=0.0'),
@@ -268,6 +268,18 @@ def test_a_run_that_began_with_such_a_field_resumes(tmp_path):
   with pytest.raises(UserError, match=r"dataset\.path='/other': has no effect"):
     layout.check(tmp_path, config, default(), False, effects)
   assert gan_config.read(tmp_path).dataset.path == '/one'
+
+
+def test_a_time_that_is_too_short_for_a_warm_up_leaves_nothing(
+  tmp_path, monkeypatch
+):
+  costs = time_limit.Costs(start=0.0, end=0.0, step=1.0)
+  monkeypatch.setattr(time_limit, '_try', lambda *unused: costs)
+  config = changed('vae', {'kl_warmup_steps': 5000})
+  fields = (vae_config.default(), False, None, vae_config.EFFECTS)
+  with pytest.raises(UserError, match=r'kl_warmup_steps=5000: never ends with'):
+    time_limit.choose_steps(config, tmp_path / 'run', 10.0, *fields)
+  assert not (tmp_path / 'run').exists()
 
 
 def test_the_trial_of_a_time_limit_has_no_field_without_an_effect():

@@ -71,7 +71,7 @@ _WEIGHTED = Condition(
 _WARMS_UP = Condition(
   ('num_steps',),
   lambda config: config.kl_warmup_steps <= config.num_steps,
-  'raise config.num_steps',
+  'train for more steps',
   fault='never ends',
 )
 
