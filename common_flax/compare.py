@@ -152,6 +152,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if values.output:
     outputs.check(values.output, is_file=True)
   metrics = reference_sets.requested_metrics(values.metrics, _METRICS)
+  reference_sets.check_flags(values, metrics)
   protocol = Protocol(metrics, values.num_neighbours)
   start = time.monotonic()
   sets = [image_sets.read(path) for path in paths]

@@ -10,10 +10,14 @@ from ml_collections import config_dict
 from ml_collections import ConfigDict
 import optax
 
+from common_flax import effects as effects_lib
 from common_flax.config import require
 from common_flax.config import require_one_of
+from common_flax.effects import ALWAYS
+from common_flax.effects import Effects
+from common_flax.effects import needs
 
-SCHEDULES = ('constant', 'linear', 'cosine')
+SCHEDULES = ('constant', 'cosine', 'linear')  # all but the first one fall
 
 
 def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
@@ -26,6 +30,19 @@ def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
   config.final_share = 0.0  # of the learning rate that a schedule ends with
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
   return config
+
+
+def effects(name: str) -> Effects:
+  """When the fields of the optimiser `config[name]` have an effect."""
+  falls = needs(f'{name}.schedule', *SCHEDULES[1:])
+  return {
+    f'{name}.learning_rate': ALWAYS,
+    f'{name}.b1': ALWAYS,
+    f'{name}.b2': ALWAYS,
+    f'{name}.schedule': ALWAYS,
+    f'{name}.final_share': (falls,),
+    f'{name}.max_grad_norm': ALWAYS,
+  }
 
 
 def check(config: ConfigDict, name: str) -> None:
@@ -48,12 +65,6 @@ def check(config: ConfigDict, name: str) -> None:
     f'{name}.final_share',
     'must be from 0 to 1',
   )
-  require(
-    values.final_share == 0 or values.schedule != 'constant',
-    config,
-    f'{name}.final_share',
-    f"has no effect on a constant learning rate; set {name}.schedule='cosine'",
-  )
   for field in ('b1', 'b2'):
     require(
       0 <= values[field] < 1,
@@ -67,6 +78,8 @@ def check(config: ConfigDict, name: str) -> None:
     f'{name}.max_grad_norm',
     'must be above 0; leave it unset for no limit',
   )
+  defaults = ConfigDict({name: default(learning_rate=0.0, b1=0.0, b2=0.0)})
+  effects_lib.check(config, effects(name), defaults)
 
 
 def create(

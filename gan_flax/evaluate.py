@@ -107,6 +107,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   start = time.monotonic()
   workdir = commands.existing_workdir(values)
   dataset = gan_config.read(workdir).dataset
+  reference_sets.check_flags(
+    values, values.metrics or measurements.default_metrics(dataset)
+  )
   workdir_lib.check_trained(workdir)
   num_samples = values.num_samples or measurements.default_num_samples(dataset)
   evaluator = measurements.create_evaluator(

@@ -61,6 +61,13 @@ def default_num_samples(dataset: ConfigDict) -> int:
   return NUM_STACKS if dataset.name == 'stacked' else NUM_IMAGES
 
 
+def default_metrics(dataset: ConfigDict) -> tuple[str, ...]:
+  """Default metrics, to which labels of images add `classes`."""
+  if dataset.name in WORLDS:
+    return (MODES,)
+  return (CLASSES,) if dataset.name == 'stacked' else tuple(METRICS)
+
+
 def create_evaluator(
   dataset: ConfigDict,
   split: str,

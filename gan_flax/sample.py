@@ -181,6 +181,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(f'--truncation={truncation}: must be greater than 0')
   workdir = commands.existing_workdir(values)
   config = gan_config.read(workdir)
+  if config.model.latent_distribution == 'uniform' and truncation >= 1:
+    reason = 'on latents from U(-1, 1); use a limit below 1'
+    commands.refuse_unused(values, reason, 'truncation')
   _check_output(values, config)
   samplers = trained.load_all(
     workdir,

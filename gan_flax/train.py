@@ -66,6 +66,7 @@ def train(
     config,
     workdir,
     default=gan_config.default(),
+    effects=gan_config.EFFECTS,
     has_fixed_steps=gan_config.has_fixed_steps(config),
     num_seeds=config.num_seeds,
     init_from=init_from,
@@ -80,7 +81,6 @@ def train(
       [
         Profile(profile),
         *_watches(gan, source, config),
-        Scoring(pictures.scoring(gan, config), source, config),
         *hooks,
         Metrics(_HEADLINE),
         Pictures(pictures.drawing(gan, config), config.sample_every_steps),
@@ -112,15 +112,17 @@ def _settled(
     gan_config.default(),
     gan_config.has_fixed_steps(config),
     functools.partial(train, source=source, init_from=init_from),
+    gan_config.EFFECTS,
   )
 
 
 def _watches(gan: GAN, source: Source, config: ConfigDict) -> Iterator[Hook]:
-  """The collapse watch and, where there are held-out images, another."""
+  """The collapse watch, another where there are held-out images, and scores."""
   yield collapse_watch(gan, source, config)
   overfitting = overfit_watch(gan, source, config)
   if overfitting:
     yield overfitting
+  yield Scoring(pictures.scoring(gan, config), source, config)
 
 
 def _panels(gan: GAN, config: ConfigDict) -> dict[str, Sequence[str]]:

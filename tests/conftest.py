@@ -253,6 +253,7 @@ def vae_config():
   config = recipe('vae.py', 'smoke')
   config.model.name = 'mlp'
   config.model.hidden_sizes = (16,)
+  config.model.base_features = 32  # the default: dense layers have none
   return config
 
 

@@ -40,7 +40,11 @@ RECIPES = {
   'vae': (
     'vae_flax.main',
     'configs/vae.py:smoke',
-    {'model.name': 'mlp', 'model.hidden_sizes': (16,)},
+    {
+      'model.name': 'mlp',
+      'model.hidden_sizes': (16,),
+      'model.base_features': 32,  # the default: dense layers have none
+    },
   ),
 }
 _PATIENCE = 120  # seconds to wait for an event

@@ -1,4 +1,4 @@
-"""The configuration of a VAE: fields, defaults and checks."""
+"""The configuration of a VAE: fields, defaults, effects and checks."""
 
 import math
 
@@ -12,6 +12,10 @@ from common_flax.config import require_at_least
 from common_flax.config import require_at_most
 from common_flax.config import require_one_of
 from common_flax.data.worlds import WORLDS
+from common_flax.effects import ALWAYS
+from common_flax.effects import Condition
+from common_flax.effects import Effects
+from common_flax.effects import needs
 from common_flax.errors import UserError
 from common_flax.workdir import layout as workdir_lib
 from vae_flax.likelihoods import LIKELIHOODS
@@ -42,7 +46,6 @@ def default() -> ConfigDict:
   config.likelihood_scale = 0.1  # standard deviation of 'gaussian'
   config.objective = 'elbo'  # or 'iwae', 'dreg'
   config.num_importance_samples = 1  # draws of z per image
-  # The next four fields apply to objective='elbo' only.
   config.kl = 'closed_form'  # or 'monte_carlo'
   config.beta = 1.0  # weight of the KL divergence
   config.kl_warmup_steps = 0  # steps over which the weight rises to beta
@@ -53,6 +56,46 @@ def default() -> ConfigDict:
 
   config.optimizer = optimisers.default(learning_rate=1e-3, b1=0.9, b2=0.999)
   return config.lock()
+
+
+def _sized_by(field: str) -> tuple[Condition, ...]:
+  """The condition of a field that sets the width of some models."""
+  names = [name for name, model in MODELS.items() if model.size_field == field]
+  return (needs('model.name', *names),)
+
+
+_ELBO = needs('objective', 'elbo')
+_WEIGHTED = Condition(
+  ('beta',), lambda config: config.beta > 0, 'add --config.beta=1.0'
+)
+_WARMS_UP = Condition(
+  ('num_steps',),
+  lambda config: config.kl_warmup_steps <= config.num_steps,
+  'train for more steps',
+  fault='never ends',
+)
+
+# When the fields have an effect that are not shared with other families.
+EFFECTS: Effects = {
+  'dataset.binarise': ALWAYS,
+  'dataset.binarise_seed': (needs('dataset.binarise', 'fixed'),),
+  'model.name': ALWAYS,
+  'model.latent_size': ALWAYS,
+  'model.base_features': _sized_by('base_features'),
+  'model.hidden_sizes': _sized_by('hidden_sizes'),
+  'model.activation': ALWAYS,
+  'model.max_log_var': ALWAYS,
+  'likelihood': ALWAYS,
+  'likelihood_scale': (needs('likelihood', 'gaussian'),),
+  'objective': ALWAYS,
+  'num_importance_samples': ALWAYS,
+  'kl': (_ELBO,),
+  'beta': (_ELBO,),
+  'kl_warmup_steps': (_ELBO, _WEIGHTED, _WARMS_UP),
+  'free_bits_nats': (_ELBO, _WEIGHTED),
+  'evaluation_samples': ALWAYS,
+  **optimisers.effects('optimizer'),
+}
 
 
 def _check_observation(config: ConfigDict) -> None:
@@ -73,27 +116,6 @@ def _check_observation(config: ConfigDict) -> None:
       'dataset.binarise',
       f'likelihood={config.likelihood} needs grey images; use none, or '
       'likelihood=bernoulli',
-    )
-
-
-def _check_objective(config: ConfigDict) -> None:
-  """Checks the fields of the KL divergence, which only the ELBO has."""
-  if config.objective == 'elbo':
-    require(
-      config.kl == 'closed_form' or config.free_bits_nats == 0,
-      config,
-      'free_bits_nats',
-      'needs kl=closed_form; free bits bias a noisy estimate',
-    )
-    return
-  plain = default()
-  for name in ('kl', 'beta', 'kl_warmup_steps', 'free_bits_nats'):
-    require(
-      config[name] == plain[name],
-      config,
-      name,
-      f'applies to objective=elbo only; with {config.objective} set it to '
-      f'{plain[name]!r}',
     )
 
 
@@ -128,7 +150,7 @@ def _check_model(config: ConfigDict) -> None:
 
 
 def check(config: ConfigDict) -> None:
-  """Checks every field.
+  """Checks every field, but not whether it has an effect, see EFFECTS.
 
   Raises:
     UserError: if a field is invalid; names the first one.
@@ -171,7 +193,12 @@ def check(config: ConfigDict) -> None:
       name,
       'must be at least 0 and finite',
     )
-  _check_objective(config)
+  require(
+    config.kl == 'closed_form' or config.free_bits_nats == 0,
+    config,
+    'free_bits_nats',
+    'needs kl=closed_form; free bits bias a noisy estimate',
+  )
   optimisers.check(config, 'optimizer')
 
 

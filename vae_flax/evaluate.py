@@ -206,12 +206,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   start = time.monotonic()
   workdir = commands.existing_workdir(values)
   config = vae_config.read(workdir)
+  requested = reference_sets.requested_metrics(
+    values.metrics, (LIKELIHOOD, *METRICS)
+  )
+  _check_flags(values, requested)
   workdir_lib.check_trained(workdir)
   source = observations.prepare_source(
     config, data.load(config.dataset, values.split)
-  )
-  requested = reference_sets.requested_metrics(
-    values.metrics, (LIKELIHOOD, *METRICS)
   )
   num_draws = values.num_importance_samples or config.evaluation_samples
   training_images = (
@@ -256,6 +257,17 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   report.evaluate_run(
     values, evaluate_checkpoint, f'{config.dataset.name}, split {values.split}'
   )
+
+
+def _check_flags(values: flags.FlagValues, requested: Sequence[str]) -> None:
+  """Refuses flags that have no effect on the requested metrics."""
+  reference_sets.check_flags(values, requested)
+  if LIKELIHOOD not in requested:
+    reason = f'without --metrics={LIKELIHOOD}; add it'
+    commands.refuse_unused(values, reason, 'num_importance_samples')
+  if {*requested} == {LIKELIHOOD}:
+    reason = f'on {LIKELIHOOD}; use --num_importance_samples'
+    commands.refuse_unused(values, reason, 'num_samples')
 
 
 def _reference_set(

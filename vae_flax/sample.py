@@ -9,7 +9,8 @@
   interpolation   rows of 8 along the arc between the latents of two images
   traversal       rows of 8 that move one latent from -3 to 3, the most used
                   first; the other latents stay at those of an image
-  manifold        a square grid over both latents, if there are 2
+  manifold        a square grid over both latents, if there are 2; the
+                  number of samples is a square
   latents         posteriors of the split: FILE.npz has `mean`, `log_var` [N, Z]
                   and `label` [N]; FILE.png plots the means of 2 latents,
                   coloured by class
@@ -169,6 +170,12 @@ KINDS: dict[str, Kind] = {
   'traversal': _traversal,
   'manifold': _manifold,
 }
+# Flags that have no effect on a kind.
+_UNUSED = {
+  'prior': ('split',),
+  'manifold': ('split', 'seed'),
+  _LATENTS: ('num_samples',),
+}
 
 
 def _columns(kind: str, num: int) -> int | None:
@@ -193,6 +200,16 @@ def _check_kind(kind: str, output: str, latent_size: int) -> None:
     raise UserError(
       f'--kind={kind}: a picture needs 2 latents, and this run has '
       f'{latent_size}; {cure}'
+    )
+
+
+def _check_square(kind: str, num: int) -> None:
+  """Checks that the images of a manifold fill a square."""
+  side = _manifold_side(num)
+  if kind == 'manifold' and side**2 != num:
+    raise UserError(
+      f'--num_samples={num}: a manifold is a square of images; use {side**2} '
+      f'or {(side + 1) ** 2}'
     )
 
 
@@ -264,11 +281,14 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
+  reason = f'with --kind={values.kind}; remove it'
+  commands.refuse_unused(values, reason, *_UNUSED.get(values.kind, ()))
   workdir = commands.existing_workdir(values)
   ending = pathlib.Path(values.output).suffix.lower()
   outputs.check(values.output, is_file=ending in ('.png', '.npz'))
   trained = load(workdir, use_ema=values.ema, step=values.step)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
+  _check_square(values.kind, values.num_samples)
   config = trained.config
 
   def open_source() -> Source:
@@ -283,8 +303,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     print(f'Latents of {len(source):,} images in {values.output}')
     return
   num = values.num_samples
-  if values.kind == 'manifold':
-    num = _manifold_side(num) ** 2
   chunks = (
     jax.device_get(chunk)[: num - start]
     for start, chunk in zip(

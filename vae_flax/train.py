@@ -1,10 +1,12 @@
 """Trains a VAE in a workdir."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import math
 
 from etils import epath
+import jax
 from ml_collections import ConfigDict
 
 from common_flax import data
@@ -65,6 +67,7 @@ def train(
     config,
     workdir,
     default=vae_config.default(),
+    effects=vae_config.EFFECTS,
     has_fixed_steps=vae_config.has_fixed_steps(config),
     init_from=init_from,
   ) as run:
@@ -73,7 +76,6 @@ def train(
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
     watched = generation.watched(vae, run.root, source)
-    score = functools.partial(pictures.draw_scored, config, vae)
     draw = functools.partial(pictures.draw, vae, watched)
     return run.fit(
       functools.partial(steps.train_step, vae),
@@ -81,8 +83,7 @@ def train(
       source,
       [
         Profile(profile),
-        posterior_watch(vae, watched, config),
-        Scoring(score, observations.as_observed(config, source), config),
+        *_watches(vae, watched, source, config),
         *hooks,
         Metrics((*_bounds(config), 'kl_nats', 'active_units')),
         Pictures(draw, config.sample_every_steps),
@@ -111,7 +112,17 @@ def _settled(
     vae_config.default(),
     vae_config.has_fixed_steps(config),
     functools.partial(train, source=source, init_from=init_from),
+    vae_config.EFFECTS,
   )
+
+
+def _watches(
+  vae: VAE, watched: jax.Array, source: Source, config: ConfigDict
+) -> Iterator[Hook]:
+  """The watch over the posterior, and scores of samples."""
+  yield posterior_watch(vae, watched, config)
+  score = functools.partial(pictures.draw_scored, config, vae)
+  yield Scoring(score, observations.as_observed(config, source), config)
 
 
 def _bounds(config: ConfigDict) -> tuple[str, ...]:

@@ -243,6 +243,23 @@ def require_flags(values: flags.FlagValues, *names: str) -> None:
       raise UserError(f'--{name}: missing; see --help')
 
 
+def refuse_unused(values: flags.FlagValues, reason: str, *names: str) -> None:
+  """Refuses flags that were set but have no effect.
+
+  Args:
+    values: the parsed flags.
+    reason: completes "has no effect", and says what to do.
+    *names: of the flags that have no effect.
+
+  Raises:
+    UserError: naming the first of them that differs from its default.
+  """
+  for name in names:
+    flag = values[name]
+    if flag.value != flag.default:
+      raise UserError(f'--{name}={flag.value}: has no effect {reason}')
+
+
 def existing_workdir(values: flags.FlagValues) -> epath.Path:
   """The folder that --workdir names.
 

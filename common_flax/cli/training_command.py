@@ -161,6 +161,14 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
   values, arguments = commands.define_and_split(argv, _define_flags, usage)
   spec, overrides, others = commands.split_config(arguments)
   commands.parse(values, others)
+  if values.distributed == 'off':
+    commands.refuse_unused(
+      values,
+      'with --distributed=off; remove one of them',
+      'coordinator',
+      'num_processes',
+      'process_id',
+    )
   config = commands.load_config(spec, overrides)
   profile = _profiled_steps(values.profile, config.num_steps)
   processes.join(

@@ -6,6 +6,7 @@ from common_flax.data import digits
 from common_flax.data import stacked
 from common_flax.data import worlds
 from common_flax.data.decoded_images import load_decoded
+from common_flax.data.fields import CUSTOM
 from common_flax.data.folder import FolderImages
 from common_flax.data.source import ArraySource
 from common_flax.data.source import first_examples
@@ -27,9 +28,6 @@ __all__ = [
 
 # Larger decoded sources are memory-mapped.
 IN_MEMORY_BYTES = 2**30
-
-
-CUSTOM = 'custom'  # the `dataset.name` of a source that was given from Python
 
 
 def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:

@@ -50,7 +50,7 @@ METRICS = {
   'nearest': ('nearest_train_ratio', 'memorised_share'),
   'sliced_wasserstein': ('sliced_wasserstein',),
 }
-_MANIFOLD = ('precision', 'recall', 'density', 'coverage')
+MANIFOLD = ('precision', 'recall', 'density', 'coverage')
 _KID_NUM_SUBSETS = 100  # torch-fidelity's default
 _KID_SUBSET_SIZE = 1000
 _NUM_SPLITS = 10  # of the inception score (Salimans et al. 2016)
@@ -73,7 +73,7 @@ class Protocol:
   def provenance(self, num_samples: int, num_real: int) -> dict[str, Any]:
     """Settings that the metrics depend on, for a report."""
     settings = {'metrics': list(self.metrics)}
-    if any(name in self.metrics for name in _MANIFOLD):
+    if any(name in self.metrics for name in MANIFOLD):
       settings['num_neighbours'] = self.num_neighbours
     if 'kid' in self.metrics:
       settings['kid_num_subsets'] = _KID_NUM_SUBSETS
@@ -166,7 +166,7 @@ def check_sizes(
     'inception_score': _NUM_SPLITS,
     'nearest': 2,
     'sliced_wasserstein': 1,
-    **dict.fromkeys(_MANIFOLD, protocol.num_neighbours + 1),
+    **dict.fromkeys(MANIFOLD, protocol.num_neighbours + 1),
   }
   for name in protocol.metrics:
     if min(num_samples, num_real) < needed[name]:
@@ -228,11 +228,11 @@ def compute_metrics(
     )
     metrics['inception_score'] = mean
     metrics['inception_score_standard_deviation'] = deviation
-  if requested.intersection(_MANIFOLD):
+  if requested.intersection(MANIFOLD):
     manifold = neighbours.manifold_metrics(
       real.features, samples.features, num_neighbours=protocol.num_neighbours
     )
-    metrics |= {k: getattr(manifold, k) for k in _MANIFOLD if k in requested}
+    metrics |= {k: getattr(manifold, k) for k in MANIFOLD if k in requested}
   if 'sliced_wasserstein' in requested:
     metrics['sliced_wasserstein'] = sliced_wasserstein.distance(
       _pixels(samples),

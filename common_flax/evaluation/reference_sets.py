@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import data
+from common_flax.cli import commands
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.evaluation import protocol as protocol_lib
@@ -92,6 +93,31 @@ def define_flags(values: flags.FlagValues) -> None:
     1,
     flag_values=values,
   )
+
+
+def check_flags(values: flags.FlagValues, metrics: Sequence[str]) -> None:
+  """Refuses flags of `define_flags` that have no effect on the metrics.
+
+  Args:
+    values: the parsed flags.
+    metrics: the metrics that are computed; those that are not in METRICS use no
+      features.
+
+  Raises:
+    UserError: naming the flag.
+  """
+  on_metrics = f'on {", ".join(metrics)}; remove it'
+  settings = ('inception_weights', 'resize')
+  if not {*metrics} & {*METRICS}:
+    commands.refuse_unused(values, on_metrics, 'features', *settings)
+  if not {*metrics} & {*protocol_lib.MANIFOLD}:
+    commands.refuse_unused(values, on_metrics, 'num_neighbours')
+  if values.features not in (AUTO, 'inception'):
+    reason = f'with --features={values.features}; use --features=inception'
+    commands.refuse_unused(values, reason, *settings)
+  if values.features == AUTO and not values.inception_weights:
+    reason = 'without --features=inception; add it'
+    commands.refuse_unused(values, reason, 'resize')
 
 
 def extractor_spec(values: flags.FlagValues) -> ExtractorSpec:

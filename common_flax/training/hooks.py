@@ -61,6 +61,8 @@ class Profile:
         f'Nothing is traced: steps {self._steps.start:,} to '
         f'{self._steps.stop - 1:,} are already done.'
       )
+    if now.is_finished and now.step <= self._steps.start:
+      now.say(f'Nothing is traced: the run ended at step {now.step:,}.')
     stop = now.step + now.run.config.steps_per_call  # end of the next call
     is_inside = now.step < self._steps.stop and self._steps.start < stop
     is_inside = is_inside and not now.is_last

@@ -14,8 +14,16 @@ from common_flax.errors import UserError
 from common_flax.training.inputs import Inputs
 
 
-def check_devices(config: ConfigDict, num_seeds: int) -> None:
+def check_devices(
+  config: ConfigDict, num_seeds: int, is_resumed: bool = False
+) -> None:
   """Checks that batches split over the devices and that several seeds can run.
+
+  Args:
+    config: the run's config.
+    num_seeds: runs trained at once.
+    is_resumed: whether the run began earlier; its `on_save_error` is then
+      accepted.
 
   Raises:
     UserError: naming the invalid field.
@@ -34,6 +42,12 @@ def check_devices(config: ConfigDict, num_seeds: int) -> None:
     'num_seeds',
     'several runs at once need a single process; start each process with '
     '--distributed=off and its own seeds',
+  )
+  require(
+    is_resumed or config.on_save_error == 'stop' or processes.count() == 1,
+    config,
+    'on_save_error',
+    'several processes always stop, to agree on what is saved; remove it',
   )
   require(
     num_seeds == 1 or config.on_nan in ('stop', 'warn'),

@@ -55,6 +55,7 @@ def open_run(
   workdir: epath.PathLike,
   *,
   default: ConfigDict,
+  effects: Mapping[str, Sequence] | None = None,
   has_fixed_steps: bool = False,
   num_seeds: int = 1,
   init_from: epath.PathLike | None = None,
@@ -65,6 +66,7 @@ def open_run(
     config: the run's config, checked by its family.
     workdir: folder of the run; `Run.fit` creates it if it is missing.
     default: the family's default config, with every field.
+    effects: when the family's own fields have an effect, see that module.
     has_fixed_steps: whether a schedule depends on `num_steps`, which then must
       not change when the run is resumed.
     num_seeds: runs trained at once, with seeds `config.seed`, + 1, + 2, ...
@@ -86,9 +88,9 @@ def open_run(
   ):
     preparing.enter_context(processes.together())
     is_resumed = layout.check(
-      workdir, config, default, fixed_steps=has_fixed_steps
+      workdir, config, default, has_fixed_steps, effects
     )
-    limits.check_devices(config, num_seeds)
+    limits.check_devices(config, num_seeds, is_resumed)
     if init_from and is_resumed:
       print(f'--init_from={init_from}: ignored; {workdir} resumes its own run.')
     if init_from and not is_resumed and num_seeds > 1:

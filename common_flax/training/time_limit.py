@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from common_flax import files
 from common_flax.cli import terminal
 from common_flax.distributed import processes
+from common_flax.effects import Effects
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
 from common_flax.training import trial as trial_lib
@@ -45,8 +46,9 @@ def choose_steps(
   default: ConfigDict,
   has_fixed_steps: bool,
   train: Train,
+  effects: Effects | None = None,
 ) -> ConfigDict:
-  """Replaces `num_steps` by the number of steps that fit into a time.
+  """Returns the config with the number of steps that fit into a time.
 
   A run that has begun keeps its number, with or without `max_minutes`.
 
@@ -58,9 +60,7 @@ def choose_steps(
     default: the family's default config.
     has_fixed_steps: whether a schedule depends on `num_steps`.
     train: (config, workdir) -> the stopping signal or None; trains a new run.
-
-  Returns:
-    The config of the run.
+    effects: when the family's own fields have an effect.
 
   Raises:
     UserError: if the time is invalid or too short; nothing is written.
@@ -82,7 +82,7 @@ def choose_steps(
   seconds = 60 * max_minutes
   print(f'Timing some steps, to train for {terminal.duration(seconds)}.')
   with _folder_in(workdir) as folder:
-    costs = _try(config, seconds, folder, has_fixed_steps, train)
+    costs = _try(config, default, seconds, folder, has_fixed_steps, train)
     seconds -= time.monotonic() - began
     num_steps = costs.steps_within(seconds, config)
     (num_steps,) = processes.as_first_says(num_steps)
@@ -92,11 +92,13 @@ def choose_steps(
     f'{num_steps / seconds:,.3g} steps/s; they replace '
     f'config.num_steps={config.num_steps:,}.'
   )
+  chosen = _with_steps(config, num_steps)
+  with processes.together():
+    layout.check(workdir, chosen, default, has_fixed_steps, effects)
   if processes.is_first():
-    layout.write_time_limit(
-      workdir, layout.TimeLimit(max_minutes, num_steps, config.num_steps)
-    )
-  return _with_steps(config, num_steps)
+    limit = layout.TimeLimit(max_minutes, num_steps, config.num_steps)
+    layout.write_time_limit(workdir, limit)
+  return chosen
 
 
 def _check_minutes(max_minutes: float) -> None:
@@ -109,13 +111,14 @@ def _check_minutes(max_minutes: float) -> None:
 
 def _try(
   config: ConfigDict,
+  default: ConfigDict,
   seconds: float,
   folder: epath.Path,
   has_fixed_steps: bool,
   train: Train,
 ) -> Costs:
   """Runs a rehearsal and a trial; returns the costs of the run itself."""
-  trial = trial_lib.trial_config(config, has_fixed_steps)
+  trial = trial_lib.trial_config(config, default, has_fixed_steps)
   # Without a compilation cache, a rehearsal would compile for itself alone.
   has_cache = jax.config.jax_compilation_cache_dir is not None
   first = Compiling()

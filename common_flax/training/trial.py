@@ -217,11 +217,14 @@ def own_cycle(config: ConfigDict) -> int:
   return calls if calls <= _UNIT * _CYCLE else 0
 
 
-def trial_config(config: ConfigDict, has_fixed_steps: bool) -> ConfigDict:
+def trial_config(
+  config: ConfigDict, default: ConfigDict, has_fixed_steps: bool
+) -> ConfigDict:
   """The config of a trial.
 
   Args:
     config: that of the run that is to follow.
+    default: the family's default config.
     has_fixed_steps: whether a schedule depends on `num_steps`.
   """
   per_call = config.steps_per_call
@@ -244,4 +247,5 @@ def trial_config(config: ConfigDict, has_fixed_steps: bool) -> ConfigDict:
         trial.evaluate_every_steps = _CYCLE * _UNIT * per_call
     if 'on_collapse' in trial:  # nothing to judge in so few steps
       trial.on_collapse = 'warn'
+      trial.on_collapse_max_rollbacks = default.on_collapse_max_rollbacks
   return trial

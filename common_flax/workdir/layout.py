@@ -17,7 +17,9 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import config as config_lib
+from common_flax import effects as effects_lib
 from common_flax import files
+from common_flax.data import fields as dataset_fields
 from common_flax.errors import UserError
 from common_flax.workdir.checkpoints import abstract_like
 from common_flax.workdir.checkpoints import CheckpointStore
@@ -138,6 +140,7 @@ def check(
   config: ConfigDict,
   default: ConfigDict,
   fixed_steps: bool,
+  effects: effects_lib.Effects | None = None,
 ) -> bool:
   """Checks that a workdir can hold this run, without writing to it.
 
@@ -146,12 +149,14 @@ def check(
     config: config of the run.
     default: the family's default config.
     fixed_steps: whether a schedule depends on `num_steps`.
+    effects: when the family's own fields have an effect.
 
   Returns:
     Whether there is a checkpoint to resume from.
 
   Raises:
-    UserError: if the workdir holds a run of another config, or is not writable.
+    UserError: if the workdir holds a run of another config, or is not writable;
+      or if a field was set that has no effect.
   """
   workdir = epath.Path(workdir)
   config_lib.require_reachable('--workdir', workdir)
@@ -169,6 +174,7 @@ def check(
       raise UserError(f'--workdir={workdir}: {file} is not a regular file')
   with open_checkpoints(workdir) as checkpoints:
     has_checkpoints = bool(checkpoints.steps())
+  old = None
   if (workdir / CONFIG).exists():
     old = read_config(workdir, default)
     check_same_run(old, config, workdir, fixed_steps)
@@ -177,6 +183,8 @@ def check(
       f'--workdir={workdir}: has checkpoints but no {CONFIG} to identify '
       'their run; use another workdir'
     )
+  effects = {**effects_lib.SHARED, **dataset_fields.EFFECTS, **(effects or {})}
+  effects_lib.check(config, effects, default, old)
   return has_checkpoints
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a GAN: fields, defaults and checks."""
+"""The configuration of a GAN: fields, defaults, effects and checks."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -7,8 +7,16 @@ from common_flax.workdir import layout as workdir_lib
 from gan_flax.config.checks import check
 from gan_flax.config.checks import check_groups
 from gan_flax.config.fields import default
+from gan_flax.config.fields import EFFECTS
 
-__all__ = ['check', 'check_groups', 'default', 'has_fixed_steps', 'read']
+__all__ = [
+  'EFFECTS',
+  'check',
+  'check_groups',
+  'default',
+  'has_fixed_steps',
+  'read',
+]
 
 
 def has_fixed_steps(config: ConfigDict) -> bool:

@@ -28,7 +28,7 @@ LATENTS = ('normal', 'uniform')
 
 
 def check(config: ConfigDict) -> None:
-  """Checks every field.
+  """Checks every field, but not whether it has an effect, see EFFECTS.
 
   Raises:
     UserError: if a field is invalid; names the first one.
@@ -100,17 +100,6 @@ def _check_model(config: ConfigDict) -> None:
   """Checks that the networks fit the data."""
   require_one_of(config, 'model.name', MODELS)
   model = MODELS[config.model.name]
-  options = {name for other in MODELS.values() for name in other.options}
-  for option in sorted(options):
-    require(
-      option in model.options
-      or config.model[option] == default().model[option],
-      config,
-      f'model.{option}',
-      f'has no effect on model.name={config.model.name}; remove it',
-    )
-  if not model.has_norms:
-    _check_without_norms(config)
   if config.dataset.name in WORLDS:
     _check_points(config)
     return
@@ -122,7 +111,8 @@ def _check_model(config: ConfigDict) -> None:
     f'is a model of points; for the images of {config.dataset.name} use '
     f'{fitting}',
   )
-  grid_size = config.model.grid_size
+  has_grid = 'grid_size' in model.options
+  grid_size = config.model.grid_size if has_grid else None
   require(
     grid_size is None or grid_size >= config.dataset.image_size,
     config,
@@ -150,26 +140,8 @@ def _check_groups_of_features(config: ConfigDict) -> None:
     raise UserError(f'config.model.{error}') from error
 
 
-def _check_without_norms(config: ConfigDict) -> None:
-  """Checks that networks without norms get no option of those with norms."""
-  unused = {
-    'generator_norm': (None, 'none'),
-    'discriminator_norm': ('none',),
-    'spectral_norm': (False,),
-    'minibatch_deviation': (False,),
-  }
-  for option, values in unused.items():
-    require(
-      config.model[option] in values,
-      config,
-      f'model.{option}',
-      f'model.name={config.model.name} has no such layers; set it to '
-      f'{values[-1]!r}',
-    )
-
-
 def _check_points(config: ConfigDict) -> None:
-  """Checks that a world of points gets no options that need images."""
+  """Checks that a world of points gets no networks that need images."""
   name = config.dataset.name
   fitting = ' or '.join(k for k, v in MODELS.items() if v.is_of_points)
   require(
@@ -178,20 +150,12 @@ def _check_points(config: ConfigDict) -> None:
     'model.name',
     f'is a model of images; for the points of {name} use {fitting}',
   )
-  distortions = [f'augmentation.{k}' for k in AUGMENTATIONS['diffaugment']]
   require(
     config.augmentation.name != 'ada',
     config,
     'augmentation.name',
     f"distorts images only, and {name} contains points; use 'none'",
   )
-  for field in ('dataset.flip', *distortions):
-    require(
-      not config_lib.flatten(config)[field],
-      config,
-      field,
-      f'applies to images only, and {name} contains points; turn it off',
-    )
 
 
 def _check_conditioning(config: ConfigDict) -> None:
@@ -217,16 +181,7 @@ def _check_conditioning(config: ConfigDict) -> None:
 
 def _check_augmentation(config: ConfigDict) -> None:
   require_one_of(config, 'augmentation.name', AUGMENTATIONS)
-  augmentation, unused = config.augmentation, default().augmentation
-  for name, fields in AUGMENTATIONS.items():
-    for field in fields if name != augmentation.name else ():
-      require(
-        augmentation[field] == unused[field],
-        config,
-        f'augmentation.{field}',
-        f'has no effect on augmentation.name={augmentation.name}; remove it, '
-        f'or set augmentation.name={name}',
-      )
+  augmentation = config.augmentation
   if augmentation.name != 'ada':
     return
   groups = augmentation.groups
@@ -269,28 +224,16 @@ def _check_penalties(config: ConfigDict) -> None:
     'must be above 0, or None for no limit',
   )
   require_at_least(config, 1, 'penalty.every_steps')
-  is_penalised = any(penalty[name] for name in weights)
-  require(
-    is_penalised or penalty.every_steps == 1,
-    config,
-    'penalty.every_steps',
-    'there is no penalty to apply; set it to 1, or set penalty.gradient, '
-    'penalty.r1 or penalty.r2',
-  )
   require(
     0 <= penalty.final_share <= 1,
     config,
     'penalty.final_share',
     'must be from 0 to 1',
   )
+  has_norms = MODELS[config.model.name].has_norms
+  mixes = has_norms and config.model.discriminator_norm == 'batch'
   require(
-    is_penalised or penalty.final_share == 1,
-    config,
-    'penalty.final_share',
-    'there is no penalty to lower; set it to 1.0, or set penalty.r1',
-  )
-  require(
-    not is_penalised or config.model.discriminator_norm != 'batch',
+    not mixes or not any(penalty[name] for name in weights),
     config,
     'model.discriminator_norm',
     'batch norm mixes the examples of a batch, but a penalty needs the '

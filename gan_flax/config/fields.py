@@ -1,10 +1,20 @@
-"""The fields of a GAN's configuration and their defaults."""
+"""The fields of a GAN's configuration, their defaults and their effects."""
+
+from collections.abc import Callable
+from typing import Any
 
 from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import optimisers
+from common_flax.data.worlds import WORLDS
+from common_flax.effects import ALWAYS
+from common_flax.effects import Condition
+from common_flax.effects import Effects
+from common_flax.effects import needs
+from gan_flax.models import Model
+from gan_flax.models import MODELS
 
 
 def _player() -> ConfigDict:
@@ -67,3 +77,63 @@ def default() -> ConfigDict:
   config.discriminator = _player()
   config.discriminator_steps = 1  # discriminator updates per generator update
   return config.lock()
+
+
+def _models(has: Callable[[Model], bool], *neutral: Any) -> Condition:
+  """The condition of fields that only some models have."""
+  names = [name for name, model in MODELS.items() if has(model)]
+  return needs('model.name', *names, neutral=neutral)
+
+
+def _option(name: str) -> tuple[Condition, ...]:
+  return (_models(lambda model: name in model.options),)
+
+
+_IMAGES = Condition(
+  ('dataset.name',), lambda config: config.dataset.name not in WORLDS
+)
+_DIFFAUGMENT = (_IMAGES, needs('augmentation.name', 'diffaugment'))
+_ADA = (needs('augmentation.name', 'ada'),)
+_PENALISED = Condition(
+  ('penalty.gradient', 'penalty.r1', 'penalty.r2'),
+  lambda config: any(config.penalty[k] for k in ('gradient', 'r1', 'r2')),
+  'add --config.penalty.r1=1.0 or another penalty',
+)
+
+# When the fields have an effect that are not shared with other families.
+EFFECTS: Effects = {
+  'num_seeds': ALWAYS,
+  'on_collapse': ALWAYS,
+  'on_collapse_max_rollbacks': (needs('on_collapse', 'rollback'),),
+  'model.name': ALWAYS,
+  'model.latent_size': ALWAYS,
+  'model.latent_distribution': ALWAYS,
+  'model.base_features': ALWAYS,
+  'model.kernel_size': _option('kernel_size'),
+  'model.grid_size': _option('grid_size'),
+  'model.blocks_per_stage': _option('blocks_per_stage'),
+  'model.group_size': _option('group_size'),
+  'model.generator_norm': (_models(lambda model: model.has_norms, 'none'),),
+  'model.discriminator_norm': (_models(lambda model: model.has_norms, 'none'),),
+  'model.spectral_norm': (_models(lambda model: model.has_norms),),
+  'model.minibatch_deviation': (_models(lambda model: model.has_norms),),
+  'model.packing': ALWAYS,
+  'model.conditioning': ALWAYS,
+  'loss.name': ALWAYS,
+  'penalty.gradient': ALWAYS,
+  'penalty.r1': ALWAYS,
+  'penalty.r2': ALWAYS,
+  'penalty.every_steps': (_PENALISED,),
+  'penalty.final_share': (_PENALISED,),
+  'penalty.max_weight': ALWAYS,
+  'augmentation.name': ALWAYS,
+  'augmentation.color': _DIFFAUGMENT,
+  'augmentation.translation': _DIFFAUGMENT,
+  'augmentation.cutout': _DIFFAUGMENT,
+  'augmentation.groups': _ADA,
+  'augmentation.target': _ADA,
+  'augmentation.speed_images': _ADA,
+  **optimisers.effects('generator'),
+  **optimisers.effects('discriminator'),
+  'discriminator_steps': ALWAYS,
+}

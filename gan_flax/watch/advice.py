@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from gan_flax.models import MODELS
+
 # Adam's learning rates in the papers of the recipes lie between 5e-5 and 5e-4;
 # small networks for points stand ten times as much.
 _LOWEST_RATE, _HIGHEST_RATE = 2e-6, 5e-3
@@ -52,7 +54,7 @@ def suspects(config: ConfigDict) -> tuple[Remedy, ...]:
   if norms[0] == 'none':
     words = "model.generator_norm='batch' (it is 'none')"
     found.append(Remedy('model.generator_norm', words))
-  if norms[1] == 'batch':
+  if norms[1] == 'batch' and MODELS[config.model.name].has_norms:
     packs = config.batch_size // config.model.packing
     check('batch_size / model.packing', packs, _FEWEST_PACKS, most)
   return tuple(found)

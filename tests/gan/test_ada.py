@@ -287,9 +287,6 @@ def test_a_resumed_run_keeps_its_probability(tmp_path):
   ('changes', 'words'),
   [
     ({'name': 'adaptive'}, ['augmentation.name', 'diffaugment']),
-    ({'name': 'none', 'color': True}, ['augmentation.color', 'no effect']),
-    ({'name': 'ada', 'cutout': True}, ['augmentation.cutout', 'no effect']),
-    ({'target': 0.5}, ['augmentation.target', 'augmentation.name=ada']),
     ({'name': 'ada', 'target': 1.0}, ['augmentation.target', 'between']),
     ({'name': 'ada', 'speed_images': 0}, ['speed_images', 'at least 1']),
     ({'name': 'ada', 'groups': ()}, ['augmentation.groups', 'blit']),

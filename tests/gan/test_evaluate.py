@@ -217,7 +217,8 @@ def test_the_same_seed_gives_the_same_numbers(evaluated):
 
 @pytest.mark.slow
 def test_evaluating_a_diverged_run_is_refused(scored_run, tmp_path, capfd):
-  config = smoke(num_steps=2, evaluate_every_steps=0)
+  config = recipe('dcgan.py', 'smoke')
+  config.num_steps = 2
   config.generator.learning_rate = 1e38
   config.discriminator.learning_rate = 1e38
   config.ema_decay = 0.0

@@ -17,6 +17,7 @@ from common_flax.training import time_limit
 from common_flax.training import trial as trial_lib
 from common_flax.training.trial import Compiling
 from common_flax.training.trial import Costs
+from gan_flax import config as gan_config
 from gan_flax import main as main_lib
 from gan_flax.train import train
 
@@ -166,11 +167,13 @@ def test_a_damaged_note_is_named(tmp_path, six_steps):
 
 def test_a_trial_reads_no_program_of_its_schedule_from_a_cache(monkeypatch):
   """Its time must be that of the run, whose schedule is new as well."""
+  default = gan_config.default()
   constant = {
-    trial_lib.trial_config(points_run(), False).num_steps for _ in range(5)
+    trial_lib.trial_config(points_run(), default, False).num_steps
+    for _ in range(5)
   }
   assert len(constant) == 1
   scheduled = {
-    trial_lib.trial_config(cosine(), True).num_steps for _ in range(5)
+    trial_lib.trial_config(cosine(), default, True).num_steps for _ in range(5)
   }
   assert len(scheduled) > 1

@@ -232,8 +232,8 @@ def test_evaluation_covers_all_seeds(several):
       ['--config.dataset.name=digits'],
       ['model.name', 'dcgan or resnet or r3gan'],
     ),
-    (['--config.dataset.flip=True'], ['dataset.flip', 'points']),
-    (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'remove it']),
+    (['--config.dataset.flip=True'], ['dataset.flip', 'ring']),
+    (['--config.model.kernel_size=5'], ['kernel_size', 'mlp', 'set it to 4']),
     (['--config.augmentation.cutout=True'], ['augmentation.cutout']),
     (['--init_from=RUN'], ['--init_from', 'num_seeds']),
     (

@@ -49,7 +49,6 @@ def test_some_fields_may_change_on_resuming(finished, capsys):
     '--config.log_every_steps=3',
     '--config.keep_checkpoints=2',
     '--config.parallelism=pmap',
-    '--config.dataset.data_dir=elsewhere',
   ]
   status = main_lib.main(['main', SMOKE, f'--workdir={finished}', *arguments])
   assert status == 0

@@ -28,7 +28,11 @@ SMALL = {
 }
 KINDS = {
   'gan': {'dataset.image_size': 16, 'model.base_features': 4},
-  'vae': {'model.name': 'mlp', 'model.hidden_sizes': [16]},
+  'vae': {
+    'model.name': 'mlp',
+    'model.hidden_sizes': [16],
+    'model.base_features': 32,  # the default: dense layers have none
+  },
 }
 ALONE = [
   ('gan', 'jit', 'float64'),

@@ -76,7 +76,7 @@ def assert_refused(capfd, main, arguments, words):
     ([SMOKE, '--config.free_bits_nats=-0.5'], ['free_bits_nats']),
     (
       [SMOKE, '--config.objective=iwae', '--config.beta=2.0'],
-      ['beta=2.0', 'objective=elbo'],
+      ['beta=2.0', 'objective=elbo', 'set it to 1.0'],
     ),
     (
       [SMOKE, '--config.objective=dreg', '--config.free_bits_nats=0.1'],

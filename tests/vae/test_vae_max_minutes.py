@@ -35,6 +35,7 @@ def test_the_run_is_that_of_the_chosen_number_of_steps(
 @pytest.mark.usefixtures('in_the_repository', 'six_steps')
 def test_the_command_says_what_it_chose(tmp_path, capsys):
   arguments = ['--config=configs/vae.py:smoke', '--config.model.name=mlp']
+  arguments.append('--config.model.base_features=32')
   arguments += [f'--workdir={tmp_path}', '--max_minutes=90']
   assert main_lib.main(['command', *arguments]) == 0
   printed = capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_a_traversal_moves_one_latent_a_row(vae, trained_vae, tmp_path):
 def test_a_manifold_is_a_square(plane, tmp_path):
   assert run(plane, tmp_path / 'x.npz', '--kind=manifold') == 0
   assert images_of(tmp_path / 'x.npz').shape == (64, 16, 16, 1)
-  run(plane, tmp_path / 'x.png', '--kind=manifold', '--num_samples=30')
+  run(plane, tmp_path / 'x.png', '--kind=manifold', '--num_samples=25')
   with PIL.Image.open(tmp_path / 'x.png') as grid:
     assert grid.size == (5 * 18 + 2, 5 * 18 + 2)
 

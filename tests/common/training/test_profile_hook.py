@@ -41,6 +41,15 @@ def test_a_trace_ends_when_the_loop_does():
   assert run.record.calls == ['traces', 'traced']
 
 
+def test_steps_after_the_end_are_said_not_to_be_traced():
+  """--max_minutes may choose fewer steps than those to trace."""
+  profile, run = hooks.Profile(range(NUM_STEPS, NUM_STEPS + 2)), Run()
+  for step in range(NUM_STEPS + 1):
+    profile(moment(run, step, is_start=step == 0))
+  assert not run.record.calls
+  assert run.said == [f'Nothing is traced: the run ended at step {NUM_STEPS}.']
+
+
 def test_steps_taken_before_are_not_traced():
   profile, run = hooks.Profile(range(2, 4)), Run()
   profile(moment(run, 4, is_start=True))

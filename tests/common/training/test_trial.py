@@ -65,7 +65,7 @@ class Trial:
   def __init__(self, monkeypatch, config, costs, seconds):
     self.clock, self.costs, self.cold, self.once = 100.0, costs, 0.0, 0.0
     self.per_call = config.steps_per_call
-    self.config = trial_lib.trial_config(config, False)
+    self.config = trial_lib.trial_config(config, config, False)
     self.is_first_process = True
     self.watch = trial_lib.Stopwatch(seconds, config, trial_lib.Compiling())
     clock = types.SimpleNamespace(monotonic=lambda: self.clock)
@@ -175,7 +175,7 @@ def test_fast_steps_are_many_in_a_trial(monkeypatch):
 
 def test_a_trial_has_the_intervals_of_a_run_that_does_all_in_a_few_calls():
   own = config_of(log_every_steps=10, sample_every_steps=20)
-  trial = trial_lib.trial_config(own, True)
+  trial = trial_lib.trial_config(own, own, True)
   for name in INTERVALS:
     assert trial[name] == own[name]
   for name in ('log', 'sample', 'checkpoint'):
@@ -207,7 +207,7 @@ def test_a_run_compiles_what_its_trial_need_not(
 ):
   """The trial finds the program of its rehearsal, the run its own anew."""
   cache(str(tmp_path / 'cache'))
-  trained = []
+  trained, own = [], config_of()
 
   def train(config, folder, hooks):
     seconds = 0.5 if trained else 8.0
@@ -216,7 +216,7 @@ def test_a_run_compiles_what_its_trial_need_not(
 
   monkeypatch.setattr(trial_lib.Stopwatch, 'costs', lambda *unused: COSTS)
   folder = epath.Path(tmp_path)
-  costs = time_limit._try(config_of(), 60.0, folder, has_fixed_steps, train)
+  costs = time_limit._try(own, own, 60.0, folder, has_fixed_steps, train)
   assert costs.start == COSTS.start + 7.5 * has_fixed_steps
   (rehearsed, num_steps, _), (tried, same, _) = trained
   assert (rehearsed, tried) == ('rehearsal', 'trial')
@@ -224,7 +224,7 @@ def test_a_run_compiles_what_its_trial_need_not(
   # Without a cache, both the trial and the run compile.
   cache(None)
   trained.clear()
-  costs = time_limit._try(config_of(), 60.0, folder, has_fixed_steps, train)
+  costs = time_limit._try(own, own, 60.0, folder, has_fixed_steps, train)
   assert costs.start == COSTS.start and len(trained) == 1
 
 
