@@ -79,14 +79,14 @@ def _parse(text: str | bytes) -> dict:
   """The holder that a lock file names; {} if it was damaged."""
   try:
     holder = json.loads(text)
-  except ValueError:
+  except (ValueError, RecursionError):
     return {}
   return holder if isinstance(holder, dict) else {}
 
 
 def _name(holder: dict) -> str:
   machine = holder.get('machine', 'an unknown machine')
-  return f'process {holder.get("pid", "?")} on {machine}'
+  return files.one_line(f'process {holder.get("pid", "?")} on {machine}')
 
 
 def _refused(path: epath.Path, holder: dict) -> UserError:

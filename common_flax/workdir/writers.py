@@ -31,6 +31,7 @@ _MAX_FRAMES = 100
 _GIF_SECONDS = 6
 _MAX_METRICS_BYTES = 2**31
 _MAX_PICTURE_BYTES = 2**28
+_MAX_DAMAGED_SHOWN = 3  # lines of metrics.jsonl, by number
 
 
 class RunWriter:
@@ -47,7 +48,9 @@ class RunWriter:
     self._samples = self._workdir / 'samples'
     files.make_folder(self._samples)
     self._metrics = self._workdir / 'metrics.jsonl'
-    rows = read_metrics(workdir)
+    rows, damaged = _read_rows(self._metrics)
+    if damaged:
+      print(_left_out(self._metrics, damaged))
     self._rows = [row for row in rows if row['step'] <= step]
     self._is_behind = False  # whether metrics.jsonl lacks rows
     self._write_rows()
@@ -168,15 +171,35 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
   Raises:
     OSError: if the file exists but cannot be read.
   """
-  path = epath.Path(workdir) / 'metrics.jsonl'
-  rows = []
+  return _read_rows(epath.Path(workdir) / 'metrics.jsonl')[0]
+
+
+def _read_rows(
+  path: epath.Path,
+) -> tuple[list[dict[str, float | None]], list[int]]:
+  """The rows of a file of metrics, and the numbers of its damaged lines.
+
+  A last line without an end was cut by a kill, which is no damage.
+  """
+  rows, damaged = [], []
   if path.exists():
     text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
-    for line in text.splitlines():
+    lines = text.split('\n')
+    for number, line in enumerate(lines, 1):
       row = _row(line)
       if row and (not rows or row['step'] > rows[-1]['step']):
         rows.append(row)
-  return rows
+      elif number < len(lines):
+        damaged.append(number)
+  return rows, damaged
+
+
+def _left_out(path: epath.Path, damaged: list[int]) -> str:
+  """What to print about damaged lines."""
+  shown = ', '.join(map(str, damaged[:_MAX_DAMAGED_SHOWN]))
+  more = ', ...' if len(damaged) > _MAX_DAMAGED_SHOWN else ''
+  lines = 'line is' if len(damaged) == 1 else 'lines are'
+  return f'{path}: {len(damaged):,} damaged {lines} left out: {shown}{more}.'
 
 
 def _row(line: str) -> dict[str, float | None] | None:
