@@ -186,7 +186,7 @@ class CheckpointStore:
       try:
         result = read(step)
       except Exception as error:  # damage raises many types
-        reasons[step] = ' '.join(str(error).split()) or repr(error)
+        reasons[step] = checksums.why_unreadable(error)
         continue
       for bad, reason in reasons.items():
         print(

@@ -1,4 +1,4 @@
-"""Checksums by which damage of a checkpoint is seen.
+"""Damage of checkpoints: checksums by which it is seen, and words for it.
 
 The file formats of a checkpoint find files that are missing or cut short, but
 not every changed bit: one in an array would be read as another number. So the
@@ -13,6 +13,8 @@ than a tenth of the time in which a checkpoint is read.
 from collections.abc import Callable
 from collections.abc import Mapping
 import json
+import os
+import re
 from typing import Any
 import zlib
 
@@ -121,3 +123,20 @@ def unsealed(info: Mapping[str, Any]) -> dict[str, Any]:
 def _of_json(value: Any) -> str:
   text = json.dumps(value, sort_keys=True)
   return f'{zlib.crc32(text.encode()):08x}'
+
+
+def why_unreadable(error: Exception) -> str:
+  """A short reason why a checkpoint cannot be read, in the user's words."""
+  text = ' '.join(str(error).split()) or repr(error)
+  number = re.search(r"os_error_code='(\d+)'", text)  # by TensorStore
+  if isinstance(error, FileNotFoundError) or 'NOT_FOUND' in text:
+    return 'a file in it is missing'
+  if number:
+    return os.strerror(int(number[1]))
+  # C++ refuses absurd sizes by the names of its methods.
+  is_damaged = 'DATA_LOSS' in text or re.search(r'std::|\b_M_|::\w+', text)
+  if is_damaged or isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+    return 'a file in it is damaged'
+  if isinstance(error, LookupError | TypeError | AttributeError):
+    return f'its description is damaged: {error!r}'
+  return text

@@ -48,9 +48,7 @@ class RunWriter:
     self._samples = self._workdir / 'samples'
     files.make_folder(self._samples)
     self._metrics = self._workdir / 'metrics.jsonl'
-    rows, damaged = _read_rows(self._metrics)
-    if damaged:
-      print(_left_out(self._metrics, damaged))
+    rows = read_metrics(workdir)
     self._rows = [row for row in rows if row['step'] <= step]
     self._is_behind = False  # whether metrics.jsonl lacks rows
     self._write_rows()
@@ -142,8 +140,10 @@ class RunWriter:
       paths = [paths[i] for i in chosen]
     frames = []
     for path in paths:
-      with contextlib.suppress(OSError):  # a truncated picture
+      try:
         frames.append(read_picture(path))
+      except OSError as error:
+        print(f'{error}; left out of samples.gif.')
     if frames:
       images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
 
@@ -166,32 +166,26 @@ def _picture_step(path: epath.Path) -> int:
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
-  """Reads the rows of `metrics.jsonl`, skipping damaged lines.
+  """Reads the rows of `metrics.jsonl`; leaves damaged lines out, and says so.
 
   Raises:
     OSError: if the file exists but cannot be read.
   """
-  return _read_rows(epath.Path(workdir) / 'metrics.jsonl')[0]
-
-
-def _read_rows(
-  path: epath.Path,
-) -> tuple[list[dict[str, float | None]], list[int]]:
-  """The rows of a file of metrics, and the numbers of its damaged lines.
-
-  A last line without an end was cut by a kill, which is no damage.
-  """
+  path = epath.Path(workdir) / 'metrics.jsonl'
+  if not path.exists():
+    return []
   rows, damaged = [], []
-  if path.exists():
-    text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
-    lines = text.split('\n')
-    for number, line in enumerate(lines, 1):
-      row = _row(line)
-      if row and (not rows or row['step'] > rows[-1]['step']):
-        rows.append(row)
-      elif number < len(lines):
-        damaged.append(number)
-  return rows, damaged
+  text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
+  lines = text.split('\n')
+  for number, line in enumerate(lines, 1):
+    row = _row(line)
+    if row and (not rows or row['step'] > rows[-1]['step']):
+      rows.append(row)
+    elif number < len(lines):  # a last line without an end was cut by a kill
+      damaged.append(number)
+  if damaged:
+    print(_left_out(path, damaged))
+  return rows
 
 
 def _left_out(path: epath.Path, damaged: list[int]) -> str:
