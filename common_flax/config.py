@@ -313,14 +313,14 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
 
 
 def from_stored(
-  stored: Mapping[str, Any], default: ConfigDict, name: str
+  stored: Mapping[str, Any], default: ConfigDict, where: str
 ) -> ConfigDict:
   """The config of a JSON object; missing fields take the default's values.
 
   Args:
     stored: the object.
     default: the family's default config.
-    name: where the object was read, for errors.
+    where: names the object in errors.
 
   Raises:
     UserError: if a field is unknown or mistyped.
@@ -328,7 +328,7 @@ def from_stored(
   try:
     flat = flatten(ConfigDict(stored))
   except (ValueError, TypeError, AttributeError) as error:
-    raise UserError(f'{name}: cannot be read: {error}') from error
+    raise UserError(f'{where}: cannot be read: {error}') from error
   config = default.copy_and_resolve_references().unlock()
   known = flatten(config)
   try:
@@ -338,5 +338,5 @@ def from_stored(
       config.update_from_flattened_dict({name: value})
     check_fields(config, default)
   except (TypeError, ValueError) as error:
-    raise UserError(f'{name}: {error}') from error
+    raise UserError(f'{where}: {error}') from error
   return config.lock()

@@ -138,7 +138,7 @@ def cached(extractor: Extractor, images: np.ndarray) -> Activations:
   digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
   digest.update(repr((extractor.digest, images.shape)).encode())
   digest.update(np.ascontiguousarray(images))
-  entry = caches.folder('activations') / digest.hexdigest()
+  entry = caches.folder('activations') / f'{digest.hexdigest()}.npz'
   content = caches.read(entry)
   if content is not None:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

@@ -191,9 +191,9 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
 def _left_out(path: epath.Path, damaged: list[int]) -> str:
   """What to print about damaged lines."""
   shown = ', '.join(map(str, damaged[:_MAX_DAMAGED_SHOWN]))
-  more = ', ...' if len(damaged) > _MAX_DAMAGED_SHOWN else ''
+  more = ', ...' if len(damaged) > _MAX_DAMAGED_SHOWN else '.'
   lines = 'line is' if len(damaged) == 1 else 'lines are'
-  return f'{path}: {len(damaged):,} damaged {lines} left out: {shown}{more}.'
+  return f'{path}: {len(damaged):,} damaged {lines} left out: {shown}{more}'
 
 
 def _row(line: str) -> dict[str, float | None] | None:
