@@ -98,7 +98,7 @@ def test_an_array_that_was_changed_is_named(folder, capsys, monkeypatch, item):
   path = folder / '2' / 'info' / 'metadata'
   info = json.loads(path.read_text())
   del info[checksums.CHECKSUM]
-  info[checksums.CHECKSUMS][item]["['weights']"] = '00000000'
+  info[checksums.CHECKSUMS][item]["['weights']"] = 'float32 00000000'
   path.write_text(json.dumps(checksums.sealed(info)))
   step, _, _ = newest(folder, item)
   assert step == 1
@@ -150,10 +150,19 @@ def test_several_runs_are_checked_wherever_they_are_restored(tmp_path):
       restored = store.restore(1, 'state', abstract)
       np.testing.assert_array_equal(restored['w'], runs['w'])
     data = np.arange(8, dtype=np.float32)
-    kind = zlib.crc32(b'float32(4, 2)')
+    shape = zlib.crc32(b'(4, 2)')
     assert store._read_info(1)[checksums.CHECKSUMS]['state']["['w']"] == (
-      f'{zlib.crc32(data.tobytes(), kind):08x}'
+      f'float32 {zlib.crc32(data.tobytes(), shape):08x}'
     )
+
+
+def test_an_array_may_be_restored_as_another_type(folder):
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  other = jax.ShapeDtypeStruct((64, 48), jnp.bfloat16, sharding=one)
+  with CheckpointStore(folder) as store:
+    restored = store.restore(2, 'export', {'weights': other})['weights']
+  expected = create(2)['weights'].astype(jnp.bfloat16)
+  np.testing.assert_array_equal(restored, expected)
 
 
 @pytest.mark.parametrize(
