@@ -306,10 +306,29 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
   if not path.exists():
     raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
   try:
-    stored = ConfigDict(files.read_json(path))
-    flat = flatten(stored)
-  except (OSError, ValueError, TypeError, AttributeError) as error:
+    stored = files.read_json(path)
+  except (OSError, ValueError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
+  return from_stored(stored, default, str(path))
+
+
+def from_stored(
+  stored: Mapping[str, Any], default: ConfigDict, where: str
+) -> ConfigDict:
+  """The config of a JSON object; missing fields take the default's values.
+
+  Args:
+    stored: the object.
+    default: the family's default config.
+    where: names the object in errors.
+
+  Raises:
+    UserError: if a field is unknown or mistyped.
+  """
+  try:
+    flat = flatten(ConfigDict(stored))
+  except (ValueError, TypeError, AttributeError) as error:
+    raise UserError(f'{where}: cannot be read: {error}') from error
   config = default.copy_and_resolve_references().unlock()
   known = flatten(config)
   try:
@@ -319,5 +338,5 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
       config.update_from_flattened_dict({name: value})
     check_fields(config, default)
   except (TypeError, ValueError) as error:
-    raise UserError(f'{path}: {error}') from error
+    raise UserError(f'{where}: {error}') from error
   return config.lock()

@@ -104,7 +104,9 @@ def read_bytes(path: epath.PathLike, max_bytes: int) -> bytes:
   return path.read_bytes()
 
 
-def read_json(path: epath.PathLike) -> dict[str, Any]:
+def read_json(
+  path: epath.PathLike, max_bytes: int = _MAX_JSON_BYTES
+) -> dict[str, Any]:
   """Reads a JSON object from a file.
 
   Raises:
@@ -112,7 +114,7 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
     ValueError: if the file contains no JSON object.
   """
   try:
-    value = json.loads(read_bytes(path, _MAX_JSON_BYTES))
+    value = json.loads(read_bytes(path, max_bytes))
   except RecursionError as error:
     raise ValueError('its brackets are nested too deeply') from error
   if not isinstance(value, dict):

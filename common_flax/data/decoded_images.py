@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import shutil
+import zlib
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _DECODE_VERSION = 2
 # Encoded images of at least this many bytes are decoded by several threads; on
 # smaller ones the threads would wait for each other.
 _THREADED_BYTES = 16_384
+_SMALL = ('labels.npy', 'left_out.json')  # files of an entry
 _CHUNK = 256  # small encoded images read at a time
 
 
@@ -128,6 +130,68 @@ def _make_entry(
     images.flush()
     np.save(folder / 'labels.npy', labels)
     (folder / 'left_out.json').write_text(json.dumps(corrupt))
+    _write_checksums(folder, images)
+
+
+def _write_checksums(folder: pathlib.Path, images: np.ndarray) -> None:
+  checksums = {
+    name: zlib.crc32((folder / name).read_bytes()) for name in _SMALL
+  }
+  checksums['images.npy'] = _checksum(images)
+  (folder / 'checksums.json').write_text(json.dumps(checksums))
+
+
+def _checksum(images: np.ndarray) -> int:
+  checksum = 0
+  for start in range(0, len(images), _CHUNK):
+    chunk = np.ascontiguousarray(images[start : start + _CHUNK])
+    checksum = zlib.crc32(chunk, checksum)
+  return checksum
+
+
+def _read_entry(
+  entry: pathlib.Path, shape: tuple[int, ...], in_memory: bool
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+  """Reads decoded images, their labels and the indices of corrupt ones.
+
+  Images that stay on the disk are not compared with their checksum, and older
+  entries have none.
+
+  Raises:
+    OSError, ValueError, EOFError: if the entry is damaged.
+  """
+  images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
+  labels = np.load(entry / 'labels.npy', allow_pickle=False)
+  corrupt = json.loads((entry / 'left_out.json').read_text())
+  if images.shape != shape or images.dtype != np.uint8:
+    raise ValueError('images.npy holds other images')
+  if in_memory:
+    images = np.array(images)
+  if (entry / 'checksums.json').exists():
+    expected = files.read_json(entry / 'checksums.json')
+    for name in _SMALL:
+      if expected.get(name) != zlib.crc32((entry / name).read_bytes()):
+        raise ValueError(f'{name} is damaged')
+    if in_memory and expected.get('images.npy') != _checksum(images):
+      raise ValueError('images.npy is damaged')
+  return images, labels, corrupt
+
+
+def _read_or_make_again(
+  entry: pathlib.Path,
+  encoded: EncodedImages,
+  shape: tuple[int, ...],
+  skip_corrupt: bool,
+  in_memory: bool,
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+  """Reads an entry of the cache; makes it again if it is damaged."""
+  try:
+    return _read_entry(entry, shape, in_memory)
+  except (OSError, ValueError, EOFError) as error:
+    print(f'{entry}: damaged ({error}); decoding the images again.')
+  shutil.rmtree(entry)
+  _make_entry(entry, encoded, shape, skip_corrupt)
+  return _read_entry(entry, shape, in_memory)
 
 
 def load_decoded(
@@ -160,10 +224,10 @@ def load_decoded(
   try:
     if not entry.exists():
       _make_entry(entry, encoded, shape, skip_corrupt)
-    images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
-    labels = np.load(entry / 'labels.npy', allow_pickle=False)
-    corrupt = json.loads((entry / 'left_out.json').read_text())
-  except (OSError, ValueError) as error:
+    images, labels, corrupt = _read_or_make_again(
+      entry, encoded, shape, skip_corrupt, in_memory
+    )
+  except (OSError, ValueError, EOFError) as error:
     if isinstance(error, UserError):
       raise
     if not in_memory:
@@ -179,7 +243,7 @@ def load_decoded(
     print(f'Skipped, cannot be decoded: {name}')
   images = images[: len(labels)]
   return ArraySource(
-    examples=np.array(images) if in_memory else images,
+    examples=images,
     labels=labels,
     num_classes=encoded.num_classes,
   )

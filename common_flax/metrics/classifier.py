@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from common_flax import files
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.cpu import compiler
@@ -58,7 +57,6 @@ _MAX_SHIFT = 1 / 12  # of the image's side
 _MAX_DISTORTION = 0.15  # of each coefficient of a linear map
 
 _CHUNK = 250  # images per forward pass
-_CHECKSUM_BYTES = 16
 
 
 class _Network(nn.Module):
@@ -156,8 +154,8 @@ def load_or_train(
   _check_labelled(train, test)
   digest = _digest(train, test)
   entry = caches.folder('classifiers') / digest
-  cached = _read(entry)
-  if cached is None:
+  content = caches.read(entry)
+  if content is None:
     classifier = _train(train, digest)
     is_correct = labels(classifier, test.examples) == test.labels
     classifier = dataclasses.replace(
@@ -169,7 +167,7 @@ def load_or_train(
     image_shape=train.example_shape,
     num_classes=train.num_classes,
     digest=digest,
-    **cached,
+    **serialization.msgpack_restore(content),
   )
 
 
@@ -195,18 +193,6 @@ def _digest(train: ArraySource, test: ArraySource) -> str:
   return digest.hexdigest()
 
 
-def _read(entry: pathlib.Path) -> dict[str, Any] | None:
-  """The content of a cache entry; None if it is missing or damaged."""
-  try:
-    data = entry.read_bytes()
-  except OSError:
-    return None
-  checksum, content = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
-  if checksum != _checksum(content):
-    return None
-  return serialization.msgpack_restore(content)
-
-
 def _write(entry: pathlib.Path, classifier: Classifier) -> None:
   content = serialization.msgpack_serialize(
     {
@@ -214,15 +200,7 @@ def _write(entry: pathlib.Path, classifier: Classifier) -> None:
       'test_accuracy': classifier.test_accuracy,
     }
   )
-  try:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(entry, _checksum(content) + content)
-  except OSError:  # the next call trains the network again
-    pass
-
-
-def _checksum(content: bytes) -> bytes:
-  return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+  caches.write(entry, content)
 
 
 def _num_steps(num_examples: int) -> int:

@@ -14,11 +14,9 @@ import hashlib
 import io
 from typing import Any
 from typing import NamedTuple
-import zipfile
 
 import numpy as np
 
-from common_flax import files
 from common_flax.data import caches
 from common_flax.data.stacked import NUM_CHANNELS
 from common_flax.metrics import classifier as classifier_lib
@@ -141,20 +139,14 @@ def cached(extractor: Extractor, images: np.ndarray) -> Activations:
   digest.update(repr((extractor.digest, images.shape)).encode())
   digest.update(np.ascontiguousarray(images))
   entry = caches.folder('activations') / f'{digest.hexdigest()}.npz'
-  try:
-    data = io.BytesIO(entry.read_bytes())
-    with np.load(data, allow_pickle=False) as arrays:
+  content = caches.read(entry)
+  if content is not None:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
       return Activations(arrays['features'], arrays.get('logits'))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-    pass  # missing or damaged
   activations = extractor.apply(images)
   buffer = io.BytesIO()
   np.savez(
     buffer, **{k: v for k, v in activations._asdict().items() if v is not None}
   )
-  try:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(entry, buffer.getvalue())
-  except OSError:  # the next call extracts the features again
-    pass
+  caches.write(entry, buffer.getvalue())
   return activations

@@ -237,7 +237,9 @@ class Checkpoints:
     (best,) = processes.as_first_says(best or 0)
     self._unsaved = now.step
     try:
-      now.run.checkpoints.save(now.step, items, now.run.info, best or None)
+      now.run.checkpoints.save(
+        now.step, items, now.run.info, best or None, now.run.config.to_dict()
+      )
       self._is_writing = True
     except Exception as error:  # Orbax raises many types
       self._failed(now, error)

@@ -70,7 +70,7 @@ def choose_steps(
     return _as_chosen(config, workdir)
   began = time.monotonic()
   _check_minutes(max_minutes)
-  if (epath.Path(workdir) / layout.CONFIG).exists():
+  if layout.has_config(workdir):
     num_steps = layout.read_config(workdir, default).num_steps
     print(
       f'--max_minutes: ignored; {workdir} resumes its own run of '

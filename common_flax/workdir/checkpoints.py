@@ -2,13 +2,15 @@
 
 A checkpoint is a folder `<step>` of named items: `state`, everything a run
 needs to resume bit for bit; the weights that sampling needs; and `info`, a JSON
-object that describes the arrays. Orbax writes in the background and renames a
-checkpoint to its step once it is complete.
+object that describes the data, with the run's config and the arrays' checksums.
+Orbax writes in the background and renames a checkpoint to its step once it is
+complete.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -22,9 +24,13 @@ import orbax.checkpoint as ocp
 from common_flax import files
 from common_flax.distributed import processes
 from common_flax.errors import UserError
+from common_flax.workdir import checksums
 
 STATE = 'state'
 INFO = 'info'
+_INFO_FILE = 'metadata'  # as Orbax's own handler of JSON names it
+_CONFIG = 'config'  # a name within `info`
+_MAX_INFO_BYTES = 2**28
 
 # Each device that holds a copy of an array writes a part of it. Splitting
 # smaller arrays takes longer than writing them whole.
@@ -77,6 +83,7 @@ class CheckpointStore:
     items: dict[str, Any],
     info: dict,
     best: int | None = None,
+    config: Mapping[str, Any] | None = None,
   ) -> None:
     """Saves a checkpoint; its arrays may be donated once this returns.
 
@@ -88,6 +95,7 @@ class CheckpointStore:
       items: pytrees of arrays by name.
       info: JSON object.
       best: step of the best checkpoint, which is kept at any age.
+      config: JSON object, the config of the run.
     """
     self._preserved.policies = [
       ocp.checkpoint_managers.LatestN(self._keep),
@@ -95,7 +103,9 @@ class CheckpointStore:
     ]
     self._check_writable()
     arguments = {name: ocp.args.PyTreeSave(x) for name, x in items.items()}
-    arguments[INFO] = ocp.args.JsonSave(info)
+    if config is not None:
+      info = {**info, _CONFIG: config}
+    arguments[INFO] = _InfoSave(_with_checksums(info, items))
     self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
 
   def _check_writable(self) -> None:
@@ -112,19 +122,40 @@ class CheckpointStore:
       item: name of the item.
       abstract: the item's pytree of `jax.ShapeDtypeStruct`, whose shardings the
         restored arrays take.
+
+    Raises:
+      DamagedError: if an array is not what was saved; older checkpoints do not
+        tell. Orbax's errors have many types.
     """
+    expected = self._read_info(step).get(checksums.CHECKSUMS)
     restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
-    return self._read(
-      step, item, ocp.args.PyTreeRestore(abstract, restore_args=restore_args)
-    )
+    how = ocp.args.PyTreeRestore(abstract, restore_args=restore_args)
+    items = self._manager.restore(step, args=ocp.args.Composite(**{item: how}))
+    if expected is not None:
+      checksums.check_arrays(items[item], expected[item])
+    return items[item]
 
   def info(self, step: int) -> dict:
-    """The `info` of one checkpoint."""
-    return self._read(step, INFO, ocp.args.JsonRestore())
+    """The `info` of one checkpoint, as it was given to `save`."""
+    info = self._read_info(step)
+    extra = (_CONFIG, checksums.CHECKSUMS)
+    return {name: value for name, value in info.items() if name not in extra}
 
-  def _read(self, step: int, item: str, how: ocp.args.CheckpointArgs) -> Any:
-    items = self._manager.restore(step, args=ocp.args.Composite(**{item: how}))
-    return items[item]
+  def config(self, step: int) -> dict | None:
+    """The config of the run; None in older checkpoints."""
+    return self._read_info(step).get(_CONFIG)
+
+  def newest_config(self) -> tuple[int, dict] | None:
+    """The newest step that keeps a config, and the config, if any does."""
+    for step in reversed(self.steps()):
+      with contextlib.suppress(Exception):  # damage raises many types
+        if (config := self.config(step)) is not None:
+          return step, config
+    return None
+
+  def _read_info(self, step: int) -> dict:
+    path = self._directory / str(step) / INFO / _INFO_FILE
+    return checksums.unsealed(files.read_json(path, _MAX_INFO_BYTES))
 
   def newest(
     self, read: Callable[[int], Any], only: int | None = None
@@ -155,7 +186,7 @@ class CheckpointStore:
       try:
         result = read(step)
       except Exception as error:  # damage raises many types
-        reasons[step] = ' '.join(str(error).split()) or repr(error)
+        reasons[step] = checksums.why_unreadable(error)
         continue
       for bad, reason in reasons.items():
         print(
@@ -244,9 +275,39 @@ def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
   handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
   for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
     handlers.add(None, arguments, trees)
-  for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
-    handlers.add(None, arguments)
+  handlers.add(None, _InfoSave, _InfoHandler())
   return handlers
+
+
+def _with_checksums(
+  info: dict[str, Any], items: dict[str, Any]
+) -> Callable[[], dict[str, Any]] | None:
+  """A function that adds the checksums; None where another process writes."""
+  if not processes.is_first():
+    return None
+  of_all = checksums.of_items(items)
+  return lambda: checksums.sealed({**info, checksums.CHECKSUMS: of_all()})
+
+
+class _InfoHandler(ocp.handlers.JsonCheckpointHandler):
+  """Writes `info`, which a function makes in the thread that writes."""
+
+  async def async_save(self, directory, item=None, args=None):
+    del item
+    write = self._write(directory, args.create)
+    return [ocp.future.CommitFutureAwaitingContractedSignals(write, name=INFO)]
+
+  async def _write(self, directory, create):
+    if create is not None:
+      (directory / _INFO_FILE).write_text(json.dumps(create()))
+
+
+@ocp.args.register_with_handler(_InfoHandler, for_save=True)
+@dataclasses.dataclass
+class _InfoSave(ocp.args.CheckpointArgs):
+  """What `_InfoHandler` saves: a function that returns a JSON object."""
+
+  create: Callable[[], dict[str, Any]] | None
 
 
 def reason(error: Exception) -> str:

@@ -22,53 +22,18 @@ from common_flax import files
 from common_flax.data import fields as dataset_fields
 from common_flax.errors import UserError
 from common_flax.workdir.checkpoints import abstract_like
-from common_flax.workdir.checkpoints import CheckpointStore
+from common_flax.workdir.stored_config import check_same_run
+from common_flax.workdir.stored_config import check_unchanged
+from common_flax.workdir.stored_config import CHECKPOINTS
+from common_flax.workdir.stored_config import CONFIG
+from common_flax.workdir.stored_config import has_config
+from common_flax.workdir.stored_config import open_checkpoints
+from common_flax.workdir.stored_config import read_config
 
-CHECKPOINTS = 'checkpoints'
-CONFIG = 'config.json'
 EVALUATION = 'evaluation.json'
 METRICS = 'metrics.jsonl'
 TIME_LIMIT = 'time_limit.json'
-
-# Fields that may differ when a run resumes; `num_steps` may too, unless a
-# schedule depends on it.
-_MAY_CHANGE = {
-  'keep_checkpoints',
-  'parallelism',
-  'dataset.data_dir',
-  'dataset.path',
-}
-_MAY_CHANGE_SUFFIX = '_every_steps'
-_MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
-
-
-def read_config(
-  workdir: epath.PathLike,
-  default: ConfigDict,
-  check: Callable[[ConfigDict], None] = lambda config: None,
-) -> ConfigDict:
-  """Reads the config of the run in a workdir.
-
-  Args:
-    workdir: the run's folder.
-    default: the family's default config.
-    check: raises a UserError if a value is wrong.
-
-  Raises:
-    UserError: if the config is missing, unreadable or wrong.
-  """
-  path = epath.Path(workdir) / CONFIG
-  config = config_lib.read(path, default)
-  try:
-    check(config)
-  except UserError as error:
-    raise UserError(f'{path}: {error}') from error
-  return config
-
-
-def open_checkpoints(workdir: epath.PathLike) -> CheckpointStore:
-  """The checkpoints of a workdir, to read."""
-  return CheckpointStore(epath.Path(workdir) / CHECKPOINTS)
+_FOLDERS = (CHECKPOINTS, 'samples', 'tensorboard')
 
 
 def check_trained(workdir: epath.PathLike) -> None:
@@ -110,6 +75,7 @@ def restore(
   """
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with open_checkpoints(workdir) as checkpoints:
+    check_unchanged(workdir, config, checkpoints.newest_config())
 
     def read(step: int) -> tuple[Any, Any]:
       info = checkpoints.info(step)
@@ -164,7 +130,7 @@ def check(
   nearest = workdir
   while is_local and not nearest.exists() and nearest != nearest.parent:
     nearest = nearest.parent
-  for folder in (nearest, workdir / CHECKPOINTS, workdir / 'samples'):
+  for folder in (nearest, *(workdir / name for name in _FOLDERS)):
     if folder.exists() and not folder.is_dir():
       raise UserError(f'--workdir={workdir}: {folder} is a file')
     if folder.exists() and is_local and not os.access(folder, os.W_OK):
@@ -175,48 +141,18 @@ def check(
   with open_checkpoints(workdir) as checkpoints:
     has_checkpoints = bool(checkpoints.steps())
   old = None
-  if (workdir / CONFIG).exists():
+  if has_config(workdir):
     old = read_config(workdir, default)
     check_same_run(old, config, workdir, fixed_steps)
   elif has_checkpoints:
     raise UserError(
       f'--workdir={workdir}: has checkpoints but no {CONFIG} to identify '
-      'their run; use another workdir'
+      'their run, nor do they keep a copy; start the same command with a new '
+      f'--workdir, and copy the {CONFIG} that it writes'
     )
   effects = {**effects_lib.SHARED, **dataset_fields.EFFECTS, **(effects or {})}
   effects_lib.check(config, effects, default, old)
   return has_checkpoints
-
-
-def check_same_run(
-  old: ConfigDict, new: ConfigDict, workdir: epath.PathLike, fixed_steps: bool
-) -> None:
-  """Refuses to resume a run under a config that would change it.
-
-  Args:
-    old: the config that the run started with.
-    new: the config that is to resume it.
-    workdir: the run's folder, for errors.
-    fixed_steps: whether a schedule depends on `num_steps`.
-
-  Raises:
-    UserError: naming every field that must not differ.
-  """
-  old, new = config_lib.flatten(old), config_lib.flatten(new)
-  different = [
-    f'{name} (was {old[name]!r}, now {value!r})'
-    for name, value in new.items()
-    if old[name] != value
-    and name not in _MAY_CHANGE
-    and not name.endswith(_MAY_CHANGE_SUFFIX)
-    and not name.startswith(_MAY_CHANGE_PREFIXES)
-    and not (name == 'num_steps' and not fixed_steps)
-  ]
-  if different:
-    raise UserError(
-      f'{workdir} holds a run of another config: {", ".join(different)}; use '
-      'another --workdir or the old values'
-    )
 
 
 @contextlib.contextmanager
@@ -284,14 +220,18 @@ def read_time_limit(workdir: epath.PathLike) -> TimeLimit | None:
   """
   workdir = epath.Path(workdir)
   path = workdir / TIME_LIMIT
-  if not (path.exists() and (workdir / CONFIG).exists()):
+  has_run = (workdir / CONFIG).exists() or (workdir / CHECKPOINTS).exists()
+  if not (path.exists() and has_run):
     return None
   try:
     limit = TimeLimit(**files.read_json(path))
     minutes = float(limit.max_minutes)
     return TimeLimit(minutes, int(limit.num_steps), int(limit.instead_of))
-  except (OSError, ValueError, TypeError) as error:
-    raise UserError(f'{path}: cannot be read: {error}') from error
+  except (OSError, ValueError, TypeError, OverflowError) as error:
+    raise UserError(
+      f'{path}: cannot be read: {error}; remove it, and give the number of '
+      'steps as config.num_steps'
+    ) from error
 
 
 def write_evaluation(

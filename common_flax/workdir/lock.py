@@ -16,6 +16,7 @@ import os
 import pathlib
 import secrets
 import socket
+import stat
 import threading
 import time
 
@@ -79,14 +80,16 @@ def _parse(text: str | bytes) -> dict:
   """The holder that a lock file names; {} if it was damaged."""
   try:
     holder = json.loads(text)
-  except ValueError:
+  except (ValueError, RecursionError):
     return {}
   return holder if isinstance(holder, dict) else {}
 
 
 def _name(holder: dict) -> str:
-  machine = holder.get('machine', 'an unknown machine')
-  return f'process {holder.get("pid", "?")} on {machine}'
+  pid, machine = holder.get('pid'), holder.get('machine')
+  pid = pid if isinstance(pid, int) else '?'
+  machine = machine if isinstance(machine, str) else 'an unknown machine'
+  return files.one_line(f'process {pid} on {machine}')
 
 
 def _refused(path: epath.Path, holder: dict) -> UserError:
@@ -125,6 +128,8 @@ def _open_locked(path: epath.Path) -> int:
   while True:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
+      if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(f'{path} is not a regular file')  # a pipe would block
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if _is_at(path, descriptor):
         return descriptor
@@ -249,7 +254,7 @@ def _changes(path: epath.Path, holder: dict) -> bool:
 def _read(path: epath.Path) -> dict:
   """The holder; {} if there is no file, or a damaged one."""
   try:
-    return _parse(path.read_text())
+    return _parse(files.read_bytes(path, _MAX_BYTES))
   except (OSError, ValueError):
     return {}
 

@@ -31,6 +31,7 @@ _MAX_FRAMES = 100
 _GIF_SECONDS = 6
 _MAX_METRICS_BYTES = 2**31
 _MAX_PICTURE_BYTES = 2**28
+_MAX_DAMAGED_SHOWN = 3  # lines of metrics.jsonl, by number
 
 
 class RunWriter:
@@ -139,8 +140,10 @@ class RunWriter:
       paths = [paths[i] for i in chosen]
     frames = []
     for path in paths:
-      with contextlib.suppress(OSError):  # a truncated picture
+      try:
         frames.append(read_picture(path))
+      except OSError as error:
+        print(f'{error}; left out of samples.gif.')
     if frames:
       images_lib.write_gif(self._workdir / 'samples.gif', frames, _GIF_SECONDS)
 
@@ -163,20 +166,34 @@ def _picture_step(path: epath.Path) -> int:
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
-  """Reads the rows of `metrics.jsonl`, skipping damaged lines.
+  """Reads the rows of `metrics.jsonl`; leaves damaged lines out, and says so.
 
   Raises:
     OSError: if the file exists but cannot be read.
   """
   path = epath.Path(workdir) / 'metrics.jsonl'
-  rows = []
-  if path.exists():
-    text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
-    for line in text.splitlines():
-      row = _row(line)
-      if row and (not rows or row['step'] > rows[-1]['step']):
-        rows.append(row)
+  if not path.exists():
+    return []
+  rows, damaged = [], []
+  text = files.read_bytes(path, _MAX_METRICS_BYTES).decode(errors='replace')
+  lines = text.split('\n')
+  for number, line in enumerate(lines, 1):
+    row = _row(line)
+    if row and (not rows or row['step'] > rows[-1]['step']):
+      rows.append(row)
+    elif number < len(lines):  # a last line without an end was cut by a kill
+      damaged.append(number)
+  if damaged:
+    print(_left_out(path, damaged))
   return rows
+
+
+def _left_out(path: epath.Path, damaged: list[int]) -> str:
+  """What to print about damaged lines."""
+  shown = ', '.join(map(str, damaged[:_MAX_DAMAGED_SHOWN]))
+  more = ', ...' if len(damaged) > _MAX_DAMAGED_SHOWN else '.'
+  lines = 'line is' if len(damaged) == 1 else 'lines are'
+  return f'{path}: {len(damaged):,} damaged {lines} left out: {shown}{more}'
 
 
 def _row(line: str) -> dict[str, float | None] | None:

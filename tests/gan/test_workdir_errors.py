@@ -6,7 +6,10 @@ import shutil
 
 import pytest
 
+from common_flax import config as config_lib
+from gan_flax import config as gan_config
 from gan_flax import main as main_lib
+from gan_flax import sample as sample_lib
 
 SMOKE = '--config=configs/dcgan.py:smoke'
 CONDITIONAL = '--config=configs/conditional.py:smoke'
@@ -77,16 +80,71 @@ def test_an_old_config_takes_its_earlier_behaviour(finished):
   assert json.loads(path.read_text())['discriminator_steps'] == 1
 
 
-def test_checkpoints_without_a_config_are_refused(fails, finished):
+def lose_copies(workdir):
+  """Makes checkpoints as older versions wrote them."""
+  for path in (workdir / 'checkpoints').glob('*/info/metadata'):
+    info = json.loads(path.read_text())
+    for name in ('config', 'checksum', 'checksums'):
+      del info[name]
+    path.write_text(json.dumps(info))
+
+
+def test_older_checkpoints_without_a_config_are_refused(fails, finished):
   (finished / 'config.json').unlink()
-  fails([SMOKE], 'no config.json', workdir=finished)
+  lose_copies(finished)
+  fails([SMOKE], 'no config.json', 'copy the config.json', workdir=finished)
 
 
-def test_files_in_place_of_folders_are_refused(fails, tmp_path):
+def test_a_lost_config_is_taken_from_a_checkpoint(fails, finished, capfd):
+  path = finished / 'config.json'
+  whole = path.read_text()
+  path.unlink()
+  capfd.readouterr()
+  assert config_lib.to_json(gan_config.read(finished)) == whole
+  assert capfd.readouterr().out == (
+    f'{path}: missing; the copy in checkpoint 8 is taken.\n'
+  )
+  fails([SMOKE, '--config.seed=1'], 'seed (was 0, now 1)', workdir=finished)
+  assert main_lib.main(['main', SMOKE, f'--workdir={finished}']) == 0
+  assert 'already finished at step 8' in capfd.readouterr().out
+  assert path.read_text() == whole
+
+
+def test_a_config_that_is_not_the_checkpoints_draws_no_samples(
+  refuses, finished, tmp_path
+):
+  """A changed seed would draw other samples without a word."""
+  path = finished / 'config.json'
+  text = path.read_text()
+  output = f'--output={tmp_path}/samples.npz'
+  arguments = [f'--workdir={finished}', '--num_samples=2', output]
+  for damaged, words in (
+    (text.replace('"seed": 0', '"seed": 1'), 'seed (was 0, now 1)'),
+    (text[:99], 'cannot be read'),
+    (text.replace('"seed"', '"seee"'), 'no such field'),
+  ):
+    assert damaged != text
+    path.write_text(damaged)
+    refuses(
+      sample_lib.main,
+      arguments,
+      'config.json',
+      words,
+      'if it is damaged, remove it',
+      folder=tmp_path,
+    )
+  path.write_text(
+    text.replace('"keep_checkpoints": 3', '"keep_checkpoints": 9')
+  )
+  assert sample_lib.main(['command', *arguments]) == 0
+
+
+@pytest.mark.parametrize('name', ['samples', 'checkpoints', 'tensorboard'])
+def test_files_in_place_of_folders_are_refused(fails, tmp_path, name):
   workdir = tmp_path / 'run'
   workdir.mkdir()
-  (workdir / 'samples').write_text('')
-  fails([SMOKE], 'samples is a file')
+  (workdir / name).write_text('')
+  fails([SMOKE], f'{name} is a file')
 
 
 @pytest.mark.slow

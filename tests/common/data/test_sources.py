@@ -339,6 +339,40 @@ class TestCache:
     with pytest.raises(UserError, match='free'):
       self.load(folder, 0)
 
+  @pytest.mark.parametrize('in_memory_bytes', [10**6, 0])
+  @pytest.mark.parametrize(
+    'name', ['images.npy', 'labels.npy', 'left_out.json', 'checksums.json']
+  )
+  @pytest.mark.parametrize('harm', ['cut', 'emptied', 'one bit'])
+  def test_a_damaged_entry_is_made_again(
+    self, folder, tmp_path, capsys, harm, name, in_memory_bytes
+  ):
+    if (harm, name, in_memory_bytes) == ('one bit', 'images.npy', 0):
+      pytest.skip('images that stay on the disk are not compared')
+    before = self.load(folder)
+    (path,) = (tmp_path / 'cache').rglob(name)
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    damaged = {'cut': whole[:-1], 'emptied': b'', 'one bit': flipped}
+    path.write_bytes(damaged[harm])
+    for _ in range(2):
+      after = self.load(folder, in_memory_bytes)
+      np.testing.assert_array_equal(after.examples, before.examples)
+      np.testing.assert_array_equal(after.labels, before.labels)
+    output = capsys.readouterr().out
+    assert output.count('decoding the images again') == 1
+    assert path.read_bytes() == whole
+
+  def test_an_older_entry_without_checksums_is_read(
+    self, folder, tmp_path, capsys
+  ):
+    before = self.load(folder)
+    (path,) = (tmp_path / 'cache').rglob('checksums.json')
+    path.unlink()
+    after = self.load(folder)
+    np.testing.assert_array_equal(after.examples, before.examples)
+    assert 'again' not in capsys.readouterr().out
+
   def test_a_broken_set_is_not_cached(self, folder, tmp_path):
     (folder / '2.png').write_bytes(b'broken')
     with pytest.raises(UserError, match=r'2\.png'):

@@ -108,11 +108,39 @@ def test_a_forked_child_that_leaves_does_not_end_the_lock(tmp_path):
     assert_refused(tmp_path, f'process {process.pid} on ')
 
 
-@pytest.mark.parametrize('content', ['garbage', '[1, 2]', '{"pid": "x"}', '1'])
-def test_a_damaged_lock_is_taken_over(tmp_path, content):
+DAMAGED = [
+  'garbage',
+  '[1, 2]',
+  '{"pid": "x"}',
+  '1',
+  '[' * 4096,
+  r'{"pid": "\ud800"}',
+  r'{"machine": "\ud800\n", "pid": [null]}',
+]
+
+
+@pytest.mark.parametrize('content', DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_lock_is_taken_over(tmp_path, content, capsys):
   (tmp_path / lock.NAME).write_text(content)
   with lock.held(tmp_path):
     assert holder_of(tmp_path)['pid'] == os.getpid()
+  output = capsys.readouterr().out
+  assert 'left behind by process ? on ' in output
+  assert output[:-1].isprintable()
+
+
+@pytest.mark.parametrize('content', DAMAGED, ids=range(len(DAMAGED)))
+def test_without_locks_a_damaged_lock_is_taken_over(leased, tmp_path, content):
+  (tmp_path / lock.NAME).write_text(content)
+  with lock.held(tmp_path):
+    assert holder_of(tmp_path)['pid'] == os.getpid()
+
+
+def test_a_lock_that_is_a_pipe_does_not_block(tmp_path):
+  os.mkfifo(tmp_path / lock.NAME)
+  with pytest.raises(UserError, match='not a regular file'):
+    with lock.held(tmp_path):
+      pass
 
 
 def test_a_lock_that_its_holder_just_removed_is_not_taken(

@@ -28,6 +28,33 @@ def test_an_error_in_drawing_the_last_curves_is_raised(tmp_path, monkeypatch):
     writer.curves({'loss': ('d_loss',)})
 
 
+def test_damaged_metrics_are_counted(tmp_path, capsys):
+  path = tmp_path / 'metrics.jsonl'
+  rows = '{"step": 2}\n\xff\n{"step": 4}\n[]\n{"step": 3}\nx\n{"step": 6'
+  path.write_text(rows, encoding='latin-1')
+  with writers.RunWriter(tmp_path, 4) as writer:
+    assert writer.rows == [{'step': 2}, {'step': 4}]
+  assert capsys.readouterr().out == (
+    f'{path}: 4 damaged lines are left out: 2, 4, 5, ...\n'
+  )
+  assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
+  assert len(writers.read_metrics(tmp_path)) == 2
+  assert capsys.readouterr().out == ''
+
+
+def test_a_damaged_picture_is_left_out_of_the_animation(tmp_path, capsys):
+  with writers.RunWriter(tmp_path, 0) as writer:
+    for step in (1, 2):
+      writer.picture(step, np.zeros((6, 8, 1), np.uint8))
+    path = tmp_path / 'samples' / 'step_00000001.png'
+    path.write_bytes(b'')
+    writer.gif()
+  assert (tmp_path / 'samples.gif').exists()
+  output = capsys.readouterr().out
+  assert output.startswith(f'{path}: cannot be read')
+  assert output.endswith('left out of samples.gif.\n')
+
+
 @pytest.mark.parametrize('channels', [1, 3])
 def test_tensorboard_has_the_picture_unchanged(tmp_path, channels):
   random = np.random.default_rng(0)

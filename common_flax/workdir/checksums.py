@@ -1,0 +1,147 @@
+"""Damage of checkpoints: checksums by which it is seen, and words for it.
+
+The file formats of a checkpoint find files that are missing or cut short, but
+not every changed bit: one in an array would be read as another number. So the
+`info` of a checkpoint keeps a checksum of each array, and one of itself.
+
+CRC-32 finds every single changed bit, and every damage within four adjacent
+bytes; it misses other damage once in 2^32. The hashes in Python's standard
+library would miss none, but take at least three times as long, which is more
+than a tenth of the time in which a checkpoint is read.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import json
+import os
+import re
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+CHECKSUM = 'checksum'  # of everything else in `info`
+CHECKSUMS = 'checksums'  # of the arrays: item -> path in the item -> checksum
+
+
+class DamagedError(ValueError):
+  """What a checkpoint holds is not what was saved."""
+
+
+def of_items(
+  items: Mapping[str, Any],
+) -> Callable[[], dict[str, dict[str, str]]]:
+  """Prepares the checksums of pytrees of arrays.
+
+  Args:
+    items: pytrees by name. Their arrays may be donated once this returns.
+
+  Returns:
+    A function for another thread: the checksums by item and path. An array of
+    which this process has only a part gets none.
+  """
+  arrays = {
+    (name, jax.tree_util.keystr(path)): leaf
+    for name, tree in items.items()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    if _is_whole(leaf)
+  }
+  # Items share arrays; each is fetched from its device once. On a CPU nothing
+  # is copied: JAX keeps a donated buffer as long as NumPy sees it.
+  unique = {id(leaf): leaf for leaf in arrays.values()}
+  on_host = dict(
+    zip(unique, jax.device_get(list(unique.values())), strict=True)
+  )
+
+  def checksums() -> dict[str, dict[str, str]]:
+    known = {key: of_array(array) for key, array in on_host.items()}
+    result = {name: {} for name in items}
+    for (name, path), leaf in arrays.items():
+      result[name][path] = known[id(leaf)]
+    return result
+
+  return checksums
+
+
+def _is_whole(leaf: Any) -> bool:
+  """Whether this process can read the whole array."""
+  return (
+    not isinstance(leaf, jax.Array)
+    or leaf.is_fully_addressable
+    or leaf.is_fully_replicated
+  )
+
+
+def of_array(array: np.ndarray) -> str:
+  """An array's type, and the checksum of its shape and elements."""
+  array = np.asarray(array)
+  shape = zlib.crc32(str(array.shape).encode())
+  data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+  return f'{array.dtype.name} {zlib.crc32(data, shape):08x}'
+
+
+def check_arrays(item: Any, expected: Mapping[str, str]) -> None:
+  """Compares restored arrays with their checksums.
+
+  An array that is restored as another type than was saved has other bits, and
+  is not compared.
+
+  Args:
+    item: pytree of arrays.
+    expected: checksums by path.
+
+  Raises:
+    DamagedError: naming the first array that differs.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(item)
+  whole = [(path, leaf) for path, leaf in leaves if _is_whole(leaf)]
+  values = jax.device_get([leaf for _, leaf in whole])
+  for (path, _), value in zip(whole, values, strict=True):
+    name = jax.tree_util.keystr(path)
+    saved, restored = expected.get(name, ''), of_array(value)
+    is_same_type = saved.partition(' ')[0] in ('', restored.partition(' ')[0])
+    if is_same_type and saved != restored:
+      raise DamagedError(f'the array {name} is not what was saved')
+
+
+def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds a checksum of `info` itself, a JSON object."""
+  return {**info, CHECKSUM: _of_json(info)}
+
+
+def unsealed(info: Mapping[str, Any]) -> dict[str, Any]:
+  """Checks and removes the checksum that `sealed` added.
+
+  Older checkpoints have no checksums.
+
+  Raises:
+    DamagedError: if the checksum is wrong, or missing beside others.
+  """
+  content = {name: value for name, value in info.items() if name != CHECKSUM}
+  is_older = CHECKSUM not in info and CHECKSUMS not in info
+  if not is_older and info.get(CHECKSUM) != _of_json(content):
+    raise DamagedError('its info is not what was saved')
+  return content
+
+
+def _of_json(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return f'{zlib.crc32(text.encode()):08x}'
+
+
+def why_unreadable(error: Exception) -> str:
+  """A short reason why a checkpoint cannot be read, in the user's words."""
+  text = ' '.join(str(error).split()) or repr(error)
+  number = re.search(r"os_error_code='(\d+)'", text)  # by TensorStore
+  if isinstance(error, FileNotFoundError) or 'NOT_FOUND' in text:
+    return 'a file in it is missing'
+  if number:
+    return os.strerror(int(number[1]))
+  # C++ refuses absurd sizes by the names of its methods.
+  is_damaged = 'DATA_LOSS' in text or re.search(r'std::|\b_M_|::\w+', text)
+  if is_damaged or isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+    return 'a file in it is damaged'
+  if isinstance(error, LookupError | TypeError | AttributeError):
+    return f'its description is damaged: {error!r}'
+  return text

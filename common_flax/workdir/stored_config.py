@@ -1,0 +1,158 @@
+"""The config that a workdir keeps, in config.json and in its checkpoints."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from common_flax import config as config_lib
+from common_flax.errors import UserError
+from common_flax.workdir.checkpoints import CheckpointStore
+
+CHECKPOINTS = 'checkpoints'
+CONFIG = 'config.json'
+
+# Fields that may differ when a run resumes; `num_steps` may too, unless a
+# schedule depends on it.
+_MAY_CHANGE = {
+  'keep_checkpoints',
+  'parallelism',
+  'dataset.data_dir',
+  'dataset.path',
+}
+_MAY_CHANGE_SUFFIX = '_every_steps'
+_MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
+
+
+def open_checkpoints(workdir: epath.PathLike) -> CheckpointStore:
+  """The checkpoints of a workdir, to read."""
+  return CheckpointStore(epath.Path(workdir) / CHECKPOINTS)
+
+
+def read_config(
+  workdir: epath.PathLike,
+  default: ConfigDict,
+  check: Callable[[ConfigDict], None] = lambda config: None,
+) -> ConfigDict:
+  """Reads the config of the run in a workdir.
+
+  If config.json is lost, the newest checkpoint's copy is taken.
+
+  Args:
+    workdir: the run's folder.
+    default: the family's default config.
+    check: raises a UserError if a value is wrong.
+
+  Raises:
+    UserError: if the config is missing, unreadable or wrong.
+  """
+  path = epath.Path(workdir) / CONFIG
+  if not path.exists() and (saved := _saved_config(workdir)):
+    step, stored = saved
+    print(f'{path}: missing; the copy in checkpoint {step} is taken.')
+    config = config_lib.from_stored(stored, default, f'{path}: its copy')
+    _check_named(config, check, path)
+    return config
+  try:
+    config = config_lib.read(path, default)
+    _check_named(config, check, path)
+  except UserError as error:
+    if not path.exists() or not (saved := _saved_config(workdir)):
+      raise
+    cure = f'if it is damaged, remove it: checkpoint {saved[0]} has a copy'
+    raise UserError(f'{error}; {cure}') from error
+  return config
+
+
+def has_config(workdir: epath.PathLike) -> bool:
+  """Whether a workdir holds the config of a run, which `read_config` reads."""
+  exists = (epath.Path(workdir) / CONFIG).exists()
+  return exists or _saved_config(workdir) is not None
+
+
+def _check_named(
+  config: ConfigDict, check: Callable[[ConfigDict], None], path: epath.Path
+) -> None:
+  try:
+    check(config)
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+
+
+def _saved_config(workdir: epath.PathLike) -> tuple[int, dict] | None:
+  """The newest checkpoint that keeps a config, and the config."""
+  with open_checkpoints(workdir) as checkpoints:
+    return checkpoints.newest_config()
+
+
+def check_unchanged(
+  workdir: epath.PathLike, config: ConfigDict, saved: tuple[int, dict] | None
+) -> None:
+  """Refuses a config.json that is not the config of the checkpoints.
+
+  Args:
+    workdir: the run's folder.
+    config: what was read from its config.json.
+    saved: step and config of a checkpoint; None in older runs.
+
+  Raises:
+    UserError: naming every field that differs but must not.
+  """
+  if saved is None:
+    return
+  step, stored = saved
+  read = json.loads(config_lib.to_json(config))
+  different = _differences(
+    config_lib.flatten(ConfigDict(stored)),
+    config_lib.flatten(ConfigDict(read)),
+    fixed_steps=False,
+  )
+  if different:
+    path = epath.Path(workdir) / CONFIG
+    raise UserError(
+      f'{path}: not the config of checkpoint {step}: {", ".join(different)}; '
+      'if it is damaged, remove it: the checkpoint has a copy'
+    )
+
+
+def check_same_run(
+  old: ConfigDict, new: ConfigDict, workdir: epath.PathLike, fixed_steps: bool
+) -> None:
+  """Refuses to resume a run under a config that would change it.
+
+  Args:
+    old: the config that the run started with.
+    new: the config that is to resume it.
+    workdir: the run's folder, for errors.
+    fixed_steps: whether a schedule depends on `num_steps`.
+
+  Raises:
+    UserError: naming every field that must not differ.
+  """
+  different = _differences(
+    config_lib.flatten(old), config_lib.flatten(new), fixed_steps
+  )
+  if different:
+    raise UserError(
+      f'{workdir} holds a run of another config: {", ".join(different)}; use '
+      'another --workdir or the old values'
+    )
+
+
+def _differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], fixed_steps: bool
+) -> list[str]:
+  """What differs between two flat configs of one run, but must not."""
+  return [
+    f'{name} (was {old[name]!r}, now {value!r})'
+    for name, value in new.items()
+    if name in old  # older checkpoints lack some names
+    and old[name] != value
+    and name not in _MAY_CHANGE
+    and not name.endswith(_MAY_CHANGE_SUFFIX)
+    and not name.startswith(_MAY_CHANGE_PREFIXES)
+    and not (name == 'num_steps' and not fixed_steps)
+  ]
