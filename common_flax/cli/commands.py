@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import files
+from common_flax import output
 from common_flax.cpu import memory
 from common_flax.data import caches
 from common_flax.errors import TrainingFailedError
@@ -128,27 +129,31 @@ def reporting_errors() -> Iterator[ExitStatus]:
   memory.keep_freed()
   _cache_compiled()
   status = ExitStatus()
-  try:
-    with without_echoes():
-      yield status
-  except SystemExit as request:  # after --help
-    status.value = request.code or 0
-  except UserError as error:
-    _print_error(error)
-    status.value = 2
-  except TrainingFailedError as error:
-    _print_error(error)
-    status.value = 1
-  except KeyboardInterrupt:
-    status.value = signal_status(signal.SIGINT)
-  except Exception as error:
-    if not files.is_file_error(error):
-      raise
-    # A disk is full, a file is gone, a store cannot be reached.
-    path = getattr(error, 'filename', None)
-    where = f'{path}: ' if path else ''
-    _print_error(f'{where}{getattr(error, "strerror", None) or error}')
-    status.value = 1
+  with output.ending_with_reader():
+    try:
+      with without_echoes():
+        yield status
+        sys.stdout.flush()
+    except SystemExit as request:  # after --help
+      status.value = request.code or 0
+    except UserError as error:
+      _print_error(error)
+      status.value = 2
+    except TrainingFailedError as error:
+      _print_error(error)
+      status.value = 1
+    except KeyboardInterrupt:
+      status.value = signal_status(signal.SIGINT)
+    except output.OutputClosedError:
+      status.value = signal_status(signal.SIGPIPE)
+    except Exception as error:
+      if not files.is_file_error(error):
+        raise
+      # A disk is full, a file is gone, a store cannot be reached.
+      path = getattr(error, 'filename', None)
+      where = f'{path}: ' if path else ''
+      _print_error(f'{where}{getattr(error, "strerror", None) or error}')
+      status.value = 1
 
 
 def define_and_split(

@@ -8,11 +8,14 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
+import threading
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from common_flax import output
 from common_flax.cli import commands
 from common_flax.cli.commands import ExitStatus
 from common_flax.cpu import startup
@@ -179,6 +182,13 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
   )
 
 
+def _outlive_hangup(number: int) -> None:
+  """Ignores a second SIGHUP: a closed terminal may send two."""
+  in_main_thread = threading.current_thread() is threading.main_thread()
+  if number == signal.SIGHUP and in_main_thread:
+    signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def reporting_signals(
   arguments: Arguments, status: ExitStatus
@@ -189,10 +199,15 @@ def reporting_signals(
     arguments: the command's arguments.
     status: set to the exit status of the signal.
   """
-  with processes.only_first_speaks(), processes.failing_alone():
+  with (
+    output.outliving_reader(),
+    processes.only_first_speaks(),
+    processes.failing_alone(),
+  ):
     try:
       yield
     except StoppedError as error:
+      _outlive_hangup(error.number)
       print(
         'Stopped by a signal before the first step. To start again: '
         f'{arguments.again}'
@@ -214,6 +229,7 @@ def report(
     The exit status.
   """
   if stopped_by is not None:
+    _outlive_hangup(stopped_by)
     print(f'Stopped by a signal and checkpointed. To resume: {arguments.again}')
     return commands.signal_status(stopped_by)
   folder = shlex.quote(arguments.workdir)

@@ -20,13 +20,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
+from common_flax import output
 from common_flax.errors import StoppedError
 from common_flax.errors import TrainingFailedError
 from common_flax.errors import UserError
 
 MODES = ('auto', 'on', 'off')
 _TIMEOUT_SECONDS = 300  # until all processes have joined
-_USER_ERROR = 1  # distinct from the numbers of the signals that stop a run
+_USER_ERROR = -1  # the signals that stop a run have positive numbers
 
 
 def join(
@@ -166,11 +167,11 @@ def together() -> Iterator[None]:
   codes = multihost_utils.process_allgather(np.int32(code)).reshape(-1)
   if reason:
     raise reason
-  if max(codes) > _USER_ERROR:
+  if max(codes) > 0:
     raise StoppedError(int(max(codes)))
-  if max(codes):
+  if min(codes) < 0:
     raise UserError(
-      f'process {int(np.argmax(codes))} cannot start; see what it says'
+      f'process {int(np.argmin(codes))} cannot start; see what it says'
     )
 
 
@@ -233,6 +234,5 @@ def failing_alone() -> Iterator[None]:
       print(f'error: {error}', file=sys.stderr)
     else:
       traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    output.finish()
     os._exit(1)

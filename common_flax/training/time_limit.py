@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import math
-import os
 import secrets
 import time
 
@@ -22,6 +21,7 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import files
+from common_flax import output
 from common_flax.cli import terminal
 from common_flax.distributed import processes
 from common_flax.errors import StoppedError
@@ -260,7 +260,7 @@ def _try(
   jax.monitoring.register_event_duration_secs_listener(watch.count_compiling)
   began = time.monotonic()
   try:
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+    with output.unheard():
       stopped_by = train(trial, folder, hooks=[watch])
   finally:
     jax.monitoring.unregister_event_duration_listener(watch.count_compiling)
