@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import gc
 import logging as python_logging
 import os
 import re
@@ -29,6 +30,7 @@ from common_flax import files
 from common_flax import output
 from common_flax.cpu import memory
 from common_flax.data import caches
+from common_flax.distributed import processes
 from common_flax.errors import TrainingFailedError
 from common_flax.errors import UserError
 
@@ -40,7 +42,20 @@ def signal_status(number: int) -> int:
 
 def _cache_compiled() -> None:
   """Caches compiled programs in the user's cache folder, unless JAX has one."""
-  if jax.config.jax_compilation_cache_dir is None:
+  # Programs that cannot be cached are compiled again.
+  warnings.filterwarnings('ignore', 'Error .*persistent compilation cache')
+  given = jax.config.jax_compilation_cache_dir
+  if given is not None and not files.is_remote(given):
+    try:
+      files.make_folder(given)
+    except OSError as error:
+      print(
+        f'JAX_COMPILATION_CACHE_DIR={given}: {error.strerror}; compiled '
+        "programs are kept in the user's cache folder instead",
+        file=sys.stderr,
+      )
+      given = None
+  if given is None:
     folder = caches.folder('compiled')
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
@@ -129,11 +144,10 @@ def reporting_errors() -> Iterator[ExitStatus]:
   memory.keep_freed()
   _cache_compiled()
   status = ExitStatus()
-  with output.ending_with_reader():
+  with output.ending_with_reader(), without_echoes():
     try:
-      with without_echoes():
-        yield status
-        sys.stdout.flush()
+      yield status
+      sys.stdout.flush()
     except SystemExit as request:  # after --help
       status.value = request.code or 0
     except UserError as error:
@@ -147,6 +161,11 @@ def reporting_errors() -> Iterator[ExitStatus]:
     except output.OutputClosedError:
       status.value = signal_status(signal.SIGPIPE)
     except Exception as error:
+      no_device = processes.without_device()
+      if no_device:
+        _print_error(no_device)
+        status.value = 2
+        return
       if not files.is_file_error(error):
         raise
       # A disk is full, a file is gone, a store cannot be reached.
@@ -154,6 +173,8 @@ def reporting_errors() -> Iterator[ExitStatus]:
       where = f'{path}: ' if path else ''
       _print_error(f'{where}{getattr(error, "strerror", None) or error}')
       status.value = 1
+    if status.value:  # what Orbax has abandoned, while its echoes are hidden
+      gc.collect()
 
 
 def define_and_split(

@@ -126,6 +126,22 @@ def _in_cluster() -> bool:
   return many or importlib.util.find_spec('libtpu') is not None
 
 
+def without_device() -> str | None:
+  """A line that says why JAX has no device, or None if it has one."""
+  try:
+    jax.devices()
+  except Exception as error:  # a bare AssertionError, for example
+    reason = f'JAX has no device to run on{f" ({error})" if str(error) else ""}'
+    for name in ('JAX_PLATFORMS', 'JAX_PLATFORM_NAME'):
+      if os.environ.get(name):
+        return (
+          f'{name}={os.environ[name]}: {reason}; unset it, or install JAX for '
+          "this platform, such as pip install -e '.[cuda]'"
+        )
+    return reason
+  return None
+
+
 def count() -> int:
   """Number of processes."""
   return jax.process_count()
