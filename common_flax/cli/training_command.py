@@ -23,6 +23,31 @@ from common_flax.distributed import processes
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
 
+# Values of JAX's environment variables that would end runs, and why.
+_MOVES = ('disallow', 'disallow_explicit'), 'it moves arrays to the devices'
+_TRUE = ('1', 'true', 'yes', 'on', 'y', 't')
+_IMPOSSIBLE = {
+  'JAX_NUMPY_DTYPE_PROMOTION': (('strict',), 'Optax mixes types of numbers'),
+  'JAX_TRANSFER_GUARD': _MOVES,
+  'JAX_TRANSFER_GUARD_HOST_TO_DEVICE': _MOVES,
+  'JAX_DEBUG_KEY_REUSE': (_TRUE, 'pictures at fixed latents reuse keys'),
+}
+
+
+def _check_environment() -> None:
+  """Refuses settings of JAX that would end a run later and less clearly.
+
+  Raises:
+    UserError: naming the variable.
+  """
+  for name, (values, reason) in _IMPOSSIBLE.items():
+    value = os.environ.get(name, '')
+    if value.lower() in values:
+      raise UserError(
+        f'{name}={value}: training cannot use it, because {reason}; unset it '
+        'in the environment'
+      )
+
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
@@ -166,6 +191,7 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
   commands.parse(values, others)
   config = commands.load_config(spec, overrides)
   profile = _profiled_steps(values.profile, config.num_steps)
+  _check_environment()
   processes.join(
     values.distributed,
     values.coordinator,
