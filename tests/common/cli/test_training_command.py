@@ -35,7 +35,9 @@ def hangups():
 )
 def test_a_setting_that_would_end_a_run_is_named(monkeypatch, name, value):
   monkeypatch.setenv(name, value)
-  with pytest.raises(UserError, match=f'^{name}={value}: training cannot use it'):
+  with pytest.raises(
+    UserError, match=f'^{name}={value}: training cannot use it'
+  ):
     parse()
 
 
