@@ -38,7 +38,10 @@ class _Stream:
   Attributes:
     target: the stream behind it.
     goes_on: whether its errors are reported, not raised.
+    is_shown_by_bar: whether a progress bar has taken the place of the stream.
   """
+
+  is_shown_by_bar = False
 
   def __init__(self, target: TextIO, name: str, goes_on: bool):
     """Wraps a stream.
@@ -107,10 +110,12 @@ class _Stream:
     """Says on stderr and in the log that the stream has failed, once."""
     if self.goes_on and self._reason and not self._is_reported:
       self._is_reported = True
-      print(
-        f'{self._name} cannot be written to: {self._reason}. Training goes on.',
-        file=sys.stderr,
-      )
+      failure = f'{self._name} cannot be written to: {self._reason}'
+      line = f'{failure}. Training goes on.\n'
+      note(line)
+      # A progress bar shows what is printed on stderr on the same terminal.
+      if isinstance(sys.stderr, _Stream) and not sys.stderr.is_shown_by_bar:
+        sys.stderr.show(line)
 
   def drop(self) -> None:
     """Writes no more, not even what is buffered when Python exits."""
@@ -232,12 +237,18 @@ def screen() -> TextIO | _Screen:
 
 
 def log_prints() -> None:
-  """Logs what is printed through a stream that replaced the standard output.
+  """Logs what is printed while a progress bar has replaced the streams.
 
-  Whoever replaced it restores the one before.
+  The bar restores the streams before it.
   """
-  if _Current.log is not None and not isinstance(sys.stdout, _Stream):
+  if _Current.log is None:
+    return
+  if not isinstance(sys.stdout, _Stream):
     sys.stdout = _Stream(sys.stdout, _OUTPUT, goes_on=True)
+    sys.stdout.is_shown_by_bar = True
+  if not isinstance(sys.stderr, _Stream):
+    sys.stderr = _Stream(sys.stderr, _ERROR, goes_on=True)
+    sys.stderr.is_shown_by_bar = True
 
 
 def finish() -> None:

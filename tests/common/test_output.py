@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import pty
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from common_flax import log as log_lib
 from common_flax import output
 from common_flax.cli import commands
+from common_flax.cli import terminal
 from common_flax.errors import UserError
 
 
@@ -233,3 +235,35 @@ def test_a_training_command_succeeds_with_its_output_on_a_full_disk(
     output.log_to(tmp_path)
     print('one')
   assert status.value == 0
+
+
+def test_a_bar_on_a_terminal_that_closes_leaves_lines_in_the_log(
+  tmp_path, monkeypatch
+):
+  screen, terminal_side = pty.openpty()
+  with open(terminal_side, 'w') as file:
+    monkeypatch.setattr(sys, 'stdout', file)
+    monkeypatch.setattr(sys, 'stderr', file)
+    with output.outliving_reader():
+      output.log_to(tmp_path)
+      with terminal.TrainingProgress(0, 4) as progress:
+        progress.began()
+        progress.report(2, 'd_loss 1')
+        print('printed')
+        print('warned', file=sys.stderr)
+        os.close(screen)
+        for step in (3, 4):
+          progress.advance(step)
+          progress.report(step, f'd_loss {step}')
+        progress.say('said')
+  lines = lines_of(tmp_path)
+  lost = 'standard output cannot be written to: Input/output error. Training goes on.'
+  assert lines.count(lost) == 1
+  assert [line for line in lines if line != lost] == [
+    'step 2/4  d_loss 1',
+    'printed',
+    'warned',
+    'step 3/4  d_loss 3',
+    'step 4/4  d_loss 4',
+    'said',
+  ]

@@ -1,12 +1,9 @@
 """Runs whose terminal closes, or whose output nobody reads any more."""
 
-import fcntl
 import os
 import pty
-import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 
@@ -25,12 +22,23 @@ pytestmark = pytest.mark.slow
 ENDLESS = ('--config.num_steps=1000000', '--config.checkpoint_every_steps=100')
 
 
-def start(workdir, *arguments, **options):
-  """Starts to train in a process that a hangup would kill."""
+# Takes the standard input as its terminal; a handler lives through `exec` only
+# if it ignores.
+TAKE_TERMINAL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def start(workdir, *arguments, before=(), **options):
+  """Starts to train in a process."""
   changes = (f'--config.{name}={value}' for name, value in POINTS_RUN.items())
   return subprocess.Popen(
     [
       sys.executable,
+      *before,
       '-m',
       'gan_flax.main',
       '--config=configs/ring.py:smoke',
@@ -48,19 +56,14 @@ def start(workdir, *arguments, **options):
 def start_in_terminal(workdir, hangup, *arguments):
   """Returns a process and a function that closes its terminal."""
   screen, terminal = pty.openpty()
-
-  def take_terminal():
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGHUP, hangup)
-
   process = start(
     workdir,
     *arguments,
+    before=['-c', TAKE_TERMINAL, hangup],
     stdin=terminal,
     stdout=terminal,
     stderr=terminal,
     start_new_session=True,
-    preexec_fn=take_terminal,
   )
   os.close(terminal)
   is_closing = threading.Event()
@@ -90,7 +93,7 @@ def wait_for_metrics(workdir, process):
 
 
 def test_a_run_whose_terminal_closes_loses_no_step(tmp_path):
-  process, close = start_in_terminal(tmp_path, signal.SIG_DFL, *ENDLESS)
+  process, close = start_in_terminal(tmp_path, 'SIG_DFL', *ENDLESS)
   wait_for_metrics(tmp_path, process)
   close()
   assert process.wait(timeout=60) == 129
@@ -108,7 +111,7 @@ def test_a_run_whose_terminal_closes_loses_no_step(tmp_path):
 
 def test_under_nohup_a_run_outlives_its_terminal(tmp_path):
   changes = ['--config.num_steps=2000', '--config.checkpoint_every_steps=2000']
-  process, close = start_in_terminal(tmp_path, signal.SIG_IGN, *changes)
+  process, close = start_in_terminal(tmp_path, 'SIG_IGN', *changes)
   wait_for_metrics(tmp_path, process)
   close()
   assert process.wait(timeout=240) == 0
@@ -124,7 +127,8 @@ def test_a_run_outlives_the_reader_of_its_output(tmp_path):
   )
   process.stdout.readline()
   process.stdout.close()
-  errors = process.stderr.read()
+  with process.stderr:
+    errors = process.stderr.read()
   assert process.wait(timeout=240) == 0
   assert errors == (
     'standard output cannot be written to: Broken pipe. Training goes on.\n'
