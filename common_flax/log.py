@@ -128,8 +128,6 @@ class Log:
     thread.shutdown(wait=False)
 
   def _failed(self, error: Exception) -> None:
-    if not files.is_file_error(error):
-      raise error
     if not self._is_reported:
       self._is_reported = True
       reason = getattr(error, 'strerror', None) or error

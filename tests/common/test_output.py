@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from common_flax import files
 from common_flax import log as log_lib
 from common_flax import output
 from common_flax.cli import commands
@@ -182,6 +183,32 @@ def test_a_log_that_is_no_file_is_left_alone(tmp_path, capsys, kind):
   assert 'log.txt: cannot be written to: ' in capsys.readouterr().err
 
 
+def test_a_log_in_a_store_is_written_whole(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, 'is_remote', lambda path: True)
+  for said in ('one', 'two'):
+    with output.outliving_reader():
+      output.log_to(tmp_path)
+      print(said)
+      assert not (tmp_path / log_lib.NAME).exists() or said == 'two'
+  assert lines_of(tmp_path) == ['one', 'two']
+
+
+def test_a_store_that_fails_is_reported_and_does_not_end_a_run(
+  tmp_path, monkeypatch, capsys
+):
+  def fail(*unused):
+    raise OSError('the store is away')
+
+  monkeypatch.setattr(files, 'is_remote', lambda path: True)
+  monkeypatch.setattr(files, 'write_bytes', fail)
+  monkeypatch.setattr(log_lib, '_COPY_SECONDS', 0)
+  with output.outliving_reader():
+    output.log_to(tmp_path)
+    for _ in range(3):
+      print('goes on')
+  assert capsys.readouterr().err.count('the store is away') == 1
+
+
 def test_a_trial_is_neither_heard_nor_logged(tmp_path, capsys):
   with output.outliving_reader():
     output.log_to(tmp_path)
@@ -257,7 +284,8 @@ def test_a_bar_on_a_terminal_that_closes_leaves_lines_in_the_log(
           progress.report(step, f'd_loss {step}')
         progress.say('said')
   lines = lines_of(tmp_path)
-  lost = 'standard output cannot be written to: Input/output error. Training goes on.'
+  failure = 'standard output cannot be written to: Input/output error'
+  lost = f'{failure}. Training goes on.'
   assert lines.count(lost) == 1
   assert [line for line in lines if line != lost] == [
     'step 2/4  d_loss 1',
