@@ -161,18 +161,17 @@ def reporting_errors() -> Iterator[ExitStatus]:
     except output.OutputClosedError:
       status.value = signal_status(signal.SIGPIPE)
     except Exception as error:
-      no_device = processes.without_device()
-      if no_device:
+      if files.is_file_error(error):
+        # A disk is full, a file is gone, a store cannot be reached.
+        path = getattr(error, 'filename', None)
+        where = f'{path}: ' if path else ''
+        _print_error(f'{where}{getattr(error, "strerror", None) or error}')
+        status.value = 1
+      elif no_device := processes.without_device():
         _print_error(no_device)
         status.value = 2
-        return
-      if not files.is_file_error(error):
+      else:
         raise
-      # A disk is full, a file is gone, a store cannot be reached.
-      path = getattr(error, 'filename', None)
-      where = f'{path}: ' if path else ''
-      _print_error(f'{where}{getattr(error, "strerror", None) or error}')
-      status.value = 1
     if status.value:  # what Orbax has abandoned, while its echoes are hidden
       gc.collect()
 
