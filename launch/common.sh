@@ -122,6 +122,7 @@ undo_at_failure() {
   trap undo EXIT
   trap 'exit 143' TERM
   trap 'exit 130' INT
+  trap 'exit 129' HUP
 }
 
 undo() {

@@ -13,8 +13,8 @@
 # READY_SECONDS  time limit for a host to install the project (default 1800)
 #
 # The exit status is 0 if all workers succeed. Otherwise it is 2 if any worker
-# exits with 2, else 143 or 130 if any does (the run can be resumed), else the
-# status of the first worker that failed.
+# exits with 2, else 143, 130 or 129 if any does (the run can be resumed), else
+# the status of the first worker that failed.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/common.sh
@@ -104,7 +104,7 @@ for ((i = 0; i < count; i++)); do
   } >>"$logs/worker_$i.log" 2>&1 &
   pids+=($!)
 done
-# Ctrl-C sends SIGTERM to the workers, which agree on a step and save it.
+# Ctrl-C or a closed terminal sends SIGTERM to the workers, which agree on a step and save it.
 # shellcheck disable=SC2329 # called by the trap
 stop_all() {
   touch "$folder/stopped"
@@ -112,11 +112,11 @@ stop_all() {
     ssh_to "$j" "pkill -TERM -f '_flax[.]main' || true" >/dev/null 2>&1 &
   done
 }
-trap stop_all INT TERM
+trap stop_all INT TERM HUP
 
 worst=0
 rank() { # rank STATUS: precedence of an exit status
-  case "$1" in 0) echo 0 ;; 2) echo 3 ;; 143 | 130) echo 2 ;; *) echo 1 ;; esac
+  case "$1" in 0) echo 0 ;; 2) echo 3 ;; 143 | 130 | 129) echo 2 ;; *) echo 1 ;; esac
 }
 for ((i = 0; i < ${#pids[@]}; i++)); do
   # A signal to this script interrupts `wait` before the process ends.

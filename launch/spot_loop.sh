@@ -68,6 +68,7 @@ attend() {
 trap 'trap - EXIT; "$HERE/delete.sh" || true' EXIT
 trap 'stop 143' TERM
 trap 'stop 130' INT
+trap 'stop 129' HUP
 backoff=$BACKOFF_SECONDS
 for ((attempt = 0; attempt <= MAX_RECREATIONS; attempt++)); do
   started=$SECONDS

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import gc
 import logging as python_logging
 import os
 import re
@@ -26,8 +27,10 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import files
+from common_flax import output
 from common_flax.cpu import memory
 from common_flax.data import caches
+from common_flax.distributed import processes
 from common_flax.errors import TrainingFailedError
 from common_flax.errors import UserError
 
@@ -39,7 +42,20 @@ def signal_status(number: int) -> int:
 
 def _cache_compiled() -> None:
   """Caches compiled programs in the user's cache folder, unless JAX has one."""
-  if jax.config.jax_compilation_cache_dir is None:
+  # Programs that cannot be cached are compiled again.
+  warnings.filterwarnings('ignore', 'Error .*persistent compilation cache')
+  given = jax.config.jax_compilation_cache_dir
+  if given is not None and not files.is_remote(given):
+    try:
+      files.make_folder(given)
+    except OSError as error:
+      print(
+        f'JAX_COMPILATION_CACHE_DIR={given}: {error.strerror}; compiled '
+        "programs are kept in the user's cache folder instead",
+        file=sys.stderr,
+      )
+      given = None
+  if given is None:
     folder = caches.folder('compiled')
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
@@ -128,27 +144,36 @@ def reporting_errors() -> Iterator[ExitStatus]:
   memory.keep_freed()
   _cache_compiled()
   status = ExitStatus()
-  try:
-    with without_echoes():
+  with output.ending_with_reader(), without_echoes():
+    try:
       yield status
-  except SystemExit as request:  # after --help
-    status.value = request.code or 0
-  except UserError as error:
-    _print_error(error)
-    status.value = 2
-  except TrainingFailedError as error:
-    _print_error(error)
-    status.value = 1
-  except KeyboardInterrupt:
-    status.value = signal_status(signal.SIGINT)
-  except Exception as error:
-    if not files.is_file_error(error):
-      raise
-    # A disk is full, a file is gone, a store cannot be reached.
-    path = getattr(error, 'filename', None)
-    where = f'{path}: ' if path else ''
-    _print_error(f'{where}{getattr(error, "strerror", None) or error}')
-    status.value = 1
+      sys.stdout.flush()
+    except SystemExit as request:  # after --help
+      status.value = request.code or 0
+    except UserError as error:
+      _print_error(error)
+      status.value = 2
+    except TrainingFailedError as error:
+      _print_error(error)
+      status.value = 1
+    except KeyboardInterrupt:
+      status.value = signal_status(signal.SIGINT)
+    except output.OutputClosedError:
+      status.value = signal_status(signal.SIGPIPE)
+    except Exception as error:
+      if files.is_file_error(error):
+        # A disk is full, a file is gone, a store cannot be reached.
+        path = getattr(error, 'filename', None)
+        where = f'{path}: ' if path else ''
+        _print_error(f'{where}{getattr(error, "strerror", None) or error}')
+        status.value = 1
+      elif no_device := processes.without_device():
+        _print_error(no_device)
+        status.value = 2
+      else:
+        raise
+    if status.value:  # what Orbax has abandoned, while its echoes are hidden
+      gc.collect()
 
 
 def define_and_split(

@@ -9,6 +9,7 @@ import jax
 import rich.progress
 import rich.table
 
+from common_flax import output
 from common_flax.progress import console
 
 
@@ -74,11 +75,14 @@ def duration(seconds: float) -> str:
 
 
 class TrainingProgress:
-  """The progress of training: a bar on a terminal, elsewhere lines."""
+  """The progress of training: a bar on a terminal, elsewhere lines.
+
+  The log of the run gets the lines in both cases.
+  """
 
   def __init__(self, step: int, num_steps: int):
     self._num_steps = num_steps
-    self._console = console()
+    self._console = console(output.screen())
     self._bar = None
     if self._console.is_terminal:
       self._bar = rich.progress.Progress(
@@ -96,6 +100,7 @@ class TrainingProgress:
   def __enter__(self) -> 'TrainingProgress':
     if self._bar:
       self._bar.start()
+      output.log_prints()  # which the bar shows above itself
     return self
 
   def __exit__(self, *unused_exception) -> None:
@@ -114,11 +119,14 @@ class TrainingProgress:
 
   def say(self, line: str) -> None:
     """Prints a line above the bar."""
+    output.note(f'{line}\n')
     self._console.print(line)
 
   def report(self, step: int, text: str) -> None:
     """Shows the metrics of a step."""
+    line = f'step {step:,}/{self._num_steps:,}  {text}'
+    output.note(f'{line}\n')
     if self._bar:
       self._bar.update(self._task, completed=step, report=text)
     else:
-      self._console.print(f'step {step:,}/{self._num_steps:,}  {text}')
+      self._console.print(line)

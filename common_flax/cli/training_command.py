@@ -8,17 +8,45 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
+import threading
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from common_flax import output
 from common_flax.cli import commands
 from common_flax.cli.commands import ExitStatus
 from common_flax.cpu import startup
 from common_flax.distributed import processes
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
+
+# Values of JAX's environment variables that would end runs, and why.
+_MOVES = ('disallow', 'disallow_explicit'), 'it moves arrays to the devices'
+_TRUE = ('1', 'true', 'yes', 'on', 'y', 't')
+_IMPOSSIBLE = {
+  'JAX_NUMPY_DTYPE_PROMOTION': (('strict',), 'Optax mixes types of numbers'),
+  'JAX_TRANSFER_GUARD': _MOVES,
+  'JAX_TRANSFER_GUARD_HOST_TO_DEVICE': _MOVES,
+  'JAX_DEBUG_KEY_REUSE': (_TRUE, 'pictures at fixed latents reuse keys'),
+}
+
+
+def _check_environment() -> None:
+  """Refuses settings of JAX that would end a run later and less clearly.
+
+  Raises:
+    UserError: naming the variable.
+  """
+  for name, (values, reason) in _IMPOSSIBLE.items():
+    value = os.environ.get(name, '')
+    if value.lower() in values:
+      raise UserError(
+        f'{name}={value}: training cannot use it, because {reason}; unset it '
+        'in the environment'
+      )
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -171,6 +199,7 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
     )
   config = commands.load_config(spec, overrides)
   profile = _profiled_steps(values.profile, config.num_steps)
+  _check_environment()
   processes.join(
     values.distributed,
     values.coordinator,
@@ -187,6 +216,13 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
   )
 
 
+def _outlive_hangup(number: int) -> None:
+  """Ignores a second SIGHUP: a closed terminal may send two."""
+  in_main_thread = threading.current_thread() is threading.main_thread()
+  if number == signal.SIGHUP and in_main_thread:
+    signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def reporting_signals(
   arguments: Arguments, status: ExitStatus
@@ -197,10 +233,15 @@ def reporting_signals(
     arguments: the command's arguments.
     status: set to the exit status of the signal.
   """
-  with processes.only_first_speaks(), processes.failing_alone():
+  with (
+    output.outliving_reader(),
+    processes.only_first_speaks(),
+    processes.failing_alone(),
+  ):
     try:
       yield
     except StoppedError as error:
+      _outlive_hangup(error.number)
       print(
         'Stopped by a signal before the first step. To start again: '
         f'{arguments.again}'
@@ -222,6 +263,7 @@ def report(
     The exit status.
   """
   if stopped_by is not None:
+    _outlive_hangup(stopped_by)
     print(f'Stopped by a signal and checkpointed. To resume: {arguments.again}')
     return commands.signal_status(stopped_by)
   folder = shlex.quote(arguments.workdir)

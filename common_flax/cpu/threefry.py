@@ -85,9 +85,13 @@ def unrolled(key: jax.Array) -> jax.Array:
   """Returns the same key for the unrolled generator.
 
   `jax.random` draws the same numbers from it. Unrolling pays for many numbers
-  at a time; for a few it only costs compile time.
+  at a time; for a few it only costs compile time. Where the environment of JAX
+  chooses another generator, the key is returned as it is.
 
   Args:
-    key: of JAX's default generator, consumed.
+    key: consumed.
   """
+  is_threefry = jax.random.key_impl(key) == 'threefry2x32'
+  if not (is_threefry and jax.config.jax_threefry_partitionable):
+    return key
   return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPL)

@@ -20,13 +20,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
+from common_flax import output
 from common_flax.errors import StoppedError
 from common_flax.errors import TrainingFailedError
 from common_flax.errors import UserError
 
 MODES = ('auto', 'on', 'off')
 _TIMEOUT_SECONDS = 300  # until all processes have joined
-_USER_ERROR = 1  # distinct from the numbers of the signals that stop a run
+_USER_ERROR = -1  # the signals that stop a run have positive numbers
 
 
 def join(
@@ -125,6 +126,22 @@ def _in_cluster() -> bool:
   return many or importlib.util.find_spec('libtpu') is not None
 
 
+def without_device() -> str | None:
+  """A line that says why JAX has no device, or None if it has one."""
+  try:
+    jax.devices()
+  except Exception as error:  # a bare AssertionError, for example
+    reason = f'JAX has no device to run on{f" ({error})" if str(error) else ""}'
+    for name in ('JAX_PLATFORMS', 'JAX_PLATFORM_NAME'):
+      if os.environ.get(name):
+        return (
+          f'{name}={os.environ[name]}: {reason}; unset it, or install JAX for '
+          "this platform, such as pip install -e '.[cuda]'"
+        )
+    return reason
+  return None
+
+
 def count() -> int:
   """Number of processes."""
   return jax.process_count()
@@ -166,11 +183,11 @@ def together() -> Iterator[None]:
   codes = multihost_utils.process_allgather(np.int32(code)).reshape(-1)
   if reason:
     raise reason
-  if max(codes) > _USER_ERROR:
+  if max(codes) > 0:
     raise StoppedError(int(max(codes)))
-  if max(codes):
+  if min(codes) < 0:
     raise UserError(
-      f'process {int(np.argmax(codes))} cannot start; see what it says'
+      f'process {int(np.argmin(codes))} cannot start; see what it says'
     )
 
 
@@ -233,6 +250,5 @@ def failing_alone() -> Iterator[None]:
       print(f'error: {error}', file=sys.stderr)
     else:
       traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    output.finish()
     os._exit(1)

@@ -145,9 +145,13 @@ class Moment:
     reason = checkpoints_lib.reason(error)
     message = f'step {self.step:,}: {what} cannot be written: {reason}'
     if self.run.config.on_save_error == 'stop' or processes.count() > 1:
-      raise TrainingFailedError(
-        f'{message}. Earlier checkpoints are intact'
-      ) from error
+      steps = self.run.checkpoints.whole_steps()
+      left = (
+        f'The newest checkpoint is that of step {steps[-1]:,}'
+        if steps
+        else 'There is no checkpoint to resume from'
+      )
+      raise TrainingFailedError(f'{message}. {left}') from error
     self.say(f'{message}; continuing, because config.on_save_error=warn')
 
 

@@ -56,6 +56,7 @@ def go_back(
     raise TrainingFailedError(
       f'step {error.step:,}: {reason} Stopped after {rollbacks}.'
     )
+  run.checkpoints.settle()  # what fails to be saved is no target
   target = _target(run, attempt, hooks) if run.is_first_process else None
   (target,) = processes.as_first_says(target or 0)
   print(

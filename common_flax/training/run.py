@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import config as config_lib
+from common_flax import output
 from common_flax.cli import terminal
 from common_flax.data.batches import Batch
 from common_flax.data.batches import join_each
@@ -82,6 +83,7 @@ def open_run(
     StoppedError: if a signal comes before the first step.
   """
   with (
+    output.outliving_reader(),
     Signals() as signals,
     contextlib.ExitStack() as held,
     contextlib.ExitStack() as preparing,
@@ -229,10 +231,8 @@ class Run:
   def members(self, state: State) -> Iterator[tuple[jax.Array, State]]:
     """Yields the root key and the state of each run."""
     for i in range(self._num_seeds):
-      yield (
-        seeds_lib.member(self.root, i, self._num_seeds),
-        seeds_lib.member(state, i, self._num_seeds),
-      )
+      root = seeds_lib.member(self.root, i, self._num_seeds)
+      yield root, seeds_lib.member(state, i, self._num_seeds)
 
   def rates(self, seconds_per_step: float) -> dict[str, float]:
     """Metrics of training speed, see `speed.Speed`."""
@@ -315,6 +315,7 @@ class Run:
       print(f'{self.workdir}: already finished at step {start:,}.')
       return
     if self.is_first_process:
+      output.log_to(self.workdir)
       first = seeds_lib.member(state, 0, self._num_seeds)
       terminal.print_parameters(networks(first))
     if start:

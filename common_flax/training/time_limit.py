@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import math
-import os
 import secrets
 import time
 
@@ -22,6 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from common_flax import files
+from common_flax import output
 from common_flax.cli import terminal
 from common_flax.distributed import processes
 from common_flax.effects import Effects
@@ -163,7 +163,7 @@ def _throw_away(
     StoppedError: if a signal stops it.
   """
   config = config.copy_and_resolve_references()  # the hook changes it
-  with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+  with output.unheard():
     stopped_by = train(config, folder, hooks=[hook])
   if stopped_by is not None:
     raise StoppedError(stopped_by)

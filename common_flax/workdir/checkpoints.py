@@ -70,12 +70,23 @@ class CheckpointStore:
   def __enter__(self) -> 'CheckpointStore':
     return self
 
-  def __exit__(self, *unused_exception) -> None:
-    self.close()
+  def __exit__(self, kind, *unused_exception) -> None:
+    if kind is None:
+      self.close()
+      return
+    # A save that fails as well must not hide the error that ended the body.
+    with contextlib.suppress(Exception):
+      self.close()
 
   def steps(self) -> list[int]:
     """The steps that have a checkpoint, in ascending order."""
     return sorted(self._manager.all_steps()) if self._manager else []
+
+  def whole_steps(self) -> list[int]:
+    """The steps whose checkpoints are complete; [] if they cannot be listed."""
+    with contextlib.suppress(Exception):  # of a disk or a store that fails
+      return sorted(self._manager.all_steps(read=True))
+    return []
 
   def save(
     self,
@@ -253,6 +264,13 @@ class CheckpointStore:
     with contextlib.suppress(Exception):  # raised by the failed save before
       self._manager.close()
     self._manager = self._open()
+
+  def settle(self) -> None:
+    """Waits until everything is written; a save that fails is forgotten."""
+    try:
+      self.wait()
+    except Exception:  # Orbax raises many types
+      self.forget_failure()
 
   def wait(self) -> None:
     """Waits until everything is written; raises the error of a failed save."""

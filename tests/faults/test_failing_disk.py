@@ -59,7 +59,7 @@ def test_a_run_stops_on_a_full_disk_and_resumes_when_there_is_room(
   assert stopped.returncode == 1
   assert stopped.stderr == (
     'error: step 6: the checkpoint of step 4 cannot be written: No space left '
-    'on device. Earlier checkpoints are intact\n'
+    'on device. The newest checkpoint is that of step 2\n'
   )
   assert saved_steps(disk / 'run') == [2]
   (disk / 'other').unlink()
@@ -98,7 +98,7 @@ def test_a_disk_that_becomes_read_only_stops_a_run(disk):
   assert process.returncode == 1
   assert process.stderr == (
     'error: step 4: the checkpoint of step 4 cannot be written: Read-only file '
-    'system. Earlier checkpoints are intact\n'
+    'system. The newest checkpoint is that of step 2\n'
   )
   assert saved_steps(disk / 'run') == [2]
 

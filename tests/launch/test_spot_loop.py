@@ -92,7 +92,9 @@ def test_the_pause_doubles_after_consecutive_failures(scripts):
   assert slept == [f'sleep {60 * n}' for n in (1, 2, 4, 1, 2)]
 
 
-def test_a_signal_stops_the_run_and_deletes_the_slice(scripts):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_run_and_deletes_the_slice(scripts, number):
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
   training = {'match': TRAINING, 'status': 143, 'seconds': 3}
   plan = [training, *coming()]
   process = scripts.start('spot_loop.sh', *COMMAND, plan=plan)
@@ -100,9 +102,9 @@ def test_a_signal_stops_the_run_and_deletes_the_slice(scripts):
     assert process.poll() is None
     time.sleep(0.05)
   # To the loop only, like `kill`; a terminal would signal its children too.
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(number)
   _, errors = process.communicate(timeout=60)
-  assert process.returncode == 143, errors
+  assert process.returncode == 128 + number, errors
   assert len(scripts.calls('pkill -TERM')) == 1
   assert len(scripts.calls(' create ')) == 1  # no recreation
   assert scripts.calls()[-1].startswith('gcloud compute instances describe')

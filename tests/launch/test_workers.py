@@ -109,7 +109,9 @@ def test_a_machine_that_never_answers_fails(scripts):
   assert len(scripts.calls('--worker=1')) == 20
 
 
-def test_a_signal_stops_the_run_on_all_workers(scripts):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_run_on_all_workers(scripts, number):
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
   plan = [
     {'match': TRAINING, 'status': 143, 'seconds': 3, 'times': 2},
   ]
@@ -119,7 +121,7 @@ def test_a_signal_stops_the_run_on_all_workers(scripts):
   while len(scripts.calls(TRAINING)) < 2:
     assert process.poll() is None
     time.sleep(0.05)
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(number)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 143, errors
   stops = scripts.calls('pkill -TERM')

@@ -23,13 +23,48 @@ def restored_cache():
     jax.config.update(name, value)
 
 
-@pytest.mark.parametrize('given', [None, '/elsewhere'])
-def test_compiled_programs_are_kept_unless_told_where(restored_cache, given):
+@pytest.mark.parametrize('name', [None, 'elsewhere'])
+def test_compiled_programs_are_kept_unless_told_where(
+  restored_cache, tmp_path, name
+):
+  given = name and str(tmp_path / name)
   jax.config.update('jax_compilation_cache_dir', given)
   status = commands.run(lambda *unused: 0, ['command'], lambda _: None, '')
   assert status == 0
   ours = pathlib.Path(os.environ['XDG_CACHE_HOME']) / 'gan_vae_flax/compiled'
   assert jax.config.jax_compilation_cache_dir == (given or str(ours))
+
+
+def test_a_cache_that_cannot_be_made_is_named_and_replaced(
+  restored_cache, tmp_path, capsys
+):
+  (tmp_path / 'file').touch()
+  given = f'{tmp_path}/file/cache'
+  jax.config.update('jax_compilation_cache_dir', given)
+  assert commands.run(lambda *unused: 0, ['command'], lambda _: None, '') == 0
+  error = capsys.readouterr().err
+  assert error.startswith(f'JAX_COMPILATION_CACHE_DIR={given}: Not a directory')
+  assert error.count('\n') == 1
+  assert jax.config.jax_compilation_cache_dir != given
+
+
+@pytest.mark.parametrize('variable', ['JAX_PLATFORMS', None])
+def test_a_platform_that_is_not_there_is_named(
+  restored_cache, monkeypatch, capsys, variable
+):
+  def devices():
+    raise AssertionError
+
+  monkeypatch.delenv('JAX_PLATFORMS')
+  if variable:
+    monkeypatch.setenv(variable, 'cuda')
+  monkeypatch.setattr(jax, 'devices', devices)
+  status = commands.run(lambda *_: devices(), ['command'], lambda _: None, '')
+  assert status == 2
+  error = capsys.readouterr().err
+  where = f'{variable}=cuda: ' if variable else ''
+  assert error.startswith(f'error: {where}JAX has no device to run on')
+  assert error.count('\n') == 1
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def use_terminal(monkeypatch, is_terminal):
     file=io.StringIO(), force_terminal=is_terminal, width=100
   )
   for module in (terminal, progress_lib):
-    monkeypatch.setattr(module, 'console', lambda: screen)
+    monkeypatch.setattr(module, 'console', lambda *unused: screen)
   return screen.file
 
 

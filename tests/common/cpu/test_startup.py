@@ -84,3 +84,45 @@ def test_an_imported_package_is_not_hidden(monkeypatch):
   with startup.without('torch'):
     assert sys.modules['torch'] is before
   assert sys.modules['torch'] is before
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('JAX_DISABLE_JIT', "invalid truth value 'odd' for 'JAX_DISABLE_JIT'"),
+    ('JAX_NUM_CPU_DEVICES', 'Invalid value "odd" for jax_num_cpu_devices'),
+    ('JAX_DEFAULT_DEVICE', "jax.default_device must be a device, got: 'odd'"),
+  ],
+)
+def test_a_variable_that_jax_refuses_is_named(
+  monkeypatch, capsys, name, message
+):
+  monkeypatch.setenv(name, 'odd')
+  with pytest.raises(SystemExit) as raised, startup.importing():
+    raise ValueError(message)  # as `import jax` does
+  assert raised.value.code == 2
+  error = capsys.readouterr().err
+  assert error.startswith(f'error: {name}=odd: {message}; unset it')
+  assert error.count('\n') == 1
+
+
+def test_other_errors_of_imports_are_raised(monkeypatch):
+  monkeypatch.setenv('JAX_DISABLE_JIT', '0')
+  with pytest.raises(ValueError, match='other'), startup.importing():
+    raise ValueError('other')
+
+
+def test_closed_standard_files_are_opened():
+  # Else the next files, such as a checkpoint, would get what libraries print.
+  code = """
+    import os, sys
+    out = os.dup(1)
+    os.close(1)
+    os.close(2)
+    from common_flax.cpu import startup
+    with startup.importing():
+      pass
+    links = [os.readlink(f'/proc/self/fd/{number}') for number in (1, 2)]
+    os.write(out, ' '.join(links).encode())
+  """
+  assert run(code) == [os.devnull, os.devnull]

@@ -72,3 +72,19 @@ def test_the_switch_leaves_jax_its_own_generator(monkeypatch):
   monkeypatch.setenv(dispatch.VARIABLE, 'textbook')
   assert not is_unrolled()
   np.testing.assert_array_equal(draw(key), jax.random.bits(key, (5,)))
+
+
+@pytest.mark.parametrize('implementation', ['rbg', 'unsafe_rbg'])
+def test_keys_of_another_generator_are_left_alone(implementation):
+  key = jax.random.key(3, impl=implementation)
+  np.testing.assert_array_equal(
+    jax.random.bits(unrolled(key), (5,)), jax.random.bits(key, (5,))
+  )
+
+
+def test_numbers_are_those_of_jax_if_its_older_order_is_asked_for():
+  key = jax.random.key(3)
+  with jax.threefry_partitionable(False):
+    np.testing.assert_array_equal(
+      jax.random.bits(unrolled(key), (5,)), jax.random.bits(key, (5,))
+    )

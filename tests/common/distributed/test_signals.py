@@ -1,4 +1,4 @@
-"""Stopping on SIGTERM and SIGINT."""
+"""Stopping on SIGTERM, SIGINT and SIGHUP."""
 
 import os
 import signal
@@ -10,7 +10,16 @@ import pytest
 from common_flax.distributed.signals import Signals
 from common_flax.errors import StoppedError
 
-NUMBERS = [signal.SIGTERM, signal.SIGINT]
+KILLING = [signal.SIGTERM, signal.SIGINT]
+NUMBERS = [*KILLING, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def hangups():
+  """Tests may run under nohup."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize('number', NUMBERS)
@@ -36,8 +45,8 @@ def test_earlier_handlers_are_restored():
   assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-@pytest.mark.parametrize('first', NUMBERS)
-@pytest.mark.parametrize('second', NUMBERS)
+@pytest.mark.parametrize('first', KILLING)
+@pytest.mark.parametrize('second', KILLING)
 def test_a_second_signal_ends_the_process_at_once(first, second):
   program = f"""
 import os
@@ -57,3 +66,29 @@ with Signals() as signals, signals.held():
   assert process.stdout == 'goes on\n'
   assert process.stderr == ''
   assert process.returncode == -second
+
+
+@pytest.mark.parametrize('first', NUMBERS)
+def test_a_hangup_after_another_signal_does_not_kill(first):
+  # A shell and the kernel may each send one, and systemd one beside SIGTERM.
+  with Signals() as signals, signals.held():
+    os.kill(os.getpid(), first)
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signals.received == first
+
+
+@pytest.mark.parametrize('second', KILLING)
+def test_a_signal_after_a_hangup_does_not_kill_yet(second):
+  with Signals() as signals, signals.held():
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), second)
+    assert signals.received == second
+    assert signal.getsignal(second) == signal.SIG_DFL
+
+
+def test_a_hangup_that_was_ignored_stays_ignored():
+  signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+  with Signals() as signals:
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signals.received is None

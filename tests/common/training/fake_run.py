@@ -65,7 +65,7 @@ class Run:
     self.progress = types.SimpleNamespace(
       say=self.said.append, report=lambda *shown: self.shown.append(shown)
     )
-    self.checkpoints = None
+    self.checkpoints = types.SimpleNamespace(whole_steps=list)
     self.exits = []
     self.at_exit = self.exits.append
     self._num_seeds = num_seeds

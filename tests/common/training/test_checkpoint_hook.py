@@ -82,3 +82,27 @@ def test_a_run_goes_on_without_a_checkpoint_but_does_not_end_so(run):
   with pytest.raises(TrainingFailedError, match='step 20 is done but could'):
     checkpoints(moment(run, NUM_STEPS))
   assert run.checkpoints.steps() == [8]
+
+
+@pytest.mark.parametrize(
+  ('saved', 'left'),
+  [
+    ([], 'There is no checkpoint to resume from'),
+    ([4, 8], 'The newest checkpoint is that of step 8'),
+  ],
+)
+def test_a_full_disk_ends_a_run_and_says_what_is_left(run, saved, left):
+  checkpoints = checkpointing(run)
+  for step in saved:
+    checkpoints(moment(run, step))
+
+  def fail(*unused):
+    raise OSError(28, 'No space left on device')
+
+  run.checkpoints.save = fail
+  with pytest.raises(TrainingFailedError) as raised:
+    checkpoints(moment(run, 12))
+  assert str(raised.value) == (
+    'step 12: the checkpoint of step 12 cannot be written: No space left on '
+    f'device. {left}'
+  )

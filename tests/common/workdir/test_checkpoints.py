@@ -104,3 +104,38 @@ def test_discarded_checkpoints_are_moved_aside(tmp_path, replicated):
       assert checkpoints.steps() == [1, 2]
   names = sorted(path.name for path in (tmp_path / 'c_discarded').iterdir())
   assert names == ['2', '2-1', '3']
+
+
+class AnotherError(Exception):
+  """The error that ends a run."""
+
+
+def fail_later(checkpoints, monkeypatch):
+  """Makes a store fail as Orbax does after a failed save in the background."""
+
+  def fail():
+    raise ValueError('RESOURCE_EXHAUSTED')
+
+  monkeypatch.setattr(checkpoints, 'wait', fail)
+
+
+def test_a_failed_save_does_not_hide_an_earlier_error(tmp_path, monkeypatch):
+  with (
+    pytest.raises(AnotherError),
+    CheckpointStore(tmp_path / 'c', 3) as checkpoints,
+  ):
+    fail_later(checkpoints, monkeypatch)
+    raise AnotherError
+
+
+def test_a_failed_save_is_forgotten_where_it_does_not_matter(
+  tmp_path, monkeypatch, replicated
+):
+  state = jax.device_put(create(), replicated)
+  with CheckpointStore(tmp_path / 'c', 3) as checkpoints:
+    with monkeypatch.context() as patch:
+      fail_later(checkpoints, patch)
+      checkpoints.settle()
+    checkpoints.save(2, {'state': state}, {})
+    checkpoints.settle()
+    assert checkpoints.whole_steps() == [2]
