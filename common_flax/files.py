@@ -104,15 +104,17 @@ def read_bytes(path: epath.PathLike, max_bytes: int) -> bytes:
   return path.read_bytes()
 
 
-def read_json(path: epath.PathLike) -> dict[str, Any]:
-  """Reads a JSON object from a file.
+def read_json(
+  path: epath.PathLike, max_bytes: int = _MAX_JSON_BYTES
+) -> dict[str, Any]:
+  """Reads a JSON object from a file of at most `max_bytes`.
 
   Raises:
     OSError: if the file cannot be read, see `read_bytes`.
     ValueError: if the file contains no JSON object.
   """
   try:
-    value = json.loads(read_bytes(path, _MAX_JSON_BYTES))
+    value = json.loads(read_bytes(path, max_bytes))
   except RecursionError as error:
     raise ValueError('its brackets are nested too deeply') from error
   if not isinstance(value, dict):

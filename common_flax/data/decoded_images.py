@@ -182,4 +182,5 @@ def load_decoded(
     examples=np.array(images) if in_memory else images,
     labels=labels,
     num_classes=encoded.num_classes,
+    class_names=encoded.class_names,
   )

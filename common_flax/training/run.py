@@ -43,6 +43,7 @@ from common_flax.training.loop import Hook
 from common_flax.training.loop import State
 from common_flax.training.origin import Origin
 from common_flax.training.watch import Measure
+from common_flax.workdir import classes
 from common_flax.workdir import layout
 from common_flax.workdir import lock
 from common_flax.workdir.checkpoints import CheckpointStore
@@ -272,6 +273,7 @@ class Run:
     if self._is_resumed:
       with layout.open_checkpoints(self.workdir) as store:
         store.check_info(self.info)
+    inputs.check_classes(self.workdir, self._is_resumed)
     if self.init_from:
       origin.check_adoption(self.init_from)
     limits.check_fits(self.config, origin.abstract, inputs)
@@ -293,6 +295,7 @@ class Run:
         layout.create(self.workdir)
         self._held.enter_context(lock.held(self.workdir))
         layout.write_config(self.workdir, self.config)
+        classes.write(self.workdir, inputs.class_names)
     print(inputs.describe(self.config))
     print(f'Training on {self.parallel.describe()} in {self.workdir}')
 
