@@ -72,6 +72,7 @@ def _write_mp4(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
           frame.shape[1::-1],
           fps=FRAMES_PER_SECOND,
           macro_block_size=1,
+          ffmpeg_log_level='error',
           output_params=['-crf', '12'],  # samples have sharp edges
         )
         video.send(None)

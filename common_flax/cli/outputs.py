@@ -126,12 +126,12 @@ def _refusal(
   return UserError(f'{flag}={path}: {what}; {cure}')
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes, flag: str = '--output') -> None:
   """Writes a file and its parent folders.
 
   Raises:
     UserError: if the path cannot be written.
   """
-  with writable(path) as target:
+  with writable(path, flag) as target:
     target.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(target, data)

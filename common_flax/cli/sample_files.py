@@ -152,6 +152,7 @@ def write_arrays(
   array: np.ndarray,
   labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
+  flag: str = '--output',
 ) -> None:
   """Writes samples held in memory as .npz or, without labels, as .npy.
 
@@ -161,19 +162,23 @@ def write_arrays(
     array: the samples.
     labels: int32 [N], optional.
     class_names: see `write`.
+    flag: the flag that names the path, for errors.
 
   Raises:
     UserError: if the path cannot be written.
   """
   if outputs.ending(path) == '.npz':
-    write_npz(path, {name: array, **_label_arrays(labels, class_names)})
+    arrays = {name: array, **_label_arrays(labels, class_names)}
+    write_npz(path, arrays, flag)
     return
   buffer = io.BytesIO()
   np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
-  outputs.write_bytes(path, buffer.getvalue())
+  outputs.write_bytes(path, buffer.getvalue(), flag)
 
 
-def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(
+  path: str, arrays: Mapping[str, np.ndarray], flag: str = '--output'
+) -> None:
   """Writes named arrays as .npz; equal arrays give identical bytes.
 
   Raises:
@@ -183,7 +188,7 @@ def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   with zipfile.ZipFile(buffer, 'w') as archive:
     for name, array in arrays.items():
       _write_array(archive, name, array)
-  outputs.write_bytes(path, buffer.getvalue())
+  outputs.write_bytes(path, buffer.getvalue(), flag)
 
 
 def _label_arrays(
