@@ -114,14 +114,14 @@ def test_the_command_refuses_other_classes(
   ],
 )
 def test_generate_refuses_a_label_that_does_not_exist(label):
-  with pytest.raises(UserError, match='^label'):
+  with pytest.raises(UserError, match=r'^label'):
     sampler_of(2, ('cats', 'dogs')).generate(None, 2, label=label)
 
 
 def test_a_refusal_lists_the_names():
   with pytest.raises(UserError, match=r'label=5: .* 0 to 1 \(cats, dogs\)'):
     sampler_of(2, ('cats', 'dogs')).labels(1, 5)
-  with pytest.raises(UserError, match='0 to 1$'):
+  with pytest.raises(UserError, match=r'0 to 1$'):
     sampler_of(2).labels(1, 5)
 
 
