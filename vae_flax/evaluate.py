@@ -211,6 +211,23 @@ def _define_flags(values: flags.FlagValues) -> None:
   )
 
 
+def _requested_metrics(values: flags.FlagValues) -> Sequence[str]:
+  """The metrics that the flags name.
+
+  Raises:
+    UserError: if one is unknown, or there are no samples to save.
+  """
+  requested = reference_sets.requested_metrics(
+    values.metrics, (LIKELIHOOD, *METRICS)
+  )
+  if values.save_samples and requested == (LIKELIHOOD,):
+    raise UserError(
+      f'--save_samples={values.save_samples}: {LIKELIHOOD} draws no samples; '
+      'name another metric with --metrics, or drop the flag'
+    )
+  return requested
+
+
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   report.check_flags(values)
@@ -221,14 +238,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   source = observations.prepare_source(
     config, data.load(config.dataset, values.split)
   )
-  requested = reference_sets.requested_metrics(
-    values.metrics, (LIKELIHOOD, *METRICS)
-  )
-  if values.save_samples and requested == (LIKELIHOOD,):
-    raise UserError(
-      f'--save_samples={values.save_samples}: {LIKELIHOOD} draws no samples; '
-      'name another metric with --metrics, or drop the flag'
-    )
+  requested = _requested_metrics(values)
   num_draws = values.num_importance_samples or config.evaluation_samples
   training_images = (
     first_training_images(config) if LIKELIHOOD in requested else None

@@ -81,16 +81,16 @@ class TrainedVAE:
     Raises:
       UserError: if the images have another type or shape.
     """
-    shape, dtype = jnp.shape(images), getattr(images, 'dtype', None)
+    dtype = getattr(images, 'dtype', None)
     if dtype != jnp.uint8:
       raise UserError(
         f'images: {dtype or type(images).__name__}; give an array of uint8 '
         'from 0 to 255, because the range of other types is unknown'
       )
-    if len(shape) != 4 or shape[1:] != self.vae.image_shape:
+    if images.ndim != 4 or images.shape[1:] != self.vae.image_shape:
       height, width, channels = self.vae.image_shape
       raise UserError(
-        f'images: shape {list(shape)}; give [N, {height}, {width}, {channels}]'
+        f'images: shape {list(images.shape)}; give [N, {height}, {width}, {channels}]'
       )
     x = generation.observe(self.vae, key, images)
     return generation.encode(self.vae, self.params, x)
