@@ -88,9 +88,9 @@ class TrainedVAE:
         'from 0 to 255, because the range of other types is unknown'
       )
     if images.ndim != 4 or images.shape[1:] != self.vae.image_shape:
-      height, width, channels = self.vae.image_shape
       raise UserError(
-        f'images: shape {list(images.shape)}; give [N, {height}, {width}, {channels}]'
+        f'images: shape {list(images.shape)}; give [N, H, W, C] with [H, W, C] '
+        f'{list(self.vae.image_shape)}'
       )
     x = generation.observe(self.vae, key, images)
     return generation.encode(self.vae, self.params, x)
