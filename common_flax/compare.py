@@ -150,7 +150,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   paths = commands.parse(values, arguments, ('IMAGES_A', 'IMAGES_B'))
   if values.output:
-    outputs.check(values.output, is_file=True)
+    outputs.check(values.output, [outputs.NUMBERS])
   metrics = reference_sets.requested_metrics(values.metrics, _METRICS)
   reference_sets.check_flags(values, metrics)
   protocol = Protocol(metrics, values.num_neighbours)

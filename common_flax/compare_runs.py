@@ -9,9 +9,7 @@ between the runs.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import io
 import os
-import pathlib
 import re
 import sys
 from typing import Any
@@ -26,6 +24,7 @@ from common_flax import files
 from common_flax.cli import commands
 from common_flax.cli import outputs
 from common_flax.cli import plotting
+from common_flax.cli import sample_files
 from common_flax.errors import UserError
 from common_flax.workdir import writers
 from common_flax.workdir.layout import CONFIG
@@ -153,7 +152,9 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_list(
     'workdirs', [], 'Workdirs of two or more runs.', flag_values=values
   )
-  flags.DEFINE_string('output', None, 'FILE.png', flag_values=values)
+  flags.DEFINE_string(
+    'output', None, 'FILE.png, FILE.jpg or FILE.webp', flag_values=values
+  )
   flags.DEFINE_list(
     'metrics',
     [],
@@ -169,14 +170,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(
       f'--workdirs={",".join(values.workdirs)}: name two or more runs'
     )
-  if pathlib.Path(values.output).suffix.lower() != '.png':
-    raise UserError(f'--output={values.output}: must be a picture, FILE.png')
-  outputs.check(values.output, is_file=True)
+  outputs.check(values.output, outputs.PICTURES)
   runs = [Run(workdir) for workdir in values.workdirs]
   figure = draw(runs, _choose_metrics(runs, values.metrics))
-  buffer = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(buffer)
-  outputs.write_bytes(values.output, buffer.getvalue())
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  picture = np.asarray(canvas.buffer_rgba())[..., :3]
+  sample_files.write_picture(values.output, picture)
   print(f'{len(runs)} runs in {values.output}')
 
 

@@ -107,7 +107,7 @@ def read_bytes(path: epath.PathLike, max_bytes: int) -> bytes:
 def read_json(
   path: epath.PathLike, max_bytes: int = _MAX_JSON_BYTES
 ) -> dict[str, Any]:
-  """Reads a JSON object from a file.
+  """Reads a JSON object from a file of at most `max_bytes`.
 
   Raises:
     OSError: if the file cannot be read, see `read_bytes`.

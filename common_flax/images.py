@@ -100,11 +100,26 @@ def to_pil(image: np.ndarray) -> PIL.Image.Image:
   return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
+# Formats of pictures, with the options that lose least.
+_FORMATS = {
+  '.png': ('PNG', {}),
+  '.jpg': ('JPEG', {'quality': 95, 'subsampling': 0}),
+  '.jpeg': ('JPEG', {'quality': 95, 'subsampling': 0}),
+  '.webp': ('WEBP', {'lossless': True}),
+}
+
+
+def encode(image: np.ndarray, ending: str) -> bytes:
+  """Encodes uint8 [H, W, C] with C 1 or 3 as '.png', '.jpg' or '.webp'."""
+  name, options = _FORMATS[ending]
+  buffer = io.BytesIO()
+  to_pil(image).save(buffer, name, **options)
+  return buffer.getvalue()
+
+
 def to_png(image: np.ndarray) -> bytes:
   """Encodes uint8 [H, W, C] with C 1 or 3 as PNG."""
-  buffer = io.BytesIO()
-  to_pil(image).save(buffer, 'PNG')
-  return buffer.getvalue()
+  return encode(image, '.png')
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:

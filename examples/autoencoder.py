@@ -20,7 +20,7 @@ from common_flax import data
 from common_flax import images as images_lib
 from common_flax import optimisers
 from common_flax import prng
-from common_flax.cli import commands
+from common_flax.cli import exit_status
 from common_flax.cli import training_command
 from common_flax.training import hooks as hooks_lib
 from common_flax.training.run import open_run
@@ -136,7 +136,7 @@ def train(config, workdir, hooks=(), init_from=None, limit=None) -> int | None:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
-  with commands.reporting_errors() as status:
+  with exit_status.reporting_errors() as status:
     arguments = training_command.parse(argv, f'python {argv[0]}', __doc__)
     with training_command.reporting_signals(arguments, status):
       profile = hooks_lib.Profile(arguments.profile)

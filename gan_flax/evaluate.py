@@ -4,7 +4,7 @@
       [--num_samples=N] [--seed=0] [--split=test] [--step=STEP]
       [--all_checkpoints] [--features=inception|classifier|random]
       [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
-      [--noema]
+      [--noema] [--save_samples=FILE.npz]
 
 Images are scored in the features of a network by fid, kid, inception_score,
 precision, recall, density, coverage, nearest and sliced_wasserstein. Labelled
@@ -20,7 +20,8 @@ their standard errors, and the metrics of each seed are written too. Prints a
 table and writes `evaluation.json` in the workdir, and `nearest.png`, samples
 beside their nearest training images. --all_checkpoints evaluates every
 checkpoint, selects the best by the first metric named, and draws
-`evaluation.png`.
+`evaluation.png`. --save_samples keeps the samples that were scored, so that the
+numbers can be counted again: `gan_flax.sample` draws others.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from common_flax import prng
 from common_flax.cli import commands
 from common_flax.evaluation import reference_sets
 from common_flax.evaluation import report
+from common_flax.evaluation.protocol import Scores
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from gan_flax import config as gan_config
@@ -50,7 +52,7 @@ def evaluate(
   evaluator: Evaluator,
   seed: int,
   num_samples: int,
-) -> tuple[dict[str, Any], np.ndarray | None]:
+) -> tuple[dict[str, Any], list[Scores]]:
   """Evaluates trained generators.
 
   Args:
@@ -60,10 +62,10 @@ def evaluate(
     num_samples: drawn from each generator.
 
   Returns:
-    The metrics, means over seeds, and the first seed's picture, see `Scores`.
-    `real_...` are the metrics of real examples, `perfect_...` those expected of
-    perfect samples. Several seeds add `..._standard_error`, and `seeds` with
-    the metrics of each.
+    The metrics, means over seeds, and the scores of each seed. `real_...` are
+    the metrics of real examples, `perfect_...` those expected of perfect
+    samples. Several seeds add `..._standard_error`, and `seeds` with the
+    metrics of each.
   """
   key = prng.stream(prng.root_key(seed), 'evaluate')
   scores = [
@@ -86,7 +88,7 @@ def evaluate(
       {'seed': sampler.seed, **row}
       for sampler, row in zip(samplers, rows, strict=True)
     ]
-  return metrics, scores[0].picture
+  return metrics, scores
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -104,6 +106,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
+  report.check_flags(values)
   start = time.monotonic()
   workdir = commands.existing_workdir(values)
   dataset = gan_config.read(workdir).dataset
@@ -123,7 +126,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
 
   def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
-    metrics, picture = evaluate(samplers, evaluator, values.seed, num_samples)
+    metrics, scores = evaluate(samplers, evaluator, values.seed, num_samples)
+    name = 'points' if samplers[0].gan.is_of_points else 'images'
+    class_names = samplers[0].class_names
+    report.save_samples(values, name, scores, class_names)
     provenance = {
       'checkpoint_step': samplers[0].step,
       'dataset': dataset.name,
@@ -135,7 +141,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'seconds': time.monotonic() - start,
       **evaluator.provenance,
     }
-    return report.Evaluation(metrics, provenance, picture)
+    if class_names is not None:
+      provenance['class_names'] = list(class_names)
+    return report.Evaluation(metrics, provenance, scores[0].picture)
 
   title = f'{num_samples:,} samples of {dataset.name}'
   report.evaluate_run(values, evaluate_checkpoint, title)

@@ -121,7 +121,8 @@ def _create_world_evaluator(
 
   def score(sampler: Sampler, key: jax.Array, num: int) -> Scores:
     points = jax.device_get(sampler.generate(key, num))
-    return Scores(mode_coverage.coverage(points, world)._asdict())
+    metrics = mode_coverage.coverage(points, world)._asdict()
+    return Scores(metrics, samples=points, labels=sampler.labels(num))
 
   return Evaluator(
     score,
@@ -157,7 +158,7 @@ def _join(evaluators: Sequence[_ImageEvaluator]) -> Evaluator:
       scores = evaluator.score(images, labels)
       metrics |= scores.metrics
       picture = picture if scores.picture is None else scores.picture
-    return Scores(metrics, picture)
+    return Scores(metrics, picture, images, labels)
 
   baselines, provenance = {'real': {}, 'perfect': {}}, {}
   for evaluator in evaluators:

@@ -2,20 +2,23 @@
 
   python -m gan_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--num_samples=64] [--seed=0] [--kind=samples|interpolation] [--noema]
-      [--truncation=LIMIT] [--label=CLASS] [--seed_index=INDEX]
+      [--truncation=LIMIT] [--label=CLASS,CLASS] [--seed_index=INDEX]
       [--step=STEP]
 
-Reads the checkpoint's generator alone, never the discriminator. An .npz holds
-`images` uint8 [N, H, W, C] or `points` float32 [N, 2], with a leading axis of
-seeds if the run has several and --seed_index selects none. A conditional
-generator draws one class per row of 8, or --label for all; the .npz then also
-holds `labels` int32 [N], and a folder has one sub-folder per class.
+Reads the checkpoint's generator alone, never the discriminator. Writes a grid
+(.png, .jpg, .webp), an animation of one sample after another (.gif, .mp4), an
+array (.npz, .npy), or a new folder of PNGs. An .npz holds `images` uint8
+[N, H, W, C] or `points` float32 [N, 2], with a leading axis of seeds if the run
+has several and --seed_index selects none. A conditional generator draws one
+class per row of 8, all in turn or those of --label, by name or number; the .npz
+then also holds `labels` int32 [N] and `class_names`, and a folder has one
+sub-folder per class.
 
 From Python:
 
   sampler = gan_flax.sample.load('runs/dcgan')
   images = sampler.generate(jax.random.key(0), 16)  # uint8 [16, H, W, C]
-  threes = sampler.generate(jax.random.key(0), 16, label=3)  # if conditional
+  cats = sampler.generate(jax.random.key(0), 16, label='cats')  # or a number
 
 Dimensions: S seeds, N samples, H height, W width, C channels.
 """
@@ -24,7 +27,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import itertools
 import math
-import pathlib
 import sys
 
 from absl import flags
@@ -34,6 +36,7 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli import animations
 from common_flax.cli import commands
 from common_flax.cli import outputs
 from common_flax.cli import sample_files
@@ -43,11 +46,12 @@ from common_flax.progress import track
 from gan_flax import config as gan_config
 from gan_flax import pictures as world_pictures
 from gan_flax import trained
-from gan_flax.gan import GAN
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
 
 __all__ = ['load', 'main']
+
+_POINTS_ENDINGS = (*outputs.PICTURES, *outputs.ARRAYS)
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -63,11 +67,11 @@ def _define_flags(values: flags.FlagValues) -> None:
     'better but less diverse samples.',
     flag_values=values,
   )
-  flags.DEFINE_integer(
+  flags.DEFINE_list(
     'label',
     None,
-    'Class to draw from a conditional generator; by default all in turn.',
-    0,
+    'Classes to draw from a conditional generator, by name or number, one per '
+    'row of 8; by default all in turn.',
     flag_values=values,
   )
   flags.DEFINE_integer(
@@ -85,24 +89,19 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
   Raises:
     UserError: naming the flag to change.
   """
-  ending = pathlib.Path(values.output).suffix.lower()
-  is_file = ending in ('.png', '.npz')
-  outputs.check(values.output, is_file=is_file)
-  if config.dataset.name in WORLDS:
-    if not is_file:
-      raise UserError(
-        f'--output={values.output}: points need FILE.npz or FILE.png'
-      )
+  is_of_points = config.dataset.name in WORLDS
+  endings = _POINTS_ENDINGS if is_of_points else sample_files.ENDINGS
+  ending = outputs.check(values.output, endings)
+  animations.check_available(values.output)
+  if is_of_points or config.num_seeds == 1 or values.seed_index is not None:
     return
-  if config.num_seeds == 1 or values.seed_index is not None:
-    return
-  if not is_file:
+  if ending not in (*outputs.PICTURES, *outputs.ARRAYS):
     raise UserError(
-      f'--output={values.output}: a folder holds one of the '
+      f'--output={values.output}: a folder or an animation holds one of the '
       f'{config.num_seeds} seeds; add --seed_index, or use FILE.png or FILE.npz'
     )
   columns = _columns(values, config)
-  if ending == '.png' and columns and values.num_samples % columns:
+  if ending in outputs.PICTURES and columns and values.num_samples % columns:
     raise UserError(
       f'--num_samples={values.num_samples}: a row would mix images of two '
       f'seeds; use a multiple of {columns}, or add --seed_index'
@@ -111,28 +110,26 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> None:
 
 def _columns(values: flags.FlagValues, config: ConfigDict) -> int | None:
   """Images per row of the grid; None if rows have no meaning."""
-  cycles_classes = config.model.conditioning != 'none' and values.label is None
-  has_rows = cycles_classes or values.kind == 'interpolation'
+  is_conditional = config.model.conditioning != 'none'
+  has_rows = is_conditional or values.kind == 'interpolation'
   return trained.COLUMNS if has_rows else None
 
 
-def _check_label(label: int | None, gan: GAN) -> None:
-  """Checks that the generator knows the class.
+def _labels(values: flags.FlagValues, sampler: Sampler) -> np.ndarray | None:
+  """The classes of the samples, int32 [N]; None if there are none.
 
   Raises:
-    UserError: if the generator is not conditional, or has fewer classes.
+    UserError: if --label names none of the classes.
   """
-  if label is None:
-    return
-  if not gan.is_conditional:
-    raise UserError(
-      f'--label={label}: the generator is not conditional; train one with '
-      "config.model.conditioning='projection'"
-    )
-  if label >= gan.num_classes:
-    raise UserError(
-      f'--label={label}: the classes are 0 to {gan.num_classes - 1}'
-    )
+  if values.label is None:
+    return sampler.labels(values.num_samples)
+  if not values.label:
+    raise UserError('--label: is empty; name a class, or drop it')
+  try:
+    numbers = sampler.class_numbers(values.label)
+  except UserError as error:
+    raise UserError(f'--{error}') from error
+  return trained.in_rows(values.num_samples, numbers)
 
 
 def _write_images(
@@ -147,7 +144,8 @@ def _write_images(
   if seed_axis and columns is None:
     columns = num  # one row per seed
   shape = (*seed_axis, num, *samplers[0].gan.example_shape)
-  sample_files.write(output, all_chunks, shape, columns, labels)
+  names = samplers[0].class_names
+  sample_files.write(output, all_chunks, shape, columns, labels, names)
 
 
 def _write_points(
@@ -156,15 +154,13 @@ def _write_points(
   all_chunks: Iterator[np.ndarray],
   labels: np.ndarray | None,
 ) -> None:
-  """Writes points [S, N, 2] to an .npz, or one picture per seed."""
+  """Writes points [S, N, 2] to an array, or one picture per seed."""
   points = np.concatenate(list(all_chunks))
   points = points.reshape(len(samplers), values.num_samples, -1)
-  if pathlib.Path(values.output).suffix.lower() == '.npz':
+  if outputs.ending(values.output) in outputs.ARRAYS:
     points = points if len(samplers) > 1 else points[0]
-    arrays = {'points': points}
-    if labels is not None:
-      arrays['labels'] = labels
-    sample_files.write_arrays(values.output, arrays)
+    names = samplers[0].class_names
+    sample_files.write_arrays(values.output, 'points', points, labels, names)
   else:
     world = WORLDS[samplers[0].config.dataset.name]
     pictures = [world_pictures.picture(world, each) for each in points]
@@ -192,16 +188,19 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     step=values.step,
   )
   gan, step = samplers[0].gan, samplers[0].step
-  _check_label(values.label, gan)
+  if not gan.is_of_points:
+    total = len(samplers) * values.num_samples
+    columns = _columns(values, config)
+    sample_files.check_size(values.output, total, gan.example_shape, columns)
+  labels = _labels(values, samplers[0])
   key = prng.stream(prng.root_key(values.seed), 'sample')
   num = values.num_samples
   chunks = itertools.chain.from_iterable(
-    sampler.chunks(key, num, values.kind, truncation, values.label)
+    sampler.chunks(key, num, values.kind, truncation, labels)
     for sampler in samplers
   )
   total = len(samplers) * -(-num // trained.CHUNK)
   chunks = track(map(jax.device_get, chunks), total, 'Drawing')
-  labels = samplers[0].labels(num, values.label)
   write = _write_points if gan.is_of_points else _write_images
   write(values, samplers, chunks, labels)
   kind = 'points' if gan.is_of_points else 'images'

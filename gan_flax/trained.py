@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import math
+import re
 
 from etils import epath
 import jax
@@ -20,6 +21,7 @@ from common_flax import prng
 from common_flax.errors import UserError
 from common_flax.latents import slerp
 from common_flax.training import seeds as seeds_lib
+from common_flax.workdir import classes
 from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from gan_flax import config as gan_config
@@ -38,8 +40,10 @@ from gan_flax.state import with_weights_of
 # not depend on how many are drawn.
 CHUNK = 64
 COLUMNS = 8  # images per row of a class or an interpolation
+_MAX_LISTED = 20  # names of classes in a message
 
-Label = int | np.ndarray | None
+# A class by number or name, or one for each sample.
+Label = int | str | Sequence[int | str] | np.ndarray | None
 
 # (gan, key, numbers [N], truncation) -> latents [N, Z]
 LatentsByNumber = Callable[[GAN, jax.Array, jax.Array, float], jax.Array]
@@ -75,23 +79,70 @@ class Sampler:
   config: ConfigDict  # of the run
   seed: int  # of its training
   step: int  # of the checkpoint
+  # Of class 0 first, numbers if the data had none; None if not conditional.
+  class_names: tuple[str, ...] | None = None
 
   def labels(self, num: int, label: Label = None) -> np.ndarray | None:
     """The classes of `num` samples.
 
     Args:
       num: number of samples.
-      label: one class for all samples, or the class of each, int32 [num]; None
-        for one class per row of 8, in turn.
+      label: one class for all samples, or the class of each, [num], by number
+        or by name; None for one class per row of 8, in turn.
 
     Returns:
       int32 [num], or None if the GAN is not conditional.
+
+    Raises:
+      UserError: naming a class that does not exist.
     """
-    if not self.gan.is_conditional:
-      return None
     if label is None:
-      label = np.arange(num) // COLUMNS % self.gan.num_classes
-    return np.broadcast_to(np.asarray(label, np.int32), num)
+      if not self.gan.is_conditional:
+        return None
+      return in_rows(num, range(self.gan.num_classes))
+    numbers = self.class_numbers(label)
+    if numbers.shape not in ((), (num,)):
+      raise UserError(
+        f'label: has the shape {list(numbers.shape)}; give one class, or one '
+        f'for each of the {num} samples'
+      )
+    return np.broadcast_to(numbers, num)
+
+  def class_numbers(self, label: Label) -> np.ndarray:
+    """The numbers of classes given by number or name, int32 of any shape.
+
+    Raises:
+      UserError: naming a class that does not exist.
+    """
+    try:
+      given = np.asarray(label)
+    except ValueError as error:
+      raise UserError(f'label={label}: is no list of classes') from error
+    if not self.gan.is_conditional:
+      shown = ','.join(map(str, given.ravel()[:_MAX_LISTED]))
+      raise UserError(
+        f'label={shown}: the generator is not conditional; train one with '
+        "config.model.conditioning='projection'"
+      )
+    numbers = [self._class_number(each) for each in given.ravel().tolist()]
+    return np.array(numbers, np.int32).reshape(given.shape)
+
+  def _class_number(self, label: int | str) -> int:
+    """The number of one class; a name goes before a number in words."""
+    num_classes = self.gan.num_classes
+    names = self.class_names or classes.numbered(num_classes)
+    if isinstance(label, str):
+      if label in names:
+        return names.index(label)
+      number = int(label) if re.fullmatch('[0-9]{1,9}', label) else None
+    else:
+      number = label if type(label) is int else None
+    if number is None or not 0 <= number < num_classes:
+      raise UserError(
+        f'label={label}: there is no such class; the classes are 0 to '
+        f'{num_classes - 1}{_listed(names)}'
+      )
+    return number
 
   def chunks(
     self,
@@ -101,7 +152,7 @@ class Sampler:
     truncation: float = math.inf,
     label: Label = None,
   ) -> Iterator[jax.Array]:
-    """Yields `num` samples, at most 64 at a time.
+    """Draws `num` samples, at most 64 at a time.
 
     Args:
       key: not consumed; sample i depends on the key and i alone.
@@ -110,10 +161,28 @@ class Sampler:
       truncation: see `batches.draw_latents`.
       label: see `labels`.
 
-    Yields:
-      uint8 images [n, H, W, C], or points [n, 2].
+    Returns:
+      An iterator of uint8 images [n, H, W, C], or points [n, 2].
+
+    Raises:
+      UserError: if an argument is wrong.
     """
-    labels = self.labels(num, label)
+    if num < 1:
+      raise UserError(f'num={num}: draw at least one sample')
+    if kind not in KINDS:
+      raise UserError(f'kind={kind!r}: unknown; known: {", ".join(KINDS)}')
+    if not truncation > 0:
+      raise UserError(f'truncation={truncation}: must be greater than 0')
+    return self._chunks(key, num, kind, truncation, self.labels(num, label))
+
+  def _chunks(
+    self,
+    key: jax.Array,
+    num: int,
+    kind: str,
+    truncation: float,
+    labels: np.ndarray | None,
+  ) -> Iterator[jax.Array]:
     if labels is not None:
       labels = np.pad(labels, (0, -num % CHUNK))
     for start in range(0, num, CHUNK):
@@ -142,6 +211,24 @@ class Sampler:
     """
     chunks = self.chunks(key, num, truncation=truncation, label=label)
     return jnp.concatenate(list(chunks))
+
+
+def in_rows(num: int, numbers: Sequence[int]) -> np.ndarray:
+  """The classes of `num` samples that have one class per row of 8, in turn.
+
+  Returns:
+    int32 [num].
+  """
+  rows = np.arange(num) // COLUMNS
+  return np.asarray(numbers, np.int32)[rows % len(numbers)]
+
+
+def _listed(names: Sequence[str]) -> str:
+  """The names of the classes for a message; nothing if they are numbers."""
+  if tuple(names) == classes.numbered(len(names)):
+    return ''
+  shown = ', '.join(names[:_MAX_LISTED])
+  return f' ({shown}{", ..." if len(names) > _MAX_LISTED else ""})'
 
 
 def load_all(
@@ -179,6 +266,9 @@ def load_all(
     lambda gan: exported_generator(_init_states(gan, roots)),
     step,
   )
+  class_names = None
+  if gan.is_conditional:
+    class_names = classes.names_of(workdir, gan.num_classes)
   samplers = []
   for index in indices:
     params = weights['ema_params' if use_ema else 'params']
@@ -188,7 +278,9 @@ def load_all(
     batch_stats = generation.fixed_statistics(
       gan, params, prng.stream(prng.root_key(seed), 'statistics')
     )
-    samplers.append(Sampler(gan, params, batch_stats, config, seed, step))
+    samplers.append(
+      Sampler(gan, params, batch_stats, config, seed, step, class_names)
+    )
   return samplers
 
 

@@ -31,7 +31,7 @@ import pytest
 from saved_arrays import arrays_of
 from sklearn import datasets
 
-from common_flax.cli import commands
+from common_flax.cli import exit_status
 from common_flax.training import seeds
 from common_flax.training import speed
 from common_flax.training.origin import Origin
@@ -93,7 +93,7 @@ def compilation_cache(tmp_path_factory, worker_id):
 @pytest.fixture(scope='session', autouse=True)
 def without_echoes():
   """TensorStore may report an unreadable file several tests later."""
-  with commands.without_echoes():
+  with exit_status.without_echoes():
     yield
 
 

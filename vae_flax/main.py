@@ -23,10 +23,10 @@ _NEXT_COMMANDS = (
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
   with startup.importing():  # JAX must not be imported before this
-    from common_flax.cli import commands
+    from common_flax.cli import exit_status
     from common_flax.cli import training_command
     from vae_flax.train import train
-  with commands.reporting_errors() as status:
+  with exit_status.reporting_errors() as status:
     arguments = training_command.parse(argv, 'python -m vae_flax.main', __doc__)
     with training_command.reporting_signals(arguments, status):
       stopped_by = train(

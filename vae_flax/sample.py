@@ -12,8 +12,11 @@
   manifold        a square grid over both latents, if there are 2; the
                   number of samples is a square
   latents         posteriors of the split: FILE.npz has `mean`, `log_var` [N, Z]
-                  and `label` [N]; FILE.png plots the means of 2 latents,
-                  coloured by class
+                  and `label` [N], and `class_names`; FILE.png plots the means
+                  of 2 latents, coloured by class
+
+Images become a grid (.png, .jpg, .webp), an animation of one after another
+(.gif, .mp4), an array (.npz, .npy), or a new folder of PNGs.
 
 From Python:
 
@@ -27,8 +30,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-import io
-import pathlib
 import sys
 
 from absl import flags
@@ -42,8 +43,10 @@ import numpy as np
 from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli import animations
 from common_flax.cli import commands
 from common_flax.cli import outputs
+from common_flax.cli import plotting
 from common_flax.cli import sample_files
 from common_flax.data.source import Source
 from common_flax.errors import UserError
@@ -163,6 +166,7 @@ def _manifold_side(num: int) -> int:
 
 
 _LATENTS = 'latents'
+_LATENTS_ENDINGS = (*outputs.PICTURES, '.npz')
 KINDS: dict[str, Kind] = {
   'prior': _prior,
   'reconstruction': _reconstruction,
@@ -186,13 +190,9 @@ def _columns(kind: str, num: int) -> int | None:
 
 
 def _check_kind(kind: str, output: str, latent_size: int) -> None:
-  """Checks the output, and that a picture of two latents has two latents."""
-  ending = pathlib.Path(output).suffix.lower()
-  if kind == _LATENTS and ending not in ('.npz', '.png'):
-    raise UserError(
-      f'--output={output}: --kind=latents writes FILE.npz or FILE.png'
-    )
-  is_plane = kind == 'manifold' or (kind == _LATENTS and ending == '.png')
+  """Checks that a picture of two latents has two latents."""
+  is_picture = outputs.ending(output) in outputs.PICTURES
+  is_plane = kind == 'manifold' or (kind == _LATENTS and is_picture)
   if is_plane and latent_size != 2:
     cure = 'train with --config.model.latent_size=2'
     if kind == _LATENTS:
@@ -231,41 +231,48 @@ def _encode_all(drawing: _Drawing, source: Source) -> dict[str, np.ndarray]:
   }
 
 
-def _scatter(latents: dict[str, np.ndarray]) -> bytes:
-  """Plots the posterior means [N, 2] as a PNG, coloured by class."""
+def _scatter(
+  latents: dict[str, np.ndarray], class_names: Sequence[str] | None
+) -> np.ndarray:
+  """Plots the posterior means [N, 2], coloured by class; uint8 [H, W, 3]."""
   figure = Figure(figsize=(6.4, 6), layout='constrained')
   canvas = FigureCanvasAgg(figure)
   axes = figure.subplots()
   for label in np.unique(latents['label']):
+    name = str(label) if label >= 0 else 'no label'
+    if class_names is not None and label >= 0:
+      name = plotting.plain(class_names[label])
     here = latents['label'] == label
     axes.scatter(
       *latents['mean'][here].T,
       s=6,
       alpha=0.6,
       linewidths=0,
-      label=str(label) if label >= 0 else 'no label',
+      label=name,
     )
   axes.set_aspect('equal')
   axes.set_xlabel('mean of latent 1')
   axes.set_ylabel('mean of latent 2')
   axes.grid(alpha=0.3)
   figure.legend(loc='outside right center', markerscale=3)
-  buffer = io.BytesIO()
-  canvas.print_png(buffer)
-  return buffer.getvalue()
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _write_latents(output: str, drawing: _Drawing, source: Source) -> None:
-  """Writes all posteriors to FILE.npz, or plots two latents in FILE.png.
+  """Writes all posteriors to FILE.npz, or plots two latents.
 
   Raises:
     UserError: if the file cannot be written.
   """
   latents = _encode_all(drawing, source)
-  if output.lower().endswith('.png'):
-    outputs.write_bytes(output, _scatter(latents))
+  names = data.class_names(source)
+  if outputs.ending(output) in outputs.PICTURES:
+    sample_files.write_picture(output, _scatter(latents, names))
     return
-  sample_files.write_arrays(output, latents)
+  if names is not None:
+    latents['class_names'] = np.array(names)
+  sample_files.write_npz(output, latents)
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -284,8 +291,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   reason = f'with --kind={values.kind}; remove it'
   commands.refuse_unused(values, reason, *_UNUSED.get(values.kind, ()))
   workdir = commands.existing_workdir(values)
-  ending = pathlib.Path(values.output).suffix.lower()
-  outputs.check(values.output, is_file=ending in ('.png', '.npz'))
+  is_of_latents = values.kind == _LATENTS
+  endings = _LATENTS_ENDINGS if is_of_latents else sample_files.ENDINGS
+  outputs.check(values.output, endings)
+  animations.check_available(values.output)
   trained = load(workdir, use_ema=values.ema, step=values.step)
   _check_kind(values.kind, values.output, trained.vae.latent_size)
   _check_square(values.kind, values.num_samples)
@@ -297,12 +306,14 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
 
   drawing = _Drawing(trained, prng.root_key(values.seed), open_source)
-  if values.kind == _LATENTS:
+  if is_of_latents:
     source = open_source()
     _write_latents(values.output, drawing, source)
     print(f'Latents of {len(source):,} images in {values.output}')
     return
   num = values.num_samples
+  columns = _columns(values.kind, num)
+  sample_files.check_size(values.output, num, trained.vae.image_shape, columns)
   chunks = (
     jax.device_get(chunk)[: num - start]
     for start, chunk in zip(
@@ -313,7 +324,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     values.output,
     track(chunks, -(-num // CHUNK), 'Drawing'),
     (num, *trained.vae.image_shape),
-    columns=_columns(values.kind, num),
+    columns=columns,
   )
   print(f'{num:,} images of step {trained.step:,} in {values.output}')
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from common_flax import prng
+from common_flax.errors import UserError
 from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
@@ -30,6 +31,7 @@ from vae_flax.vae import VAE
 # Images are drawn in chunks of a fixed size, so the bits of an image do
 # not depend on how many are drawn.
 CHUNK = 64
+_FLOATS = 'real floating'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,15 @@ class TrainedVAE:
 
     There are at least `num` in total. The key is not consumed; image i depends
     on the key and i alone.
+
+    Raises:
+      UserError: if `num` is below 1.
     """
+    if num < 1:
+      raise UserError(f'num={num}: draw at least one image')
+    return self._chunks(key, num)
+
+  def _chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
     for start in range(0, num, CHUNK):
       numbers = jnp.arange(start, start + CHUNK)
       yield self.decode(generation.latents_by_number(self.vae, key, numbers))
@@ -67,12 +77,36 @@ class TrainedVAE:
 
     Returns:
       Means and log-variances, [N, Z] each.
+
+    Raises:
+      UserError: if the images have another type or shape.
     """
+    dtype = getattr(images, 'dtype', None)
+    if dtype != jnp.uint8:
+      raise UserError(
+        f'images: {dtype or type(images).__name__}; give an array of uint8 '
+        'from 0 to 255, because the range of other types is unknown'
+      )
+    if images.ndim != 4 or images.shape[1:] != self.vae.image_shape:
+      raise UserError(
+        f'images: shape {list(images.shape)}; give [N, H, W, C] with [H, W, C] '
+        f'{list(self.vae.image_shape)}'
+      )
     x = generation.observe(self.vae, key, images)
     return generation.encode(self.vae, self.params, x)
 
   def decode(self, z: jax.Array) -> jax.Array:
-    """Decodes latents [N, Z] as mean images uint8 [N, H, W, C]."""
+    """Decodes latents [N, Z] as mean images uint8 [N, H, W, C].
+
+    Raises:
+      UserError: if the latents are no floats, or have another shape.
+    """
+    z = jnp.asarray(z)
+    size = self.vae.latent_size
+    if z.ndim != 2 or z.shape[1] != size or not jnp.isdtype(z.dtype, _FLOATS):
+      raise UserError(
+        f'z: {z.dtype} {list(z.shape)}; give latents as floats [N, {size}]'
+      )
     return generation.generate(self.vae, self.params, z)
 
 

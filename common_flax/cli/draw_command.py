@@ -28,7 +28,10 @@ def _png(figure: Figure) -> bytes:
 
 def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
-    'output', None, 'Folder for the figures.', flag_values=values
+    'output',
+    None,
+    'Folder for the figures; those of the same names are replaced.',
+    flag_values=values,
   )
   flags.DEFINE_integer(
     'seed', 0, 'Seed of the samples.', 0, 2**32 - 1, flag_values=values
@@ -39,7 +42,7 @@ def _draw(figures: Figures, values: flags.FlagValues) -> None:
   keys = jax.random.split(
     prng.stream(prng.root_key(values.seed), 'sample'), len(figures)
   )
-  outputs.check(values.output, is_file=False)
+  outputs.check(values.output, [outputs.FOLDER], may_hold_files=True)
   with outputs.writable(values.output) as folder:
     for name in figures:
       if (folder / name).is_dir():

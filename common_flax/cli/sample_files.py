@@ -1,7 +1,7 @@
-"""Writes samples as a grid, an .npz or a folder of images.
+"""Writes samples as a picture, an animation, an array or a folder of images.
 
 Samples are drawn and written in chunks, so that memory does not grow with their
-number; only a grid is held as a whole.
+number; only a grid and a GIF are held as a whole.
 
 Dimensions: N samples, H height, W width, C channels.
 """
@@ -9,17 +9,38 @@ Dimensions: N samples, H height, W width, C channels.
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import io
 import itertools
+import math
 import pathlib
+import re
+import shutil
+from typing import IO
 import zipfile
 
 from absl import flags
 import numpy as np
 
+from common_flax import files
 from common_flax import images as images_lib
+from common_flax.cli import animations
 from common_flax.cli import commands
 from common_flax.cli import outputs
+from common_flax.cli import plotting
+from common_flax.errors import UserError
+
+# What samples of images can be written as.
+ENDINGS = (
+  *outputs.PICTURES,
+  *outputs.ANIMATIONS,
+  *outputs.ARRAYS,
+  outputs.FOLDER,
+)
+# The longest side that a format of pictures allows.
+_MAX_SIDES = {'.jpg': 65_500, '.jpeg': 65_500, '.webp': 16_383}
+_MARGIN = 2  # of a grid
+_PARTIAL = '.partial'  # holds the images of a folder that is being written
 
 
 def define_flags(
@@ -36,8 +57,9 @@ def define_flags(
   flags.DEFINE_string(
     'output',
     None,
-    'FILE.png for a grid, FILE.npz for an array, or a folder for one PNG per '
-    'sample.',
+    'FILE.png, FILE.jpg or FILE.webp for a grid, FILE.gif or FILE.mp4 for an '
+    'animation, FILE.npz or FILE.npy for an array, or an empty or new folder '
+    'for one PNG per sample. A file is replaced.',
     flag_values=values,
   )
   flags.DEFINE_integer(
@@ -46,54 +68,117 @@ def define_flags(
   flags.DEFINE_enum('kind', kinds[0], kinds, kind_help, flag_values=values)
 
 
+def check_size(
+  path: str, num: int, image_shape: Sequence[int], columns: int | None
+) -> None:
+  """Checks that the format of the path can hold a grid.
+
+  Args:
+    path: path of the output.
+    num: number of images.
+    image_shape: [H, W, C].
+    columns: images per row of the grid; None for a square grid.
+
+  Raises:
+    UserError: naming the longest side that the format allows.
+  """
+  most = _MAX_SIDES.get(outputs.ending(path))
+  columns = columns or math.ceil(math.sqrt(num))
+  height, width, _ = image_shape
+  side = max(
+    -(-num // columns) * (height + _MARGIN), columns * (width + _MARGIN)
+  )
+  if most and side + _MARGIN > most:
+    raise UserError(
+      f'--output={path}: the grid has {side + _MARGIN:,} pixels a side, and '
+      f'this format at most {most:,}; use FILE.png, or fewer --num_samples'
+    )
+
+
 def write(
   path: str,
   chunks: Iterable[np.ndarray],
   shape: tuple[int, ...],
   columns: int | None = None,
   labels: np.ndarray | None = None,
+  class_names: Sequence[str] | None = None,
 ) -> None:
-  """Writes images in the format of the path's suffix.
+  """Writes images in the format of the path's ending.
 
   Args:
-    path: `.png` for a grid, `.npz` for an array `images`, anything else for a
-      folder with one PNG per sample.
+    path: a path that `outputs.check` accepted with ENDINGS.
     chunks: consecutive images, uint8 [n, H, W, C] each.
     shape: shape of the array: [N, H, W, C], or with further leading axes.
     columns: images per row of a grid; None for a square grid.
-    labels: int32 [N], optional: the array `labels` of an .npz, the names of
-      sub-folders of a folder.
+    labels: int32 [N], optional: the array `labels` of an .npz, the sub-folders
+      of a folder.
+    class_names: of class 0 first, with labels only: the array `class_names` of
+      an .npz, the names of the sub-folders and, unless they are numbers, of the
+      rows of a grid.
 
   Raises:
     UserError: if the path cannot be written.
   """
+  ending = outputs.ending(path)
   with outputs.writable(path) as target:
-    suffix = target.suffix.lower()
-    if suffix == '.npz':
-      target.parent.mkdir(parents=True, exist_ok=True)
-      _write_npz(target, chunks, shape, labels)
-    elif suffix == '.png':
-      target.parent.mkdir(parents=True, exist_ok=True)
-      images_lib.write_png(
-        target, images_lib.grid(np.concatenate(list(chunks)), columns)
-      )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if ending in outputs.ARRAYS:
+      others = _label_arrays(labels, class_names) if ending == '.npz' else {}
+      _write_array_file(target, chunks, shape, others)
+    elif ending in outputs.PICTURES:
+      grid = images_lib.grid(np.concatenate(list(chunks)), columns, _MARGIN)
+      if columns and labels is not None and not _are_numbers(class_names):
+        rows = np.resize(labels, math.prod(shape[:-3]))[::columns]
+        grid = plotting.name_rows(grid, [class_names[k] for k in rows], _MARGIN)
+      files.write_bytes(target, images_lib.encode(grid, ending))
+    elif ending in outputs.ANIMATIONS:
+      animations.write(target, itertools.chain.from_iterable(chunks))
     else:
-      target.mkdir(parents=True, exist_ok=True)
-      _write_folder(target, chunks, labels)
+      _write_folder(target, chunks, labels, class_names)
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:
-  """Writes a picture, uint8 [H, W, C], as PNG.
+  """Writes a picture, uint8 [H, W, C], in the format of the path's ending.
 
   Raises:
     UserError: if the path cannot be written.
   """
-  with outputs.writable(path) as target:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    images_lib.write_png(target, picture)
+  outputs.write_bytes(path, images_lib.encode(picture, outputs.ending(path)))
 
 
-def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(
+  path: str,
+  name: str,
+  array: np.ndarray,
+  labels: np.ndarray | None = None,
+  class_names: Sequence[str] | None = None,
+  flag: str = '--output',
+) -> None:
+  """Writes samples held in memory as .npz or, without labels, as .npy.
+
+  Args:
+    path: of the file.
+    name: of the array in an .npz, `images` or `points`.
+    array: the samples.
+    labels: int32 [N], optional.
+    class_names: see `write`.
+    flag: the flag that names the path, for errors.
+
+  Raises:
+    UserError: if the path cannot be written.
+  """
+  if outputs.ending(path) == '.npz':
+    arrays = {name: array, **_label_arrays(labels, class_names)}
+    write_npz(path, arrays, flag)
+    return
+  buffer = io.BytesIO()
+  np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
+  outputs.write_bytes(path, buffer.getvalue(), flag)
+
+
+def write_npz(
+  path: str, arrays: Mapping[str, np.ndarray], flag: str = '--output'
+) -> None:
   """Writes named arrays as .npz; equal arrays give identical bytes.
 
   Raises:
@@ -103,7 +188,24 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   with zipfile.ZipFile(buffer, 'w') as archive:
     for name, array in arrays.items():
       _write_array(archive, name, array)
-  outputs.write_bytes(path, buffer.getvalue())
+  outputs.write_bytes(path, buffer.getvalue(), flag)
+
+
+def _label_arrays(
+  labels: np.ndarray | None, class_names: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+  """The arrays of an .npz that say what the samples show."""
+  arrays = {} if labels is None else {'labels': labels}
+  if labels is not None and class_names is not None:
+    arrays['class_names'] = np.array(class_names)
+  return arrays
+
+
+def _are_numbers(class_names: Sequence[str] | None) -> bool:
+  """Whether names say no more than the numbers of the classes."""
+  return class_names is None or all(
+    name == str(number) for number, name in enumerate(class_names)
+  )
 
 
 def _dateless(name: str) -> zipfile.ZipInfo:
@@ -118,39 +220,90 @@ def _write_array(
     np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
-def _write_npz(
+def _write_array_file(
   target: pathlib.Path,
   chunks: Iterable[np.ndarray],
   shape: tuple[int, ...],
-  labels: np.ndarray | None,
+  others: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes like np.savez(target, images=...), one chunk at a time."""
+  """Writes like np.savez or np.save, one chunk at a time."""
   partial = target.with_name(f'.{target.name}.partial')
+  try:
+    if target.suffix.lower() == '.npy':
+      with partial.open('wb') as file:
+        _write_chunks(file, chunks, shape)
+    else:
+      with zipfile.ZipFile(partial, 'w') as archive:
+        with archive.open(_dateless('images'), 'w', force_zip64=True) as file:
+          _write_chunks(file, chunks, shape)
+        for name, array in others.items():
+          _write_array(archive, name, array)
+    partial.replace(target)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _write_chunks(
+  file: IO[bytes], chunks: Iterable[np.ndarray], shape: tuple[int, ...]
+) -> None:
   header = {
     'descr': np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
     'fortran_order': False,
     'shape': shape,
   }
-  try:
-    with zipfile.ZipFile(partial, 'w') as archive:
-      with archive.open(_dateless('images'), 'w', force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for chunk in chunks:
-          file.write(np.ascontiguousarray(chunk).data)
-      if labels is not None:
-        _write_array(archive, 'labels', labels)
-    partial.replace(target)
-  finally:
-    partial.unlink(missing_ok=True)
+  np.lib.format.write_array_header_1_0(file, header)
+  for chunk in chunks:
+    file.write(np.ascontiguousarray(chunk).data)
 
 
 def _write_folder(
   folder: pathlib.Path,
   chunks: Iterable[np.ndarray],
   labels: np.ndarray | None,
+  class_names: Sequence[str] | None,
 ) -> None:
-  images = itertools.chain.from_iterable(chunks)
-  for number, image in enumerate(images):
-    place = folder if labels is None else folder / str(labels[number])
-    place.mkdir(exist_ok=True)
-    images_lib.write_png(place / f'{number:06d}.png', image)
+  """Writes a PNG per image; they appear once all of them are drawn."""
+  is_new = not folder.exists()
+  partial = folder / _PARTIAL
+  shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
+  partial.mkdir(parents=True)
+  names = None if class_names is None else folder_names(class_names)
+  try:
+    images = itertools.chain.from_iterable(chunks)
+    for number, image in enumerate(images):
+      place = partial
+      if labels is not None:
+        label = labels[number]
+        place = partial / (str(label) if names is None else names[label])
+        place.mkdir(exist_ok=True)
+      images_lib.write_png(place / f'{number:06d}.png', image)
+    for path in sorted(partial.iterdir()):
+      path.rename(folder / path.name)
+    partial.rmdir()
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    if is_new:
+      with contextlib.suppress(OSError):
+        folder.rmdir()
+    raise
+
+
+def folder_names(class_names: Sequence[str]) -> list[str]:
+  """Names of folders for classes, which `dataset.name=folder` can read.
+
+  A name from public data may hold a slash or lead out of the folder, be hidden,
+  be too long, or mean a split.
+  """
+  names, taken = [], set()
+  for number, class_name in enumerate(class_names):
+    name = re.sub(r'[/\\:\x00-\x1f]', '_', class_name)
+    name = re.sub(r'^\.', '_', name)
+    if len(name.encode(errors='replace')) > 200:
+      name = f'{name[:50]}_{number}'
+    if name in ('train', 'test'):
+      name = f'{name}_'
+    if name.casefold() in taken:  # some file systems ignore case
+      name = f'{name}_{number}'
+    taken.add(name.casefold())
+    names.append(name)
+  return names

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from common_flax import output
 from common_flax.cli import commands
-from common_flax.cli.commands import ExitStatus
+from common_flax.cli import exit_status
+from common_flax.cli.exit_status import ExitStatus
 from common_flax.cpu import startup
 from common_flax.distributed import processes
 from common_flax.errors import StoppedError
@@ -246,7 +247,7 @@ def reporting_signals(
         'Stopped by a signal before the first step. To start again: '
         f'{arguments.again}'
       )
-      status.value = commands.signal_status(error.number)
+      status.value = exit_status.signal_status(error.number)
 
 
 def report(
@@ -265,7 +266,7 @@ def report(
   if stopped_by is not None:
     _outlive_hangup(stopped_by)
     print(f'Stopped by a signal and checkpointed. To resume: {arguments.again}')
-    return commands.signal_status(stopped_by)
+    return exit_status.signal_status(stopped_by)
   folder = shlex.quote(arguments.workdir)
   print(
     f'Finished. Samples over training: {folder}/samples.gif, curves: '

@@ -9,6 +9,7 @@ from common_flax.data.decoded_images import load_decoded
 from common_flax.data.fields import CUSTOM
 from common_flax.data.folder import FolderImages
 from common_flax.data.source import ArraySource
+from common_flax.data.source import class_names
 from common_flax.data.source import first_examples
 from common_flax.data.source import from_arrays
 from common_flax.data.source import Source
@@ -19,6 +20,7 @@ from common_flax.errors import UserError
 __all__ = [
   'ArraySource',
   'Source',
+  'class_names',
   'first_examples',
   'from_arrays',
   'load',

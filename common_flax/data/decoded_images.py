@@ -246,4 +246,5 @@ def load_decoded(
     examples=images,
     labels=labels,
     num_classes=encoded.num_classes,
+    class_names=encoded.class_names,
   )

@@ -57,4 +57,5 @@ def load(split: str, image_size: int) -> ArraySource:
     examples=np.stack([np.asarray(image) for image in resized])[..., None],
     labels=labels,
     num_classes=10,
+    class_names=tuple('0123456789'),
   )

@@ -71,6 +71,7 @@ class FolderImages:
     labelled = all(name != file.name for file, name in classes.items())
     numbers = {name: i for i, name in enumerate(sorted({*classes.values()}))}
     self.num_classes = len(numbers) if labelled else None
+    self.class_names = tuple(numbers) if labelled else None
     self._labels = [
       numbers[classes[file]] if labelled else -1 for file in self._files
     ]

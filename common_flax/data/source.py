@@ -3,6 +3,7 @@
 Dimensions: N examples, H height, W width, S side of a square image, C channels.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Protocol
 
@@ -14,7 +15,10 @@ _MAX_CLASSES = 2**16
 
 
 class Source(Protocol):
-  """Random access to examples, as TFDS and Grain define it."""
+  """Random access to examples, as TFDS and Grain define it.
+
+  A source may have the attribute `class_names` too, see `class_names`.
+  """
 
   example_shape: tuple[int, ...]  # images: (S, S, C); points: (2,)
   dtype: np.dtype  # images: uint8; points: float32
@@ -33,6 +37,7 @@ class ArraySource:
   examples: np.ndarray  # uint8 [N, S, S, C], or float32 [N, 2]
   labels: np.ndarray  # int32 [N]
   num_classes: int | None
+  class_names: tuple[str, ...] | None = None  # the name of class 0 first
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -55,13 +60,17 @@ class ArraySource:
 
 
 def from_arrays(
-  images: np.ndarray, labels: np.ndarray | None = None
+  images: np.ndarray,
+  labels: np.ndarray | None = None,
+  class_names: Sequence[str] | None = None,
 ) -> ArraySource:
   """A source of images given as an array.
 
   Args:
     images: uint8 [N, H, W, C] with C 1 or 3, or [N, H, W].
     labels: integer classes from 0 on, [N]; None for images without labels.
+    class_names: a name for each class, that of class 0 first; None if they have
+      none.
 
   Raises:
     UserError: if an array has the wrong type, shape or values.
@@ -77,6 +86,8 @@ def from_arrays(
       '[N, H, W, C] with C 1 or 3, or as [N, H, W]'
     )
   if labels is None:
+    if class_names is not None:
+      raise UserError('class_names: name the classes of labels; give labels')
     return ArraySource(images, np.full(len(images), -1, np.int32), None)
   labels = np.asarray(labels)
   is_integer = np.issubdtype(labels.dtype, np.integer)
@@ -91,7 +102,54 @@ def from_arrays(
       f'labels: from {lowest} to {highest}; number the classes from 0 to at '
       f'most {_MAX_CLASSES - 1:,}'
     )
-  return ArraySource(images, labels.astype(np.int32), highest + 1)
+  labels = labels.astype(np.int32)
+  if class_names is None:
+    return ArraySource(images, labels, highest + 1)
+  names = checked_names(class_names, 'class_names')
+  if highest >= len(names):
+    raise UserError(
+      f'class_names: {len(names)} names, and labels up to {highest}; name '
+      'every class'
+    )
+  return ArraySource(images, labels, len(names), names)
+
+
+def checked_names(names: Sequence[str], field: str) -> tuple[str, ...]:
+  """The names of classes.
+
+  Args:
+    names: the names, that of class 0 first.
+    field: what gave them, for errors.
+
+  Raises:
+    UserError: if they are not different, non-empty strings.
+  """
+  is_list = isinstance(names, list | tuple | np.ndarray)
+  if not is_list or not all(isinstance(n, str) and n for n in names):
+    raise UserError(f'{field}: give a list of names, one for each class')
+  names = tuple(map(str, names))
+  if len({*names}) < len(names):
+    twice = next(name for name in names if names.count(name) > 1)
+    raise UserError(f'{field}: two classes are called {twice!r}')
+  return names
+
+
+def class_names(source: Source) -> tuple[str, ...] | None:
+  """The names of a source's classes, that of class 0 first; None if unknown.
+
+  Raises:
+    UserError: if they are not one name for each class.
+  """
+  names = getattr(source, 'class_names', None)
+  if names is None or source.num_classes is None:
+    return None
+  names = checked_names(names, 'class_names of the source')
+  if len(names) != source.num_classes:
+    raise UserError(
+      f'class_names of the source: {len(names)} names for '
+      f'{source.num_classes} classes; name every class'
+    )
+  return names
 
 
 class EncodedImages(Protocol):
@@ -99,6 +157,7 @@ class EncodedImages(Protocol):
 
   channels: int
   num_classes: int | None
+  class_names: tuple[str, ...] | None  # None if unknown
 
   def __len__(self) -> int: ...
 

@@ -109,6 +109,7 @@ class TfdsImages:
     label = features.get('label')
     is_class = isinstance(label, tfds.features.ClassLabel)
     self.num_classes = label.num_classes if is_class else None
+    self.class_names = tuple(label.names) if self.num_classes else None
     self.channels = 1 if features['image'].shape[-1] == 1 else 3
     self._name = f'{name}, split {split}'
     self._path = builder.data_path

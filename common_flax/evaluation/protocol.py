@@ -113,6 +113,10 @@ class Scores(NamedTuple):
   # Samples beside their nearest training images, uint8 [H', W', C]; None unless
   # 'nearest' was requested.
   picture: np.ndarray | None = None
+  # What was scored, where the caller may save it: images or points [N, ...],
+  # and the requested classes int32 [N].
+  samples: np.ndarray | None = None
+  labels: np.ndarray | None = None
 
 
 def extract(

@@ -18,11 +18,14 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax.cli import commands
+from common_flax.cli import outputs
 from common_flax.cli import plotting
+from common_flax.cli import sample_files
 from common_flax.cli import terminal
 from common_flax.errors import UserError
 from common_flax.evaluation import reference_sets
 from common_flax.evaluation import selection
+from common_flax.evaluation.protocol import Scores
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 
@@ -68,7 +71,60 @@ def define_flags(values: flags.FlagValues) -> None:
     'Evaluate every checkpoint and name the best.',
     flag_values=values,
   )
+  flags.DEFINE_string(
+    'save_samples',
+    None,
+    'FILE.npz to write the samples to that are scored.',
+    flag_values=values,
+  )
   reference_sets.define_flags(values)
+
+
+def check_flags(values: flags.FlagValues) -> None:
+  """Checks flags that exclude each other, and --save_samples, before any work.
+
+  Raises:
+    UserError: naming the flag to change.
+  """
+  if values.all_checkpoints and values.step is not None:
+    raise UserError('--step: names one checkpoint; drop --all_checkpoints')
+  if values.save_samples:
+    outputs.check(values.save_samples, ['.npz'], flag='--save_samples')
+    if values.all_checkpoints:
+      raise UserError(
+        f'--save_samples={values.save_samples}: holds the samples of one '
+        'checkpoint; drop --all_checkpoints, and name it with --step'
+      )
+
+
+def save_samples(
+  values: flags.FlagValues,
+  name: str,
+  scores: Sequence[Scores],
+  class_names: Sequence[str] | None = None,
+) -> None:
+  """Writes the samples that were scored to --save_samples, if it was given.
+
+  Args:
+    values: with the flags of `define_flags`.
+    name: of the array, `images` or `points`.
+    scores: one for each seed; several give the array a leading axis.
+    class_names: names of the labels, if the samples have any.
+
+  Raises:
+    UserError: if the file cannot be written.
+  """
+  if values.save_samples is None:
+    return
+  samples = [each.samples for each in scores]
+  sample_files.write_arrays(
+    values.save_samples,
+    name,
+    np.stack(samples) if len(samples) > 1 else samples[0],
+    scores[0].labels,
+    class_names,
+    flag='--save_samples',
+  )
 
 
 def evaluate_run(
@@ -79,7 +135,7 @@ def evaluate_run(
   """Evaluates the checkpoints that the flags select, and reports the results.
 
   Args:
-    values: with the flags of `define_flags`.
+    values: with the flags of `define_flags`, which `check_flags` accepted.
     evaluate_checkpoint: evaluates the checkpoint of a step, None for the
       newest.
     title: of the table.
@@ -91,8 +147,6 @@ def evaluate_run(
   if not values.all_checkpoints:
     _report(workdir, evaluate_checkpoint(values.step), title)
     return
-  if values.step is not None:
-    raise UserError('--step: names one checkpoint; drop --all_checkpoints')
   evaluations = _evaluate_all(workdir, evaluate_checkpoint)
   newest = evaluations[max(evaluations)]
   name = _criterion(values.metrics, newest.metrics)

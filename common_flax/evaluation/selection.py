@@ -30,6 +30,7 @@ _HIGHER_IS_BETTER = frozenset(
     'reconstruction_nats',
     'active_units',
     'effective_samples',
+    'lowest_effective_samples',
   )
 )
 

@@ -8,14 +8,17 @@ import dataclasses
 import math
 from typing import Any
 
+from etils import epath
 import jax
 from ml_collections import ConfigDict
 import numpy as np
 
+from common_flax import data
 from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
 from common_flax.data.batches import Labelled
 from common_flax.data.source import Source
+from common_flax.workdir import classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,22 @@ class Inputs:
       'num_examples': len(self.source),
       'num_classes': self.source.num_classes,
     }
+
+  @property
+  def class_names(self) -> tuple[str, ...] | None:
+    """The names of the classes; None if the data has none."""
+    return data.class_names(self.source)
+
+  def check_classes(self, workdir: epath.PathLike, is_resumed: bool) -> None:
+    """Checks the names of the classes, before anything is written.
+
+    Raises:
+      UserError: if they are wrong, or not those of the conditional run that is
+        to be resumed.
+    """
+    names = self.class_names
+    if is_resumed and self.with_labels:
+      classes.check(workdir, names)
 
   @property
   def axes(self) -> tuple[int, ...]:

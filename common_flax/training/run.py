@@ -205,7 +205,7 @@ class Run:
     call = loop.compile_step(
       functions.step, self.parallel, self.config, is_convolutional
     )
-    with self.signals.held(), self._open_checkpoints():
+    with self.signals.held(), self._open_checkpoints() as self.checkpoints:
       start, state = origin.newest(self.checkpoints)
       self._introduce(start, state, networks)
       while start < self.config.num_steps:
@@ -274,6 +274,7 @@ class Run:
     if self._is_resumed:
       with layout.open_checkpoints(self.workdir) as store:
         store.check_info(self.info)
+    inputs.check_classes(self.workdir, self._is_resumed)
     if self.init_from:
       origin.check_adoption(self.init_from)
     limits.check_fits(self.config, origin.abstract, inputs)
@@ -295,15 +296,13 @@ class Run:
         layout.create(self.workdir)
         self._held.enter_context(lock.held(self.workdir))
         layout.write_config(self.workdir, self.config)
+        inputs.write_classes(self.workdir)
     print(inputs.describe(self.config))
     print(f'Training on {self.parallel.describe()} in {self.workdir}')
 
-  @contextlib.contextmanager
-  def _open_checkpoints(self) -> Iterator[None]:
-    directory = epath.Path(self.workdir) / layout.CHECKPOINTS
-    keep = self.config.keep_checkpoints
-    with CheckpointStore(directory, keep) as self.checkpoints:
-      yield
+  def _open_checkpoints(self) -> CheckpointStore:
+    folder = epath.Path(self.workdir) / layout.CHECKPOINTS
+    return CheckpointStore(folder, self.config.keep_checkpoints)
 
   def _introduce(
     self,

@@ -11,7 +11,7 @@ import pytest
 from common_flax import files
 from common_flax import log as log_lib
 from common_flax import output
-from common_flax.cli import commands
+from common_flax.cli import exit_status
 from common_flax.cli import terminal
 from common_flax.errors import UserError
 
@@ -224,7 +224,7 @@ def test_a_command_ends_quietly_with_its_reader(
   monkeypatch, capsys, pipe, inside
 ):
   monkeypatch.setattr(sys, 'stdout', pipe)
-  with commands.reporting_errors() as status:
+  with exit_status.reporting_errors() as status:
     print('one', end='\n' if inside else '')
     assert not inside, 'goes on'
   pipe.flush()
@@ -234,7 +234,7 @@ def test_a_command_ends_quietly_with_its_reader(
 
 def test_a_command_names_an_output_on_a_full_disk(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'stdout', FullDisk())
-  with commands.reporting_errors() as status:
+  with exit_status.reporting_errors() as status:
     print('one')
   assert status.value == 1
   error = 'error: standard output: No space left on device\n'
@@ -245,7 +245,7 @@ def test_an_error_that_nobody_reads_still_has_its_exit_status(
   monkeypatch, pipe
 ):
   monkeypatch.setattr(sys, 'stderr', pipe)
-  with commands.reporting_errors() as status:
+  with exit_status.reporting_errors() as status:
     raise UserError('wrong')
   assert status.value == 2
 
@@ -258,7 +258,7 @@ def test_a_training_command_succeeds_with_its_output_on_a_full_disk(
       self.write('')
 
   monkeypatch.setattr(sys, 'stdout', Buffered())
-  with commands.reporting_errors() as status, output.outliving_reader():
+  with exit_status.reporting_errors() as status, output.outliving_reader():
     output.log_to(tmp_path)
     print('one')
   assert status.value == 0

@@ -16,6 +16,7 @@ import pytest
 from common_flax import data
 from common_flax import prng
 from common_flax.data.batches import join
+from common_flax.data.worlds import WORLDS
 from common_flax.distributed import sharding
 from common_flax.training import loop
 from common_flax.training import seeds as seeds_lib
@@ -24,6 +25,7 @@ from common_flax.workdir import layout as workdir_lib
 from gan_flax import evaluate
 from gan_flax import generation
 from gan_flax import main
+from gan_flax import mode_coverage
 from gan_flax import sample
 from gan_flax import steps
 from gan_flax.gan import create_gan
@@ -218,6 +220,22 @@ def test_evaluation_covers_all_seeds(several):
   assert result['real_high_quality_share'] > 0.9
   assert result['modes_covered_standard_error'] >= 0
   assert result['provenance']['num_samples'] == 50
+
+
+def test_evaluation_saves_the_points_that_it_scores(several, tmp_path):
+  file = tmp_path / 'x.npz'
+  arguments = [f'--workdir={several}', f'--save_samples={file}']
+  assert evaluate.main(['', *arguments, '--num_samples=50']) == 0
+  points = read(file, 'points')
+  assert points.shape == (NUM_SEEDS, 50, 2)
+  key = prng.stream(prng.root_key(0), 'evaluate')
+  for index in range(NUM_SEEDS):
+    sampler = sample.load(several, seed_index=index)
+    np.testing.assert_array_equal(points[index], sampler.generate(key, 50))
+  result = json.loads((several / 'evaluation.json').read_text())
+  for row, each in zip(result['seeds'], points, strict=True):
+    found = mode_coverage.coverage(each, WORLDS['ring'])
+    assert found.high_quality_share == row['high_quality_share']
   assert result['provenance']['num_seeds'] == NUM_SEEDS
 
 

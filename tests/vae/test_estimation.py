@@ -128,6 +128,18 @@ def test_reported_error_is_the_spread_over_seeds(over_seeds):
   np.testing.assert_allclose(reported, spread, rtol=0.3)
 
 
+def test_what_a_tenth_of_the_draws_lacks_tells_the_bias(
+  over_seeds, log_marginal
+):
+  """The rise to all draws is about nine times the bias that is left."""
+  rise = over_seeds.log_prob - over_seeds.log_prob_of_tenth
+  gap = log_marginal[None] - over_seeds.log_prob
+  mean_rise, left = rise.mean(), gap.mean()
+  error = (rise / 9 - gap).mean(axis=1).std() / np.sqrt(len(rise))
+  assert mean_rise > 0
+  assert abs(mean_rise / 9 - left) < 4 * error + 0.2 * left
+
+
 def test_effective_samples_tell_the_error(over_seeds):
   """From 1 to K; 1/ESS - 1/K is the relative variance of the mean weight."""
   effective = over_seeds.effective_samples
@@ -175,17 +187,19 @@ def log_weights_by_hand(vae, params, x, posterior, keys, num):
   )
 
 
-@pytest.mark.parametrize('num', [1, 50, 70])
+@pytest.mark.parametrize('num', [1, 50, 70, 610])
 def test_estimate_is_of_so_many_draws(vae, params, x, posterior, keys, num):
   estimates = estimation.estimate(vae, params, x, posterior, keys, num)
   logs = log_weights_by_hand(vae, params, x, posterior, keys, num)
   weights = np.exp(logs)
   mean = weights.mean(axis=1)
+  tenth = weights[:, : max(1, num // 10)]
   # Of a single draw nothing tells how far it may be off.
   unknown = np.full(NUM_IMAGES, np.nan)
   variance = weights.var(axis=1, ddof=1) if num > 1 else unknown
   expected = {
     'log_prob': np.log(mean),
+    'log_prob_of_tenth': np.log(tenth.mean(axis=1)),
     'standard_error': np.sqrt(variance / num) / mean,
     'effective_samples': weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1),
     'elbo': logs.mean(axis=1),

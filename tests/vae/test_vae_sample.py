@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from common_flax import data
+from common_flax.errors import UserError
 from vae_flax import sample
 from vae_flax.train import train
 
@@ -94,6 +95,7 @@ def test_latents_are_those_of_the_split_in_its_order(vae, plane, tmp_path):
     'mean': (297, 2),
     'log_var': (297, 2),
     'label': (297,),
+    'class_names': (10,),
   }
   labels = data.load_source('digits', 'test', 16).labels
   np.testing.assert_array_equal(arrays['label'], labels)
@@ -110,6 +112,36 @@ def test_generate_encode_and_decode_from_python(vae, trained_vae, tmp_path):
   assert mean.shape == log_var.shape == (5, 4)
   assert vae.decode(mean).dtype == np.uint8
   assert vae.step == 8
+
+
+@pytest.mark.parametrize(
+  ('images', 'words'),
+  [
+    (np.zeros((2, 16, 16, 1)), 'float64; give an array of uint8'),
+    (np.zeros((2, 16, 16, 1), np.float32), 'float32; .* range .* unknown'),
+    (np.zeros((2, 16, 16, 1), np.int32), 'int32; give an array of uint8'),
+    (np.zeros((2, 16, 16, 1), bool), 'bool; give an array of uint8'),
+    ([[[[0.5]]]], 'list; give an array of uint8'),
+    (np.zeros((2, 16, 16, 3), np.uint8), r'\[2, 16, 16, 3\]; .* \[16, 16, 1\]'),
+    (np.zeros((16, 16, 1), np.uint8), r'\[16, 16, 1\]; give \[N, H, W, C\]'),
+  ],
+)
+def test_encode_refuses_what_is_no_image_of_bytes(vae, images, words):
+  with pytest.raises(UserError, match=f'^images: .*{words}'):
+    vae.encode(jax.random.key(0), images)
+
+
+@pytest.mark.parametrize(
+  'z', [np.zeros((2, 3)), np.zeros(4), np.zeros((2, 4), int)]
+)
+def test_decode_refuses_what_are_no_latents(vae, z):
+  with pytest.raises(UserError, match=r'^z: .*give latents as floats \[N, 4\]'):
+    vae.decode(z)
+
+
+def test_generate_refuses_to_draw_nothing(vae):
+  with pytest.raises(UserError, match='num=0'):
+    vae.generate(jax.random.key(0), 0)
 
 
 def test_sampling_needs_the_networks_alone(trained_vae, tmp_path):

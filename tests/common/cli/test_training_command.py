@@ -5,7 +5,7 @@ import signal
 from conftest import CONFIGS
 import pytest
 
-from common_flax.cli import commands
+from common_flax.cli import exit_status
 from common_flax.cli import training_command
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
@@ -57,7 +57,7 @@ def test_other_settings_are_taken(monkeypatch, name, value):
 @pytest.mark.usefixtures('hangups')
 @pytest.mark.parametrize('is_early', [False, True])
 def test_a_second_hangup_does_not_hide_how_to_resume(capsys, is_early):
-  arguments, status = parse(), commands.ExitStatus()
+  arguments, status = parse(), exit_status.ExitStatus()
   with training_command.reporting_signals(arguments, status):
     if is_early:
       raise StoppedError(signal.SIGHUP)

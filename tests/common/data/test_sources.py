@@ -85,6 +85,35 @@ class TestArrays:
     with pytest.raises(UserError, match=message):
       data.from_arrays(noise(2, 8, 8), np.array(labels))
 
+  def test_classes_may_have_names(self):
+    source = data.from_arrays(noise(2, 8, 8), np.array([0, 1]), ['b', 'a', 'c'])
+    assert source.class_names == data.class_names(source) == ('b', 'a', 'c')
+    assert source.num_classes == 3
+
+  @pytest.mark.parametrize(
+    ('labels', 'names', 'message'),
+    [
+      ([0, 1], ['a'], '1 names, and labels up to 1; name every class'),
+      ([0, 1], ['a', 'a'], "two classes are called 'a'"),
+      ([0, 1], 'ab', 'list of names'),
+      ([0, 1], ['a', 2], 'list of names'),
+      (None, ['a'], 'give labels'),
+    ],
+  )
+  def test_other_names_are_refused(self, labels, names, message):
+    labels = None if labels is None else np.array(labels)
+    with pytest.raises(UserError, match=f'^class_names: .*{message}'):
+      data.from_arrays(noise(2, 8, 8), labels, names)
+
+  def test_a_source_of_ones_own_may_name_its_classes(self):
+    source = types.SimpleNamespace(num_classes=2)
+    assert data.class_names(source) is None
+    source.class_names = ['a', 'b']
+    assert data.class_names(source) == ('a', 'b')
+    source.class_names = ['a', 'b', 'c']
+    with pytest.raises(UserError, match='3 names for 2 classes'):
+      data.class_names(source)
+
 
 class TestDigits:
   @pytest.mark.parametrize('size', [8, 28, 32, 64])
@@ -188,6 +217,7 @@ class TestFolder:
     assert source.example_shape == (64, 64, 3)
     assert len(source) == 43  # nine tenths of 48
     assert source.num_classes == 2
+    assert source.class_names == ('china', 'flower')
     assert set(source.labels) == {0, 1}
 
   def test_the_two_splits_make_the_whole(self, photographs):
@@ -232,6 +262,7 @@ class TestFolder:
       source = data.load_source('folder', split, 8, path=str(tmp_path))
       assert len(source) == number
       assert source.num_classes is None
+      assert source.class_names is None
       assert set(source.labels) == {-1}
       assert source.example_shape == (8, 8, 1)  # all grey
 

@@ -27,7 +27,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     features = {
       'image': tfds.features.Image(shape=(None, None, 3)),
-      'label': tfds.features.ClassLabel(num_classes=5),
+      'label': tfds.features.ClassLabel(names=['d', 'b', 'a', 'c', 'e']),
     }
     return tfds.core.DatasetInfo(
       builder=self, features=tfds.features.FeaturesDict(features)
@@ -54,6 +54,7 @@ class TestTfds:
     source = data.load_source('shapes', 'train', 8, data_dir=data_dir)
     assert source.example_shape == (8, 8, 3)
     assert source.num_classes == 5
+    assert source.class_names == tuple('dbace')
     greys = sorted(int(image.mean()) for image in source.examples)
     assert greys == [25 * i for i in range(10)]
     for example in (source[i] for i in range(10)):

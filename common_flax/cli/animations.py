@@ -1,0 +1,93 @@
+"""Animations of samples, one after another: GIF and MP4.
+
+MP4 needs the package imageio-ffmpeg, which brings its own ffmpeg.
+
+Dimensions: N frames, H height, W width, C channels.
+"""
+
+from collections.abc import Iterable
+import pathlib
+
+import numpy as np
+
+from common_flax import images as images_lib
+from common_flax.errors import UserError
+
+FRAMES_PER_SECOND = 8  # a row of 8 in a second
+_SIDE = 256  # pixels; smaller images are enlarged
+
+
+def check_available(path: str) -> None:
+  """Checks that an animation can be written.
+
+  Args:
+    path: of the animation.
+
+  Raises:
+    UserError: if its format needs a package that is missing.
+  """
+  if not path.lower().endswith('.mp4'):
+    return
+  try:
+    import imageio_ffmpeg  # an extra
+
+    imageio_ffmpeg.get_ffmpeg_exe()
+  except (ImportError, RuntimeError) as error:
+    raise UserError(
+      f'--output={path}: needs imageio-ffmpeg; install it: pip install -e '
+      "'.[video]', or use FILE.gif"
+    ) from error
+
+
+def write(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
+  """Writes images uint8 [H, W, C] as the frames of a GIF or MP4.
+
+  Raises:
+    OSError: if the file cannot be written.
+  """
+  if target.suffix.lower() == '.mp4':
+    _write_mp4(target, images)
+    return
+  frames = [images_lib.to_pil(_enlarged(image)) for image in images]
+  images_lib.write_gif(target, frames, len(frames) / FRAMES_PER_SECOND)
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+  """Repeats the pixels of a small image, so that players show it large."""
+  times = max(1, _SIDE // max(image.shape[:2]))
+  return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _write_mp4(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
+  import imageio_ffmpeg  # an extra
+
+  partial = target.with_name(f'.{target.stem}.partial{target.suffix}')
+  video = None
+  try:
+    for image in images:
+      frame = _video_frame(_enlarged(image))
+      if video is None:
+        video = imageio_ffmpeg.write_frames(
+          str(partial),
+          frame.shape[1::-1],
+          fps=FRAMES_PER_SECOND,
+          macro_block_size=1,
+          ffmpeg_log_level='error',
+          output_params=['-crf', '12'],  # samples have sharp edges
+        )
+        video.send(None)
+      video.send(frame)
+    video.close()
+    partial.replace(target)
+  finally:
+    if video is not None:
+      video.close()
+    partial.unlink(missing_ok=True)
+
+
+def _video_frame(image: np.ndarray) -> np.ndarray:
+  """The image in colour, with even sides, which the codec needs."""
+  height, width, channels = image.shape
+  edges = ((0, height % 2), (0, width % 2), (0, 0))
+  padded = np.pad(image, edges, mode='edge')
+  return np.ascontiguousarray(padded.repeat(3 // channels, axis=2))
