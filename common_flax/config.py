@@ -10,6 +10,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import difflib
 import json
+import math
 import os
 import runpy
 from typing import Any
@@ -20,6 +21,7 @@ from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import files
+from common_flax import images
 from common_flax.errors import UserError
 
 MAX_COUNT = 2**31 - 1  # steps and sizes are int32
@@ -71,6 +73,9 @@ def base() -> ConfigDict:
   dataset.image_size = 32  # height and width in pixels
   dataset.flip = False  # mirror a random half of the images
   dataset.skip_corrupt = False  # skip images that cannot be decoded
+  dataset.background = 'white'  # behind transparent pixels; or 'none'
+  # White in files of deeper types; None for the largest value of each type.
+  dataset.white_level = config_dict.placeholder(float)
   return config
 
 
@@ -236,6 +241,7 @@ def check_base(config: ConfigDict) -> None:
     'ema_decay',
     'must be at least 0 and below 1',
   )
+  _check_rendering(config)
   require_one_of(config, 'parallelism', PARALLELISMS)
   require_one_of(config, 'on_nan', ON_NAN)
   require_one_of(config, 'on_save_error', ON_SAVE_ERROR)
@@ -246,6 +252,23 @@ def check_base(config: ConfigDict) -> None:
     config,
     'compute_dtype',
     'needs JAX_ENABLE_X64=1 in the environment',
+  )
+
+
+def _check_rendering(config: ConfigDict) -> None:
+  """Checks the background of images and their white level."""
+  colour, level = config.dataset.background, config.dataset.white_level
+  require(
+    colour == 'none' or images.opaque_colour(colour) is not None,
+    config,
+    'dataset.background',
+    "use a colour such as white or '#ff8000', or none",
+  )
+  require(
+    level is None or 0 < level < math.inf,
+    config,
+    'dataset.white_level',
+    'must be above 0',
   )
 
 
@@ -312,6 +335,8 @@ def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
     raise UserError(f'{path}: cannot be read: {error}') from error
   config = default.copy_and_resolve_references().unlock()
   known = flatten(config)
+  if 'dataset.background' in known and 'dataset.background' not in flat:
+    config.dataset.background = 'none'  # as before there was the field
   try:
     for name, value in flat.items():
       if name not in known:

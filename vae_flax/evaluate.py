@@ -34,6 +34,7 @@ import numpy as np
 from common_flax import data
 from common_flax import prng
 from common_flax.cli import commands
+from common_flax.data.source import report_of
 from common_flax.data.source import Source
 from common_flax.evaluation import reference_sets
 from common_flax.evaluation import report
@@ -210,6 +211,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   source = observations.prepare_source(
     config, data.load(config.dataset, values.split)
   )
+  for line in report_of(source).lines():
+    print(line)
   requested = reference_sets.requested_metrics(
     values.metrics, (LIKELIHOOD, *METRICS)
   )

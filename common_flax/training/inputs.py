@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any
 
+from etils import epath
 import jax
 from ml_collections import ConfigDict
 import numpy as np
@@ -15,7 +16,10 @@ import numpy as np
 from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
 from common_flax.data.batches import Labelled
+from common_flax.data.source import Report
+from common_flax.data.source import report_of
 from common_flax.data.source import Source
+from common_flax.workdir import layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,18 @@ class Inputs:
     """The plural noun for the examples."""
     return 'images' if len(self.source.example_shape) == 3 else 'points'
 
-  def describe(self, config: ConfigDict) -> str:
-    """Describes the training data and the seeds in one or two lines."""
+  @property
+  def report(self) -> Report:
+    """What was left out of the data, and other notes."""
+    return report_of(self.source)
+
+  def describe(self, config: ConfigDict, workdir: epath.PathLike) -> str:
+    """Describes the training data and the seeds in a few lines."""
     lines = [
       f'{len(self.source):,} {self.kind} {self.source.example_shape} of '
       f'{config.dataset.name}'
     ]
+    lines += self.report.lines(str(epath.Path(workdir) / layout.LEFT_OUT))
     if self.num_seeds > 1:
       last = config.seed + self.num_seeds - 1
       lines.append(
@@ -49,11 +59,14 @@ class Inputs:
   @property
   def info(self) -> dict[str, Any]:
     """The description of the data in checkpoints, as JSON."""
-    return {
+    info = {
       'image_shape': self.source.example_shape,
       'num_examples': len(self.source),
       'num_classes': self.source.num_classes,
     }
+    if self.report.background is not None:
+      info['background'] = self.report.background
+    return info
 
   @property
   def axes(self) -> tuple[int, ...]:

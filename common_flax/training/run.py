@@ -293,7 +293,8 @@ class Run:
         layout.create(self.workdir)
         self._held.enter_context(lock.held(self.workdir))
         layout.write_config(self.workdir, self.config)
-    print(inputs.describe(self.config))
+        layout.write_left_out(self.workdir, inputs.report.text())
+    print(inputs.describe(self.config, self.workdir))
     print(f'Training on {self.parallel.describe()} in {self.workdir}')
 
   @contextlib.contextmanager

@@ -25,6 +25,7 @@ from common_flax.workdir.checkpoints import CheckpointStore
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 EVALUATION = 'evaluation.json'
+LEFT_OUT = 'left_out.txt'
 METRICS = 'metrics.jsonl'
 TIME_LIMIT = 'time_limit.json'
 
@@ -35,6 +36,8 @@ _MAY_CHANGE = {
   'parallelism',
   'dataset.data_dir',
   'dataset.path',
+  # Checkpoints remember it where the data has transparent images.
+  'dataset.background',
 }
 _MAY_CHANGE_SUFFIX = '_every_steps'
 _MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
@@ -245,6 +248,20 @@ def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
   with writing(f'--workdir={workdir}'):
     if not path.exists() or path.read_text() != text:
       files.write_bytes(path, text.encode())
+
+
+def write_left_out(workdir: epath.PathLike, text: str) -> None:
+  """Writes the names of the files that the data lacks, if there are any.
+
+  Raises:
+    UserError: if the file cannot be written.
+  """
+  path = epath.Path(workdir) / LEFT_OUT
+  with writing(f'--workdir={workdir}'):
+    if text:
+      files.write_bytes(path, text.encode())
+    else:
+      path.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True)
