@@ -128,13 +128,13 @@ class FolderImages:
         _split([self._root / x for x in found.splits[None]], part)
         for part in ('train', 'test')
       )
-      if split not in ('train', 'test'):
+      if name not in ('train', 'test'):
         raise unreadable_split(
           split,
           'a folder without sub-folders train and test has the splits train '
           'and test',
         )
-      chosen = train if split == 'train' else held_out
+      chosen = train if name == 'train' else held_out
     else:
       if name == 'test' and name not in found.splits:
         name = 'validation'
@@ -317,15 +317,15 @@ def _copies(
     return path.stat().st_size
 
   def digest(path):
-    return hashlib.blake2b(read_file(path), digest_size=16).digest()
+    try:
+      return hashlib.blake2b(read_file(path), digest_size=16).digest()
+    except UserError:  # named when it is read
+      return path
 
-  try:
-    sizes = {size(path) for path in files} - {0}
-    others = by(digest, [path for path in others if size(path) in sizes])
-    sizes = {size(path) for path in others.values()}
-    alike = {x: digest(x) for x in files if size(x) in sizes}
-  except (OSError, UserError):  # named when it is read
-    return {}
+  sizes = {size(path) for path in files} - {0}
+  others = by(digest, [path for path in others if size(path) in sizes])
+  sizes = {size(path) for path in others.values()}
+  alike = {path: digest(path) for path in files if size(path) in sizes}
   return {x: others[key] for x, key in alike.items() if key in others}
 
 
