@@ -1,4 +1,4 @@
-"""Configurations: shared fields, checks, recipes and files.
+"""Configurations: shared fields, checks and recipes.
 
 A configuration is a locked ml_collections ConfigDict that has every field. A
 family's `default()` lists the fields, and recipes start from it. The default of
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import difflib
-import json
+import math
 import os
 import runpy
 from typing import Any
@@ -20,6 +20,7 @@ from ml_collections import config_dict
 from ml_collections import ConfigDict
 
 from common_flax import files
+from common_flax import images
 from common_flax.errors import UserError
 
 MAX_COUNT = 2**31 - 1  # steps and sizes are int32
@@ -71,6 +72,9 @@ def base() -> ConfigDict:
   dataset.image_size = 32  # height and width in pixels
   dataset.flip = False  # mirror a random half of the images
   dataset.skip_corrupt = False  # skip images that cannot be decoded
+  dataset.background = 'white'  # behind transparent pixels; or 'none'
+  # White in files of deeper types; None for the largest value of each type.
+  dataset.white_level = config_dict.placeholder(float)
   return config
 
 
@@ -236,6 +240,7 @@ def check_base(config: ConfigDict) -> None:
     'ema_decay',
     'must be at least 0 and below 1',
   )
+  _check_rendering(config)
   require_one_of(config, 'parallelism', PARALLELISMS)
   require_one_of(config, 'on_nan', ON_NAN)
   require_one_of(config, 'on_save_error', ON_SAVE_ERROR)
@@ -246,6 +251,23 @@ def check_base(config: ConfigDict) -> None:
     config,
     'compute_dtype',
     'needs JAX_ENABLE_X64=1 in the environment',
+  )
+
+
+def _check_rendering(config: ConfigDict) -> None:
+  """Checks the background of images and their white level."""
+  colour, level = config.dataset.background, config.dataset.white_level
+  require(
+    colour == 'none' or images.opaque_colour(colour) is not None,
+    config,
+    'dataset.background',
+    "use a colour such as white or '#ff8000', or none",
+  )
+  require(
+    level is None or 0 < level < math.inf,
+    config,
+    'dataset.white_level',
+    'must be above 0',
   )
 
 
@@ -288,55 +310,3 @@ def _require_multiple(config: ConfigDict, name: str, divisor: str) -> None:
     name,
     f'must be a multiple of {divisor}={config[divisor]}',
   )
-
-
-def to_json(config: ConfigDict) -> str:
-  """The JSON text of a config."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
-
-
-def read(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
-  """Reads a file of `to_json`; missing fields take the default's values.
-
-  Raises:
-    UserError: if the file is missing or no JSON, or a field is unknown or
-      mistyped.
-  """
-  path = epath.Path(path)
-  if not path.exists():
-    raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
-  try:
-    stored = files.read_json(path)
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path}: cannot be read: {error}') from error
-  return from_stored(stored, default, str(path))
-
-
-def from_stored(
-  stored: Mapping[str, Any], default: ConfigDict, where: str
-) -> ConfigDict:
-  """The config of a JSON object; missing fields take the default's values.
-
-  Args:
-    stored: the object.
-    default: the family's default config.
-    where: names the object in errors.
-
-  Raises:
-    UserError: if a field is unknown or mistyped.
-  """
-  try:
-    flat = flatten(ConfigDict(stored))
-  except (ValueError, TypeError, AttributeError) as error:
-    raise UserError(f'{where}: cannot be read: {error}') from error
-  config = default.copy_and_resolve_references().unlock()
-  known = flatten(config)
-  try:
-    for name, value in flat.items():
-      if name not in known:
-        raise unknown_field(name, known)
-      config.update_from_flattened_dict({name: value})
-    check_fields(config, default)
-  except (TypeError, ValueError) as error:
-    raise UserError(f'{where}: {error}') from error
-  return config.lock()

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
+import PIL.ImageColor
 
 from common_flax import files
 
@@ -93,6 +94,15 @@ def grid(
   )
   edges = ((0, margin), (0, margin), (0, 0))
   return np.pad(sheet, edges, constant_values=128)
+
+
+def opaque_colour(name: str) -> tuple[int, int, int] | None:
+  """Red, green and blue of a colour as in CSS; None if it is not opaque."""
+  try:
+    colour = PIL.ImageColor.getrgb(name)
+  except ValueError:
+    return None
+  return colour if len(colour) == 3 else None
 
 
 def to_pil(image: np.ndarray) -> PIL.Image.Image:

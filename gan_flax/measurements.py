@@ -20,6 +20,7 @@ import numpy as np
 
 from common_flax import data
 from common_flax.data import stacked
+from common_flax.data.source import report_of
 from common_flax.data.source import Source
 from common_flax.data.worlds import WORLDS
 from common_flax.evaluation import reference_sets
@@ -95,6 +96,8 @@ def create_evaluator(
     reference_sets.requested_metrics(metrics, (MODES,))
     return _create_world_evaluator(dataset, split, num_samples)
   source = data.load(dataset, split)
+  for line in report_of(source).lines():
+    print(line)
   available = tuple(METRICS)
   if source.num_classes is not None:
     available = (*available, CLASSES)

@@ -88,6 +88,8 @@ REFUSED = [
   ('gan', 'dataset.stack_of', 'mnist', {}, 'add --config.dataset.name=stacked'),
   ('gan', 'dataset.split', 'test', CUSTOM, "set it to 'train'"),
   ('gan', 'dataset.image_size', 64, RING, 'set it to 32'),
+  ('gan', 'dataset.background', 'red', {}, "set it to 'white'"),
+  ('gan', 'dataset.white_level', 4095.0, {}, 'dataset.name=folder'),
   ('gan', 'dataset.flip', True, RING, 'dataset.name=ring; set it to False'),
   ('gan', 'dataset.skip_corrupt', True, {}, 'dataset.name=digits'),
   ('gan', 'dataset.skip_corrupt', True, RING, 'dataset.name=ring'),

@@ -37,6 +37,7 @@ import numpy as np
 from common_flax import data
 from common_flax import prng
 from common_flax.cli import commands
+from common_flax.data.source import report_of
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.evaluation import reference_sets
@@ -240,6 +241,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   source = observations.prepare_source(
     config, data.load(config.dataset, values.split)
   )
+  for line in report_of(source).lines():
+    print(line)
   num_draws = values.num_importance_samples or config.evaluation_samples
   training_images = (
     first_training_images(config) if LIKELIHOOD in requested else None

@@ -8,6 +8,8 @@ from common_flax.data import worlds
 from common_flax.data.decoded_images import load_decoded
 from common_flax.data.fields import CUSTOM
 from common_flax.data.folder import FolderImages
+from common_flax.data.rendering import ON_WHITE
+from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
 from common_flax.data.source import class_names
 from common_flax.data.source import first_examples
@@ -79,6 +81,7 @@ def load(dataset: ConfigDict, split: str) -> Source:
     path=dataset.path,
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
+    rendering=Rendering(dataset.background, dataset.white_level),
   )
 
 
@@ -99,6 +102,7 @@ def load_source(
   path: str | None = None,
   stack_of: str = 'digits',
   skip_corrupt: bool = False,
+  rendering: Rendering = ON_WHITE,
 ) -> Source:
   """Opens a source and decodes all of its images.
 
@@ -111,6 +115,7 @@ def load_source(
     path: the folder of 'folder'.
     stack_of: name of the grey source behind 'stacked'.
     skip_corrupt: skip images that cannot be decoded instead of raising.
+    rendering: how images become opaque and 8 bits deep.
 
   Raises:
     UserError: naming the wrong field or file.
@@ -127,10 +132,13 @@ def load_source(
       data_dir=data_dir,
       path=path,
       skip_corrupt=skip_corrupt,
+      rendering=rendering,
     )
     return stacked.stack(base, stack_of, split)
   if name == 'folder':
-    encoded = FolderImages(path, split)
+    encoded = FolderImages(
+      path, split, skip_corrupt=skip_corrupt, rendering=rendering
+    )
   else:
     encoded = TfdsImages(name, split, data_dir)
   return load_decoded(
@@ -138,4 +146,5 @@ def load_source(
     image_size,
     skip_corrupt=skip_corrupt,
     in_memory_bytes=IN_MEMORY_BYTES,
+    rendering=rendering,
   )

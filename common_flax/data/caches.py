@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import shutil
 import tempfile
+import zlib
+
+import numpy as np
 
 from common_flax import files
 
 _CHECKSUM_BYTES = 16
+_CHECKSUMS = 'checksums.json'  # of the files of a folder
+_ROWS = 256  # of an array, read at a time
 
 
 def folder(name: str) -> pathlib.Path:
@@ -57,3 +63,48 @@ def write(entry: pathlib.Path, content: bytes) -> None:
 
 def _checksum(content: bytes) -> bytes:
   return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def write_checksums(folder: pathlib.Path, images: np.ndarray) -> None:
+  """Writes the checksums of the files in a folder.
+
+  Args:
+    folder: an entry, not yet complete.
+    images: the array in its images.npy, [N, ...].
+  """
+  checksums = {
+    path.name: zlib.crc32(path.read_bytes())
+    for path in folder.iterdir()
+    if path.name != 'images.npy'
+  }
+  checksums['images.npy'] = _crc32(images)
+  (folder / _CHECKSUMS).write_text(json.dumps(checksums))
+
+
+def check(folder: pathlib.Path, images: np.ndarray | None) -> None:
+  """Compares the files in a folder with their checksums.
+
+  Args:
+    folder: an entry.
+    images: the array in its images.npy; None leaves it out.
+
+  Raises:
+    OSError, ValueError: if a file is damaged.
+  """
+  for name, expected in files.read_json(folder / _CHECKSUMS).items():
+    if name != 'images.npy':
+      found = zlib.crc32((folder / name).read_bytes())
+    elif images is not None:
+      found = _crc32(images)
+    else:
+      continue
+    if found != expected:
+      raise ValueError(f'{name} is damaged')
+
+
+def _crc32(array: np.ndarray) -> int:
+  checksum = 0
+  for start in range(0, len(array), _ROWS):
+    rows = np.ascontiguousarray(array[start : start + _ROWS])
+    checksum = zlib.crc32(rows, checksum)
+  return checksum

@@ -8,30 +8,34 @@ Dimensions: N examples, S image side, C channels.
 
 from collections.abc import Iterator
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-import zlib
 
 import numpy as np
 
-from common_flax import files
 from common_flax.data import caches
 from common_flax.data.decode import CorruptImageError
-from common_flax.data.decode import decode
+from common_flax.data.decode import decode_with_facts
+from common_flax.data.rendering import Facts
+from common_flax.data.rendering import NO_BACKGROUND
+from common_flax.data.rendering import ON_WHITE
+from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
 from common_flax.data.source import EncodedImages
+from common_flax.data.source import LeftOut
+from common_flax.data.source import Report
 from common_flax.errors import UserError
 from common_flax.progress import track
 
 # Increased whenever `decode` returns other pixels or the entry format changes.
-_DECODE_VERSION = 2
+_DECODE_VERSION = 3
 # Encoded images of at least this many bytes are decoded by several threads; on
 # smaller ones the threads would wait for each other.
 _THREADED_BYTES = 16_384
-_SMALL = ('labels.npy', 'left_out.json')  # files of an entry
 _CHUNK = 256  # small encoded images read at a time
 
 
@@ -45,9 +49,14 @@ def _chunks(
     yield indices, data, labels
 
 
-def _digest(encoded: EncodedImages, image_size: int) -> str:
+def _digest(
+  encoded: EncodedImages, image_size: int, rendering: Rendering
+) -> str:
   """The name of the cache entry of these images."""
-  options = (_DECODE_VERSION, image_size, encoded.channels, len(encoded))
+  options = (
+    *(_DECODE_VERSION, image_size, encoded.channels, len(encoded)),
+    *(rendering.background, rendering.white_level),
+  )
   digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
   examples = (
     example
@@ -61,13 +70,13 @@ def _digest(encoded: EncodedImages, image_size: int) -> str:
 
 
 def _decode_all(
-  encoded: EncodedImages, image_size: int
-) -> Iterator[tuple[int, np.ndarray | CorruptImageError, int]]:
-  """Yields (index, pixels or error, label), in order."""
+  encoded: EncodedImages, image_size: int, rendering: Rendering
+) -> Iterator[tuple[int, tuple[np.ndarray, Facts] | CorruptImageError, int]]:
+  """Yields (index, pixels and facts or error, label), in order."""
 
-  def decode_one(data: bytes) -> np.ndarray | CorruptImageError:
+  def decode_one(data: bytes) -> tuple[np.ndarray, Facts] | CorruptImageError:
     try:
-      return decode(data, image_size, encoded.channels)
+      return decode_with_facts(data, image_size, encoded.channels, rendering)
     except CorruptImageError as error:
       return error
 
@@ -80,37 +89,97 @@ def _decode_all(
       yield from zip(indices, run(decode_one, data), labels, strict=True)
 
 
+@dataclasses.dataclass
+class _Account:
+  """What an entry's report.json tells of the images; JSON throughout."""
+
+  corrupt: list[tuple[int, str]]  # index and reason
+  transparent: int = 0
+  with_frames: int = 0
+  small: int = 0
+  # depth -> number of images, their highest value, and that which is white.
+  depths: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+  def add(self, facts: Facts) -> None:
+    self.transparent += facts.is_transparent
+    self.with_frames += facts.has_frames
+    self.small += facts.is_small
+    number, highest, _ = self.depths.get(facts.depth, (0, 0, 0))
+    self.depths[facts.depth] = [
+      number + 1,
+      max(highest, facts.highest),
+      facts.white,
+    ]
+
+  def notes(self, image_size: int, background: str) -> list[str]:
+    """Sentences about what the images do not show."""
+    shown = f'laid on {background} (dataset.background)'
+    if background == NO_BACKGROUND:
+      shown = 'which dataset.background=none drops'
+    first = 'of which only the first is taken'
+    found = [
+      (self.transparent, f'with transparency, {shown}'),
+      (self.with_frames, f'with several frames or pages, {first}'),
+      (self.small, f'of fewer than {image_size} pixels a side, and enlarged'),
+    ]
+    total = int(sum(number for number, *_ in self.depths.values()))
+    notes = [f'{n:,} of {total:,} images: {what}.' for n, what in found if n]
+    for depth, (number, highest, white) in sorted(self.depths.items()):
+      if 4 * highest > white >= highest or not highest:
+        continue
+      verb = 'look dark' if highest < white else 'are cut off at white'
+      notes.append(
+        f'{int(number):,} of {total:,} images: {depth}, with values up to '
+        f'{highest:g} where {white:g} is white, so that they {verb}. If that '
+        f'is wrong, set --config.dataset.white_level={_likely_white(highest)}.'
+      )
+    return notes
+
+
+def _likely_white(highest: float) -> str:
+  """The white level of images with this highest value."""
+  levels = (1, 255, 1023, 4095, 16383, 65535)
+  likely = next((level for level in levels if highest <= level), highest)
+  if likely == 255 and highest <= 63:  # not the photograph of a full range
+    likely = highest
+  return f'{likely:.15g}'
+
+
 def _decode_into(
   images: np.ndarray,
   encoded: EncodedImages,
   skip_corrupt: bool,
-) -> tuple[np.ndarray, list[int]]:
+  rendering: Rendering,
+) -> tuple[np.ndarray, _Account]:
   """Decodes all images into the first rows of `images`.
 
   Returns:
-    The labels, int32, and the indices of the images that were skipped.
+    The labels, int32, and what there is to say.
 
   Raises:
     UserError: naming a corrupt image, or if no image remains.
   """
-  labels, corrupt = [], []
-  for index, pixels, label in track(
-    _decode_all(encoded, images.shape[1]), len(encoded), 'Decoding images'
+  labels, account = [], _Account([])
+  for index, result, label in track(
+    _decode_all(encoded, images.shape[1], rendering),
+    len(encoded),
+    'Decoding images',
   ):
-    if not isinstance(pixels, CorruptImageError):
-      images[len(labels)] = pixels
+    if not isinstance(result, CorruptImageError):
+      images[len(labels)], facts = result
       labels.append(label)
+      account.add(facts)
     elif skip_corrupt:
-      corrupt.append(index)
+      account.corrupt.append((index, str(result)))
     else:
       raise UserError(
-        f'{encoded.name(index)}: cannot be decoded ({pixels}); repair or '
+        f'{encoded.name(index)}: cannot be decoded ({result}); repair or '
         'remove it, or skip such images with '
         '--config.dataset.skip_corrupt=True'
       )
   if not labels:
     raise UserError(f'{encoded.name(0)}: none of the images can be decoded')
-  return np.asarray(labels, np.int32), corrupt
+  return np.asarray(labels, np.int32), account
 
 
 def _make_entry(
@@ -118,6 +187,7 @@ def _make_entry(
   encoded: EncodedImages,
   shape: tuple[int, ...],
   skip_corrupt: bool,
+  rendering: Rendering,
 ) -> None:
   with caches.new_entry(entry) as folder:
     free = shutil.disk_usage(folder).free
@@ -126,72 +196,60 @@ def _make_entry(
     images = np.lib.format.open_memmap(
       folder / 'images.npy', 'w+', np.uint8, shape
     )
-    labels, corrupt = _decode_into(images, encoded, skip_corrupt)
+    labels, account = _decode_into(images, encoded, skip_corrupt, rendering)
     images.flush()
     np.save(folder / 'labels.npy', labels)
-    (folder / 'left_out.json').write_text(json.dumps(corrupt))
-    _write_checksums(folder, images)
-
-
-def _write_checksums(folder: pathlib.Path, images: np.ndarray) -> None:
-  checksums = {
-    name: zlib.crc32((folder / name).read_bytes()) for name in _SMALL
-  }
-  checksums['images.npy'] = _checksum(images)
-  (folder / 'checksums.json').write_text(json.dumps(checksums))
-
-
-def _checksum(images: np.ndarray) -> int:
-  checksum = 0
-  for start in range(0, len(images), _CHUNK):
-    chunk = np.ascontiguousarray(images[start : start + _CHUNK])
-    checksum = zlib.crc32(chunk, checksum)
-  return checksum
+    text = json.dumps(dataclasses.asdict(account))
+    (folder / 'report.json').write_text(text)
+    caches.write_checksums(folder, images)
 
 
 def _read_entry(
   entry: pathlib.Path, shape: tuple[int, ...], in_memory: bool
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-  """Reads decoded images, their labels and the indices of corrupt ones.
+) -> tuple[np.ndarray, np.ndarray, _Account]:
+  """Reads decoded images, their labels and what there is to say of them.
 
-  Images that stay on the disk are not compared with their checksum, and older
-  entries have none.
+  Images that stay on the disk are not compared with their checksum.
 
   Raises:
-    OSError, ValueError, EOFError: if the entry is damaged.
+    OSError, ValueError, TypeError, EOFError: if the entry is damaged.
   """
   images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
   labels = np.load(entry / 'labels.npy', allow_pickle=False)
-  corrupt = json.loads((entry / 'left_out.json').read_text())
+  account = _Account(**json.loads((entry / 'report.json').read_text()))
   if images.shape != shape or images.dtype != np.uint8:
     raise ValueError('images.npy holds other images')
   if in_memory:
     images = np.array(images)
-  if (entry / 'checksums.json').exists():
-    expected = files.read_json(entry / 'checksums.json')
-    for name in _SMALL:
-      if expected.get(name) != zlib.crc32((entry / name).read_bytes()):
-        raise ValueError(f'{name} is damaged')
-    if in_memory and expected.get('images.npy') != _checksum(images):
-      raise ValueError('images.npy is damaged')
-  return images, labels, corrupt
+  caches.check(entry, images if in_memory else None)
+  return images, labels, account
 
 
-def _read_or_make_again(
-  entry: pathlib.Path,
+def _report(
   encoded: EncodedImages,
-  shape: tuple[int, ...],
-  skip_corrupt: bool,
-  in_memory: bool,
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-  """Reads an entry of the cache; makes it again if it is damaged."""
-  try:
-    return _read_entry(entry, shape, in_memory)
-  except (OSError, ValueError, EOFError) as error:
-    print(f'{entry}: damaged ({error}); decoding the images again.')
-  shutil.rmtree(entry)
-  _make_entry(entry, encoded, shape, skip_corrupt)
-  return _read_entry(entry, shape, in_memory)
+  account: _Account,
+  image_size: int,
+  rendering: Rendering,
+) -> Report:
+  before = encoded.report
+  corrupt = [
+    LeftOut(encoded.name(index), _kind_of_damage(reason), reason)
+    for index, reason in account.corrupt
+  ]
+  return Report(
+    left_out=(*before.left_out, *corrupt),
+    notes=(
+      *before.notes,
+      *account.notes(image_size, rendering.background),
+    ),
+    background=rendering.background if account.transparent else None,
+  )
+
+
+def _kind_of_damage(reason: str) -> str:
+  if reason in ('empty', 'not an image'):
+    return reason
+  return 'truncated' if 'truncated' in reason.lower() else 'damaged'
 
 
 def load_decoded(
@@ -200,6 +258,7 @@ def load_decoded(
   *,
   skip_corrupt: bool,
   in_memory_bytes: int,
+  rendering: Rendering = ON_WHITE,
 ) -> ArraySource:
   """Decodes all images, or loads them from the cache.
 
@@ -209,6 +268,7 @@ def load_decoded(
     skip_corrupt: skip corrupt images instead of raising.
     in_memory_bytes: decoded images up to this size are held in memory; larger
       ones are memory-mapped from the cache.
+    rendering: how images become opaque and 8 bits deep.
 
   Raises:
     UserError: naming a corrupt image; if no image remains; or if the cache
@@ -216,18 +276,22 @@ def load_decoded(
   """
   shape = (len(encoded), image_size, image_size, encoded.channels)
   in_memory = np.prod(shape) <= in_memory_bytes
-  name = _digest(encoded, image_size)
+  name = _digest(encoded, image_size, rendering)
   # An entry without corrupt images serves either setting.
   entry = caches.folder('images') / name
   if skip_corrupt and not entry.exists():
     entry = entry.with_name(f'{name}_skipping')
   try:
     if not entry.exists():
-      _make_entry(entry, encoded, shape, skip_corrupt)
-    images, labels, corrupt = _read_or_make_again(
-      entry, encoded, shape, skip_corrupt, in_memory
-    )
-  except (OSError, ValueError, EOFError) as error:
+      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
+    try:
+      images, labels, account = _read_entry(entry, shape, in_memory)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+      print(f'{entry}: damaged ({error}); decoding the images again.')
+      shutil.rmtree(entry)
+      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
+      images, labels, account = _read_entry(entry, shape, in_memory)
+  except (OSError, ValueError, TypeError, EOFError) as error:
     if isinstance(error, UserError):
       raise
     if not in_memory:
@@ -237,14 +301,12 @@ def load_decoded(
         'a folder on another disk'
       ) from error
     images = np.empty(shape, np.uint8)
-    labels, corrupt = _decode_into(images, encoded, skip_corrupt)
-  for index in corrupt:
-    name = files.one_line(encoded.name(index))
-    print(f'Skipped, cannot be decoded: {name}')
+    labels, account = _decode_into(images, encoded, skip_corrupt, rendering)
   images = images[: len(labels)]
   return ArraySource(
     examples=images,
     labels=labels,
     num_classes=encoded.num_classes,
     class_names=encoded.class_names,
+    report=_report(encoded, account, image_size, rendering),
   )

@@ -78,4 +78,6 @@ EFFECTS: Effects = {
   'dataset.image_size': _IMAGES,
   'dataset.flip': _IMAGES,
   'dataset.skip_corrupt': _FILES,
+  'dataset.background': _FILES,
+  'dataset.white_level': _FILES,
 }

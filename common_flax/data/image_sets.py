@@ -13,10 +13,14 @@ import zipfile
 import numpy as np
 
 from common_flax.cpu import memory
+from common_flax.data import arrangement
 from common_flax.data import folder
 from common_flax.data.decode import CorruptImageError
-from common_flax.data.decode import decode_whole
+from common_flax.data.decode import decode_with_facts
+from common_flax.data.rendering import Facts
 from common_flax.data.source import ArraySource
+from common_flax.data.source import LeftOut
+from common_flax.data.source import Report
 from common_flax.errors import UserError
 from common_flax.progress import track
 
@@ -27,9 +31,9 @@ def read(path: str) -> ArraySource:
   """Reads the images of a folder or an .npz.
 
   Args:
-    path: a folder, whose sub-folders are classes if every image is in one; or
-      an .npz with `images`, uint8 [N, H, W, C] with C 1 or 3, or [N, H, W], and
-      optionally `labels`, int [N].
+    path: a folder, whose sub-folders are classes, and of which a line is
+      printed for what is left out; or an .npz with `images`, uint8 [N, H, W, C]
+      with C 1 or 3, or [N, H, W], and optionally `labels`, int [N].
 
   Raises:
     UserError: naming the path and the problem.
@@ -117,16 +121,23 @@ def _labelled(
 
 
 def _read_folder(path: pathlib.Path) -> ArraySource:
-  files = folder.image_files(path)
+  listing = folder.list_images(path)
+  relative = {file.relative_to(path): file for file in listing.files}
+  classes, strays, note = arrangement.classes_of({x: x for x in relative})
+  files = [file for x, file in relative.items() if x not in strays]
+  left_out = [LeftOut(str(path / x), why) for x, why in strays.items()]
+  report = Report((*listing.left_out, *left_out), (note,) if note else ())
   if not files:
     raise UserError(
       f'{path}: contains no images; looked for {", ".join(folder.SUFFIXES)} in '
       'it and its sub-folders'
     )
   channels = folder.max_channels(files)
-  images = []
+  images, num_transparent = [], 0
   for file in track(files, len(files), f'Reading {path}'):
-    images.append(_decode(file, channels))
+    image, facts = _decode(file, channels)
+    images.append(image)
+    num_transparent += facts.is_transparent
     sizes = [image.shape[:2] for image in (images[-1], images[0])]
     if sizes[0] != sizes[1]:
       here, there = (f'{width} x {height}' for height, width in sizes)
@@ -134,17 +145,22 @@ def _read_folder(path: pathlib.Path) -> ArraySource:
         f'{file}: has {here} pixels, and {files[0].name} has {there}; make all '
         'images the same size'
       )
+  for line in report.lines():
+    print(f'{path}: {line}')
+  if num_transparent:
+    laid = f'{num_transparent:,} of {len(files):,} images with transparency'
+    print(f'{path}: {laid}, laid on white.')
   stacked = np.stack(images)
-  names = [file.relative_to(path).parts[0] for file in files]
-  if any(name == file.name for name, file in zip(names, files, strict=True)):
+  if classes is None:
     return _labelled(path, stacked, None)
-  classes = sorted({*names})
-  return _labelled(path, stacked, np.array([classes.index(x) for x in names]))
+  names = [classes[file.relative_to(path)] for file in files]
+  numbers = {name: i for i, name in enumerate(sorted({*names}))}
+  return _labelled(path, stacked, np.array([numbers[x] for x in names]))
 
 
-def _decode(file: pathlib.Path, channels: int) -> np.ndarray:
+def _decode(file: pathlib.Path, channels: int) -> tuple[np.ndarray, Facts]:
   try:
-    return decode_whole(folder.read_file(file), channels)
+    return decode_with_facts(folder.read_file(file), None, channels)
   except CorruptImageError as error:
     raise UserError(
       f'{file}: cannot be decoded ({error}); repair or remove it'

@@ -28,8 +28,18 @@ def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
   Raises:
     UserError: if the folder cannot be reached or copied.
   """
+  return copy_and_rest(path, keep)[0]
+
+
+def copy_and_rest(
+  path: str, keep: Iterable[str] | None
+) -> tuple[pathlib.Path, list[str]]:
+  """As `local_copy`, with the names of the objects that were not copied.
+
+  Of a local folder, none are named.
+  """
   if not files.is_remote(path):
-    return pathlib.Path(os.path.expanduser(path))
+    return pathlib.Path(os.path.expanduser(path)), []
   try:
     store, root = fsspec.core.url_to_fs(path)
     objects = store.find(root, detail=True)
@@ -40,6 +50,7 @@ def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
     for name, about in sorted(objects.items())
     if keep is None or pathlib.PurePath(name).suffix.lower() in keep
   }
+  rest = sorted({os.path.relpath(name, root) for name in objects} - {*chosen})
   for name in chosen:
     if name.startswith('..') or os.path.isabs(name) or '/../' in name:
       raise UserError(f'{path}/{name}: leads outside the folder; remove it')
@@ -52,7 +63,7 @@ def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
       _fetch(store, root, chosen, copy)
     except Exception as error:
       raise UserError(f'{path}: cannot be copied to {copy}: {error}') from error
-  return copy
+  return copy, rest
 
 
 def _digest(path: str, objects: dict[str, dict]) -> str:

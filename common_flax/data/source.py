@@ -3,15 +3,92 @@
 Dimensions: N examples, H height, W width, S side of a square image, C channels.
 """
 
+import collections
 from collections.abc import Sequence
 import dataclasses
+import pathlib
 from typing import Protocol
 
 import numpy as np
 
+from common_flax import files
 from common_flax.errors import UserError
 
 _MAX_CLASSES = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+  """A file, or a folder with all that is in it, that is not among the images.
+
+  Attributes:
+    name: its path.
+    reason: why, in a few words that many files may share.
+    detail: what the decoder said.
+  """
+
+  name: str
+  reason: str
+  detail: str = ''
+
+  @property
+  def kind(self) -> str:
+    """The ending of its name."""
+    if self.name.endswith('/'):
+      return 'folder'
+    return pathlib.PurePath(self.name).suffix.lower() or 'no ending'
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What happened to the files of a data set on their way to images.
+
+  Attributes:
+    left_out: the files that are not among the images.
+    notes: sentences about those that are.
+    background: colour behind transparent pixels; None if there are none.
+  """
+
+  left_out: tuple[LeftOut, ...] = ()
+  notes: tuple[str, ...] = ()
+  background: str | None = None
+
+  def lines(self, file: str | None = None) -> list[str]:
+    """The report, without the names of files.
+
+    Args:
+      file: path of the file that has the `text`; None if there is none, and
+        the first names are listed.
+    """
+    if not self.left_out:
+      return [*self.notes]
+    reasons = collections.Counter(x.reason for x in self.left_out)
+    counts = []
+    for reason, number in reasons.most_common():
+      kinds = collections.Counter(
+        x.kind for x in self.left_out if x.reason == reason
+      )
+      listed = [f'{count:,} {kind}' for kind, count in kinds.most_common()]
+      more = [f'{len(listed) - 8} more endings'] if len(listed) > 8 else []
+      counts.append(f'{number:,} {reason} ({", ".join([*listed[:8], *more])})')
+    where = f'named in {file}'
+    if file is None:
+      where = f'first {files.one_line(self.left_out[0].name)}'
+    number = f'{len(self.left_out):,} file{"s" * (len(self.left_out) > 1)}'
+    return [f'Left out {number}: {"; ".join(counts)}; {where}.', *self.notes]
+
+  def text(self) -> str:
+    """The files that were left out, one per line after the reason."""
+    rows = [
+      f'{x.reason}{x.detail and f" ({x.detail})"}: {x.name}'
+      for x in self.left_out
+    ]
+    return ''.join(f'{files.one_line(row)}\n' for row in rows)
+
+
+def report_of(source: 'Source') -> Report:
+  """The report of a source; an empty one for a source that has none."""
+  return getattr(source, 'report', Report())
 
 
 class Source(Protocol):
@@ -38,6 +115,7 @@ class ArraySource:
   labels: np.ndarray  # int32 [N]
   num_classes: int | None
   class_names: tuple[str, ...] | None = None  # the name of class 0 first
+  report: Report = Report()
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -158,6 +236,7 @@ class EncodedImages(Protocol):
   channels: int
   num_classes: int | None
   class_names: tuple[str, ...] | None  # None if unknown
+  report: Report  # of what precedes decoding
 
   def __len__(self) -> int: ...
 

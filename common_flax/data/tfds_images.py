@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 from common_flax import files
 from common_flax.data import remote
+from common_flax.data.source import Report
 from common_flax.data.source import unreadable_split
 from common_flax.errors import UserError
 
@@ -113,6 +114,7 @@ class TfdsImages:
     self.channels = 1 if features['image'].shape[-1] == 1 else 3
     self._name = f'{name}, split {split}'
     self._path = builder.data_path
+    self.report = Report()
 
   def __len__(self) -> int:
     return len(self._records)

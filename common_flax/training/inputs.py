@@ -17,8 +17,11 @@ from common_flax import data
 from common_flax.data.batches import Batch
 from common_flax.data.batches import example_batches
 from common_flax.data.batches import Labelled
+from common_flax.data.source import Report
+from common_flax.data.source import report_of
 from common_flax.data.source import Source
 from common_flax.workdir import classes
+from common_flax.workdir import layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +39,18 @@ class Inputs:
     """The plural noun for the examples."""
     return 'images' if len(self.source.example_shape) == 3 else 'points'
 
-  def describe(self, config: ConfigDict) -> str:
-    """Describes the training data and the seeds in one or two lines."""
+  @property
+  def report(self) -> Report:
+    """What was left out of the data, and other notes."""
+    return report_of(self.source)
+
+  def describe(self, config: ConfigDict, workdir: epath.PathLike) -> str:
+    """Describes the training data and the seeds in a few lines."""
     lines = [
       f'{len(self.source):,} {self.kind} {self.source.example_shape} of '
       f'{config.dataset.name}'
     ]
+    lines += self.report.lines(str(epath.Path(workdir) / layout.LEFT_OUT))
     if self.num_seeds > 1:
       last = config.seed + self.num_seeds - 1
       lines.append(
@@ -52,11 +61,14 @@ class Inputs:
   @property
   def info(self) -> dict[str, Any]:
     """The description of the data in checkpoints, as JSON."""
-    return {
+    info = {
       'image_shape': self.source.example_shape,
       'num_examples': len(self.source),
       'num_classes': self.source.num_classes,
     }
+    if self.report.background is not None:
+      info['background'] = self.report.background
+    return info
 
   @property
   def class_names(self) -> tuple[str, ...] | None:
@@ -73,6 +85,15 @@ class Inputs:
     names = self.class_names
     if is_resumed and self.with_labels:
       classes.check(workdir, names)
+
+  def write_names(self, workdir: epath.PathLike) -> None:
+    """Writes the names of the classes, and of the files that are left out.
+
+    Raises:
+      UserError: if a file cannot be written.
+    """
+    classes.write(workdir, self.class_names)
+    layout.write_left_out(workdir, self.report.text())
 
   @property
   def axes(self) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from common_flax import config as config_lib
 from common_flax import output
 from common_flax.cli import terminal
 from common_flax.data.batches import Batch
@@ -46,6 +45,7 @@ from common_flax.training.origin import Origin
 from common_flax.training.watch import Measure
 from common_flax.workdir import layout
 from common_flax.workdir import lock
+from common_flax.workdir import stored_config
 from common_flax.workdir.checkpoints import CheckpointStore
 from common_flax.workdir.writers import RunWriter
 
@@ -296,8 +296,8 @@ class Run:
         layout.create(self.workdir)
         self._held.enter_context(lock.held(self.workdir))
         layout.write_config(self.workdir, self.config)
-        inputs.write_classes(self.workdir)
-    print(inputs.describe(self.config))
+        inputs.write_names(self.workdir)
+    print(inputs.describe(self.config, self.workdir))
     print(f'Training on {self.parallel.describe()} in {self.workdir}')
 
   def _open_checkpoints(self) -> CheckpointStore:
@@ -327,7 +327,7 @@ class Run:
       if self.is_first_process:
         self.record = stack.enter_context(RunWriter(self.workdir, start))
         if not start:
-          text = config_lib.to_json(self.config)
+          text = stored_config.to_json(self.config)
           self.record.text('config', f'```\n{text}```')
       self._loop_exit = stack.enter_context(contextlib.ExitStack())
       yield

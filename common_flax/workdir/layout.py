@@ -21,6 +21,7 @@ from common_flax import effects as effects_lib
 from common_flax import files
 from common_flax.data import fields as dataset_fields
 from common_flax.errors import UserError
+from common_flax.workdir import stored_config
 from common_flax.workdir.checkpoints import abstract_like
 from common_flax.workdir.stored_config import check_same_run
 from common_flax.workdir.stored_config import check_unchanged
@@ -31,6 +32,7 @@ from common_flax.workdir.stored_config import open_checkpoints
 from common_flax.workdir.stored_config import read_config
 
 EVALUATION = 'evaluation.json'
+LEFT_OUT = 'left_out.txt'
 METRICS = 'metrics.jsonl'
 TIME_LIMIT = 'time_limit.json'
 _FOLDERS = (CHECKPOINTS, 'samples', 'tensorboard')
@@ -185,10 +187,24 @@ def write_config(workdir: epath.PathLike, config: ConfigDict) -> None:
     UserError: if it cannot be written.
   """
   path = epath.Path(workdir) / CONFIG
-  text = config_lib.to_json(config)
+  text = stored_config.to_json(config)
   with writing(f'--workdir={workdir}'):
     if not path.exists() or path.read_text() != text:
       files.write_bytes(path, text.encode())
+
+
+def write_left_out(workdir: epath.PathLike, text: str) -> None:
+  """Writes the names of the files that the data lacks, if there are any.
+
+  Raises:
+    UserError: if the file cannot be written.
+  """
+  path = epath.Path(workdir) / LEFT_OUT
+  with writing(f'--workdir={workdir}'):
+    if text:
+      files.write_bytes(path, text.encode())
+    else:
+      path.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
+from common_flax import files
 from common_flax.errors import UserError
 from common_flax.workdir.checkpoints import CheckpointStore
 
@@ -22,9 +23,65 @@ _MAY_CHANGE = {
   'parallelism',
   'dataset.data_dir',
   'dataset.path',
+  # Checkpoints remember it where the data has transparent images.
+  'dataset.background',
 }
 _MAY_CHANGE_SUFFIX = '_every_steps'
 _MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
+
+
+def to_json(config: ConfigDict) -> str:
+  """The JSON text of a config."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+
+
+def read_json(path: epath.PathLike, default: ConfigDict) -> ConfigDict:
+  """Reads a file of `to_json`; missing fields take the default's values.
+
+  Raises:
+    UserError: if the file is missing or no JSON, or a field is unknown or
+      mistyped.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
+  try:
+    stored = files.read_json(path)
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path}: cannot be read: {error}') from error
+  return from_stored(stored, default, str(path))
+
+
+def from_stored(
+  stored: Mapping[str, Any], default: ConfigDict, where: str
+) -> ConfigDict:
+  """The config of a JSON object; missing fields take the default's values.
+
+  Args:
+    stored: the object.
+    default: the family's default config.
+    where: names the object in errors.
+
+  Raises:
+    UserError: if a field is unknown or mistyped.
+  """
+  try:
+    flat = config_lib.flatten(ConfigDict(stored))
+  except (ValueError, TypeError, AttributeError) as error:
+    raise UserError(f'{where}: cannot be read: {error}') from error
+  config = default.copy_and_resolve_references().unlock()
+  known = config_lib.flatten(config)
+  if 'dataset.background' in known and 'dataset.background' not in flat:
+    config.dataset.background = 'none'  # as before there was the field
+  try:
+    for name, value in flat.items():
+      if name not in known:
+        raise config_lib.unknown_field(name, known)
+      config.update_from_flattened_dict({name: value})
+    config_lib.check_fields(config, default)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'{where}: {error}') from error
+  return config.lock()
 
 
 def open_checkpoints(workdir: epath.PathLike) -> CheckpointStore:
@@ -53,11 +110,11 @@ def read_config(
   if not path.exists() and (saved := _saved_config(workdir)):
     step, stored = saved
     print(f'{path}: missing; the copy in checkpoint {step} is taken.')
-    config = config_lib.from_stored(stored, default, f'{path}: its copy')
+    config = from_stored(stored, default, f'{path}: its copy')
     _check_named(config, check, path)
     return config
   try:
-    config = config_lib.read(path, default)
+    config = read_json(path, default)
     _check_named(config, check, path)
   except UserError as error:
     if not path.exists() or not (saved := _saved_config(workdir)):
@@ -104,7 +161,7 @@ def check_unchanged(
   if saved is None:
     return
   step, stored = saved
-  read = json.loads(config_lib.to_json(config))
+  read = json.loads(to_json(config))
   different = _differences(
     config_lib.flatten(ConfigDict(stored)),
     config_lib.flatten(ConfigDict(read)),

@@ -7,6 +7,7 @@ import pytest
 from common_flax import config as config_lib
 from common_flax.errors import UserError
 from common_flax.workdir import layout
+from common_flax.workdir import stored_config
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def config():
 def test_a_config_survives_its_file(config, tmp_path):
   config.batch_size = 7
   config.dataset.path = 'somewhere'
-  (tmp_path / 'config.json').write_text(config_lib.to_json(config))
-  read = config_lib.read(tmp_path / 'config.json', config_lib.base())
+  (tmp_path / 'config.json').write_text(stored_config.to_json(config))
+  read = stored_config.read_json(tmp_path / 'config.json', config_lib.base())
   assert config_lib.flatten(read) == config_lib.flatten(config)
 
 
@@ -26,7 +27,7 @@ def test_a_field_that_an_old_file_lacks_takes_the_default(config, tmp_path):
   stored = config.to_dict()
   del stored['ema_decay'], stored['dataset']['flip']
   (tmp_path / 'config.json').write_text(json.dumps(stored))
-  read = config_lib.read(tmp_path / 'config.json', config)
+  read = stored_config.read_json(tmp_path / 'config.json', config)
   assert read.ema_decay == config.ema_decay
   assert read.dataset.flip is False
 
@@ -38,13 +39,13 @@ def test_a_broken_file_is_named(text, config, tmp_path):
   path = tmp_path / 'config.json'
   path.write_text(text)
   with pytest.raises(UserError, match=str(path)):
-    config_lib.read(path, config)
+    stored_config.read_json(path, config)
 
 
 def test_a_folder_in_place_of_the_file_is_refused(config, tmp_path):
   (tmp_path / 'config.json').mkdir()
   with pytest.raises(UserError, match='cannot be read'):
-    config_lib.read(tmp_path / 'config.json', config)
+    stored_config.read_json(tmp_path / 'config.json', config)
 
 
 def test_unknown_and_missing_fields_are_named(config):

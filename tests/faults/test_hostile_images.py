@@ -15,7 +15,6 @@ from common_flax.data import image_sets
 from common_flax.data import load_source
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode
-from common_flax.data.decode import decode_whole
 from common_flax.errors import UserError
 from gan_flax import main as gan_main
 
@@ -89,6 +88,8 @@ ODD = {
   'frames of WebP': frames('WEBP'),
   'frames of PNG': frames('PNG'),
   'a GIF': image('GIF', 'P'),
+  'a TIFF': image('TIFF'),
+  'pages of TIFF': frames('TIFF'),
 }
 BROKEN = {
   'nothing': b'',
@@ -104,7 +105,7 @@ BROKEN = {
   ),
   'a program': b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n'
   b'%%EndComments\n{} loop\n',
-  'TIFF': image('TIFF'),
+  'an icon': image('ICO', size=(16, 16)),
   'a JPEG named WebP, cut': image('JPEG')[:100],
 }
 
@@ -114,7 +115,7 @@ def test_an_odd_image_is_decoded(name):
   for channels in (1, 3):
     pixels = decode(ODD[name], SIZE, channels)
     assert pixels.shape == (SIZE, SIZE, channels)
-    whole = decode_whole(ODD[name], channels)
+    whole = decode(ODD[name], None, channels)
     assert whole.shape[-1] == channels
 
 
@@ -123,14 +124,14 @@ def test_an_odd_image_is_decoded(name):
 def test_a_broken_image_is_refused(name):
   for broken in (
     lambda data: decode(data, SIZE, 3),
-    lambda data: decode_whole(data, 1),
+    lambda data: decode(data, None, 1),
   ):
     with pytest.raises(CorruptImageError) as error:
       broken(BROKEN[name])
     assert str(error.value)
 
 
-@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP'])
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF'])
 def test_a_cut_image_is_decoded_or_refused(kind):
   data, refused = image(kind), 0
   for length in range(len(data)):
@@ -142,7 +143,7 @@ def test_a_cut_image_is_decoded_or_refused(kind):
 
 
 @pytest.mark.parametrize('seed', range(4))
-@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP'])
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP', 'TIFF'])
 def test_an_image_with_wrong_bytes_is_decoded_or_refused(kind, seed):
   data, random = image(kind), np.random.default_rng(seed)
   for _ in range(50):
@@ -171,11 +172,9 @@ def load(folder, skip_corrupt=False):
   )
 
 
-@pytest.mark.parametrize('ending', ['png', 'JPG', 'webp'])
+@pytest.mark.parametrize('ending', ['png', 'JPG', 'tiff'])
 @pytest.mark.parametrize('name', BROKEN)
-def test_a_broken_file_is_named_and_can_be_left_out(
-  folder, capsys, name, ending
-):
+def test_a_broken_file_is_named_and_can_be_left_out(folder, name, ending):
   (folder / 'train').mkdir()
   for path in folder.glob('*.png'):
     path.rename(folder / 'train' / path.name)
@@ -183,8 +182,9 @@ def test_a_broken_file_is_named_and_can_be_left_out(
   broken.write_bytes(BROKEN[name])
   with pytest.raises(UserError, match=f'broken.{ending}.*skip_corrupt'):
     load(folder)
-  assert len(load(folder, skip_corrupt=True)) == 10
-  assert f'broken.{ending}' in capsys.readouterr().out
+  source = load(folder, skip_corrupt=True)
+  assert len(source) == 10
+  assert [x.name for x in source.report.left_out] == [str(broken)]
   with pytest.raises(UserError, match=f'broken.{ending}'):
     image_sets.read(str(folder))
 
@@ -202,9 +202,11 @@ NO_FILES = {
   'a link to a device': link_to('/dev/zero'),
   'a link outside': link_to('../outside.png'),
   'a link to a system file': link_to('/etc/passwd'),
+  'a link to the folder above': link_to('..'),
+}
+BROKEN_LINKS = {
   'a link to itself': lambda path: path.symlink_to(path.name),
   'a link to nothing': link_to('nothing.png'),
-  'a link to the folder above': link_to('..'),
 }
 
 
@@ -219,6 +221,17 @@ def test_a_path_named_like_an_image_that_is_none_is_named(
     load(folder, skip_corrupt)
   with pytest.raises(UserError, match=r'odd\.png'):
     image_sets.read(str(folder))
+
+
+@pytest.mark.parametrize('kind', BROKEN_LINKS)
+def test_a_broken_link_is_named_and_can_be_left_out(folder, kind):
+  BROKEN_LINKS[kind](folder / 'odd.png')
+  with pytest.raises(UserError, match=r'odd\.png.*skip_corrupt'):
+    load(folder)
+  source = load(folder, skip_corrupt=True)
+  assert [(x.name, x.reason) for x in source.report.left_out] == [
+    (str(folder / 'odd.png'), 'a broken link')
+  ]
 
 
 @pytest.mark.parametrize('name', ['class', 'train'])
@@ -259,14 +272,14 @@ def test_an_unreadable_path_is_named(folder, name):
   ['a\nb', '-rf', '$(touch x)', '; touch x', 'x' * 250, 'é漢', b'\xff\xfe'],
   ids=range(7),
 )
-def test_an_oddly_named_file_is_left_out_in_one_line(folder, capsys, name):
+def test_an_oddly_named_file_is_left_out_in_one_line(folder, name):
   name = os.fsdecode(name)
   for number in range(5):  # enough for one to be in the training split
     (folder / f'{name}{number}.png').write_bytes(b'broken')
-  load(folder, skip_corrupt=True)
-  out = capsys.readouterr().out
-  assert 'Skipped' in out
-  assert all(line.isprintable() for line in out.split('\n'))
+  report = load(folder, skip_corrupt=True).report
+  lines = report.text().splitlines()
+  assert len(lines) == len(report.left_out) > 0
+  assert all(line.isprintable() for line in [*lines, *report.lines()])
   assert not pathlib.Path('x').exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from common_flax import compare_runs
 from common_flax import config as config_lib
+from common_flax.workdir import stored_config
 from gan_flax import evaluate as gan_evaluate
 from gan_flax import main as gan_main
 from gan_flax import sample as gan_sample
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures('in_the_repository', 'untrained')
 
 RECIPE = 'configs/dcgan.py:smoke'
 SECONDS = 30  # limit of a test
-CONFIG = config_lib.to_json(config_lib.load(str(ROOT / RECIPE)))
+CONFIG = stored_config.to_json(config_lib.load(str(ROOT / RECIPE)))
 READERS = {
   'gan sample': (gan_sample.main, ['--output=OUT']),
   'gan evaluate': (gan_evaluate.main, []),
