@@ -6,7 +6,9 @@ Dimensions: N frames, H height, W width, C channels.
 """
 
 from collections.abc import Iterable
+import itertools
 import pathlib
+import subprocess
 
 import numpy as np
 
@@ -62,26 +64,26 @@ def _write_mp4(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
   import imageio_ffmpeg  # an extra
 
   partial = target.with_name(f'.{target.stem}.partial{target.suffix}')
-  video = None
+  frames = (_video_frame(_enlarged(image)) for image in images)
+  first = next(frames)
+  height, width, _ = first.shape
+  # Not by imageio-ffmpeg's own writer, which forks and so alarms JAX.
+  command = [imageio_ffmpeg.get_ffmpeg_exe(), '-y', '-loglevel', 'error']
+  command += ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}']
+  command += ['-r', str(FRAMES_PER_SECOND), '-i', '-']
+  command += ['-c:v', 'libx264', '-pix_fmt', 'yuv420p']
+  command += ['-crf', '12', str(partial.absolute())]  # samples have sharp edges
   try:
-    for image in images:
-      frame = _video_frame(_enlarged(image))
-      if video is None:
-        video = imageio_ffmpeg.write_frames(
-          str(partial),
-          frame.shape[1::-1],
-          fps=FRAMES_PER_SECOND,
-          macro_block_size=1,
-          ffmpeg_log_level='error',
-          output_params=['-crf', '12'],  # samples have sharp edges
-        )
-        video.send(None)
-      video.send(frame)
-    video.close()
+    with subprocess.Popen(
+      command, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as video:
+      for frame in itertools.chain([first], frames):
+        video.stdin.write(frame.tobytes())
+      _, reason = video.communicate()
+    if video.returncode:
+      raise OSError(f'ffmpeg: {reason.decode(errors="replace").strip()}')
     partial.replace(target)
   finally:
-    if video is not None:
-      video.close()
     partial.unlink(missing_ok=True)
 
 
