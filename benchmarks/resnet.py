@@ -66,17 +66,18 @@ def multiply_adds(sizes: Sizes) -> float:
   """Multiply-adds of a step with direct convolutions in all blocks.
 
   A forward and backward pass costs as much as three forward passes. R3GAN's
-  discriminator counts 6 on real and 6 on fake images, since each penalty adds
-  the gradient of the images (1) and what depends on the weights in it (2). For
-  the generator's gradient it counts 3, because the relativistic loss sees real
-  images, too. Its generator counts 3. SNGAN's count 8 and 3.
+  discriminator counts 4 on real and 4 on fake images: a forward pass, the
+  gradient of the images, and 2 for what depends on the weights in it, of which
+  `penalties.logits_and_input_gradients` makes the loss as well. PyTorch's takes
+  6 and 6. For the generator's gradient it counts 3, because the relativistic
+  loss sees real images, too. Its generator counts 3. SNGAN's count 8 and 3.
   """
   total = 0
   for side, width in zip(sizes.sides, sizes.widths, strict=True):
     block = 2 * width * (2 * width + 9 * sizes.group_size)
     total += 2 * side**2 * block
   if sizes.network == 'r3gan':
-    return float(sizes.batch_size * total * (2 * 6 + 3 + 3))
+    return float(sizes.batch_size * total * (2 * 4 + 3 + 3))
   return float(sizes.batch_size * (8 * _sngan(sizes) + 3 * _sngan(sizes, 2)))
 
 

@@ -58,6 +58,12 @@ class GAN:
     return isinstance(self.augmentation, AdaptiveAugmentation)
 
   @property
+  def derives_once(self) -> bool:
+    """Whether one derivative serves the loss and both penalties."""
+    is_homogeneous = getattr(self.discriminator, 'is_homogeneous', False)
+    return is_homogeneous and self.penalties.are_of_both
+
+  @property
   def is_conditional(self) -> bool:
     """Whether the networks take class labels."""
     return self.num_classes is not None

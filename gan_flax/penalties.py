@@ -11,15 +11,53 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 Critic = Callable[[jax.Array], jax.Array]  # examples [B, ...] -> logits [B]
+# Examples [B, ...] and a scale [B] of all biases -> logits [B].
+HomogeneousCritic = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def squared_norms(x: jax.Array) -> jax.Array:
+  """The squared norm of each example, [B, ...] -> [B]."""
+  return jnp.sum(x**2, axis=range(1, x.ndim))
 
 
 def squared_input_gradient_norms(critic: Critic, x: jax.Array) -> jax.Array:
   """The squared norm of each example's input gradient, [B]."""
-  gradients = jax.grad(lambda x: jnp.sum(critic(x)))(x)
-  return jnp.sum(gradients**2, axis=range(1, x.ndim))
+  return squared_norms(jax.grad(lambda x: jnp.sum(critic(x)))(x))
+
+
+def logits_and_input_gradients(
+  critic: HomogeneousCritic, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The logits and their input gradients, with one derivative for both.
+
+  A network of linear layers and leaky ReLUs is homogeneous: with x and all its
+  biases doubled, its logit is doubled. Then Euler's theorem gives the logit as
+  a function of its gradients,
+
+    f(x, s) = <df/dx, x> + s df/ds    where s scales the biases, here s = 1.
+
+  A loss of logits and input gradients is so a loss of gradients alone. Its
+  gradient with respect to the parameters takes one pass through the network
+  where the loss of the logits and the penalty took one each: four instead of
+  six, if a forward pass counts 1 and the gradient of the parameters, too. (The
+  second derivative of a leaky ReLU is 0.)
+
+  Args:
+    critic: the discriminator.
+    x: [B, ...].
+
+  Returns:
+    The logits [B] and the gradients [B, ...].
+  """
+  logits, pullback = jax.vjp(critic, x, jnp.ones(len(x), x.dtype))
+  gradients, slopes = pullback(jnp.ones_like(logits))
+  by_euler = jnp.sum(gradients * x, axis=range(1, x.ndim)) + slopes
+  # The value is the network's own, whose rounding errors are smaller.
+  return lax.stop_gradient(logits - by_euler) + by_euler, gradients
 
 
 def zero_centred(critic: Critic, x: jax.Array) -> jax.Array:
@@ -91,6 +129,12 @@ class Penalties:
     """Whether no penalty is applied."""
     return self.gradient == self.r1 == self.r2 == 0
 
+  @property
+  def are_of_both(self) -> bool:
+    """Whether all that is applied is R1 and R2, both at every step."""
+    only_zero_centred = self.gradient == 0 and self.every_steps == 1
+    return only_zero_centred and self.r1 != 0 and self.r2 != 0
+
   def share(self, step: jax.Array) -> jax.Array | float:
     """The share of the weights that remains at a step, int32 []."""
     if self.final_share == 1:
@@ -123,3 +167,13 @@ class Penalties:
     if self.r2:
       total += self.r2 * jnp.mean(zero_centred(critic, fake))
     return self.every_steps * total
+
+  def of_gradients(self, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """R1 and R2 of a batch's input gradients, [], for `are_of_both`.
+
+    Args:
+      real: [B, ...], at real examples.
+      fake: [B, ...], at generated examples.
+    """
+    r1, r2 = (0.5 * jnp.mean(squared_norms(x)) for x in (real, fake))
+    return self.r1 * r1 + self.r2 * r2

@@ -20,6 +20,7 @@ from common_flax import prng
 from common_flax.data.batches import Batch
 from common_flax.optimisers import moving_average
 from gan_flax import batches
+from gan_flax import penalties
 from gan_flax.batches import Drawn
 from gan_flax.gan import GAN
 from gan_flax.penalties import Critic
@@ -44,26 +45,19 @@ def discriminator_step(
   Returns:
     The state, and the metrics of the discriminator.
   """
-  net, labels = state.discriminator, drawn.labels
+  net = state.discriminator
   key = drawn.keys.discriminator_view
   real, fake = batches.shown(
     gan, key, drawn.real, drawn.fake, state.augmentation
   )
 
   def loss(params):
-    # Separately: one batch's statistics must not mix real and fake examples.
-    real_logits, batch_stats = _classify(
-      gan, params, net.batch_stats, real, labels
+    real_logits, fake_logits, penalty, batch_stats = _judge(
+      gan, params, net.batch_stats, real, fake, drawn, state.step
     )
-    fake_logits, batch_stats = _classify(gan, params, batch_stats, fake, labels)
     loss = jnp.mean(gan.loss.discriminator(real_logits, fake_logits))
     metrics = {'d_loss': loss, **_opinions(gan, real_logits, fake_logits)}
     if not gan.penalties.are_off:
-
-      def critic(x):
-        return _classify(gan, params, net.batch_stats, x, labels)[0]
-
-      penalty = _penalty(gan, critic, real, fake, drawn, state.step)
       metrics['d_penalty'] = penalty
       loss += penalty
     return loss, (metrics, batch_stats)
@@ -178,20 +172,58 @@ def _apply_gradients(
   return net.replace(params=params, opt_state=opt_state)
 
 
+def _judge(
+  gan: GAN,
+  params: Params,
+  batch_stats: BatchStats,
+  real: jax.Array,
+  fake: jax.Array,
+  drawn: Drawn,
+  step: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array | float, BatchStats]:
+  """Logits of both kinds of examples, the penalty, and updated statistics."""
+  labels = drawn.labels
+  if gan.derives_once:
+
+    def homogeneous(x, bias_scale):
+      return _classify(gan, params, batch_stats, x, labels, bias_scale)[0]
+
+    (real_logits, real_gradients), (fake_logits, fake_gradients) = (
+      penalties.logits_and_input_gradients(homogeneous, x) for x in (real, fake)
+    )
+    penalty = gan.penalties.of_gradients(real_gradients, fake_gradients)
+    penalty *= _share(gan, penalty, step)
+    return real_logits, fake_logits, penalty, batch_stats
+  # Separately: one batch's statistics must not mix real and fake examples.
+  real_logits, updated = _classify(gan, params, batch_stats, real, labels)
+  fake_logits, updated = _classify(gan, params, updated, fake, labels)
+  if gan.penalties.are_off:
+    return real_logits, fake_logits, 0.0, updated
+
+  def critic(x):
+    return _classify(gan, params, batch_stats, x, labels)[0]
+
+  penalty = _penalty(gan, critic, real, fake, drawn, step)
+  return real_logits, fake_logits, penalty, updated
+
+
 def _classify(
   gan: GAN,
   params: Params,
   batch_stats: BatchStats,
   x: jax.Array,
   labels: jax.Array | None,
+  bias_scale: jax.Array | None = None,
 ) -> tuple[jax.Array, BatchStats]:
   """The discriminator's logits in train mode, and its updated statistics."""
+  scale = {} if bias_scale is None else {'bias_scale': bias_scale}
   logits, updates = gan.discriminator.apply(
     {'params': params, 'batch_stats': batch_stats},
     x,
     labels,
     train=True,
     mutable=['batch_stats'],
+    **scale,
   )
   return logits, updates.get('batch_stats', {})
 
@@ -233,12 +265,18 @@ def _penalty(
   def penalty():
     weights = batches.interpolation_weights(gan, drawn, len(real))
     total = gan.penalties.total(critic, real, fake, weights)
-    if gan.penalties.final_share == 1:
-      return total
-    return gan.penalties.share(step).astype(total.dtype) * total
+    return _share(gan, total, step) * total
 
   if gan.penalties.every_steps == 1:
     return penalty()
   # For several seeds at once, `jax.vmap` computes both branches.
   is_due = step % gan.penalties.every_steps == 0
   return lax.cond(is_due, penalty, lambda: jnp.zeros((), real.dtype))
+
+
+def _share(gan: GAN, penalty: jax.Array, step: jax.Array) -> jax.Array | float:
+  """The share of the penalty that remains at a step, in the penalty's type."""
+  share = gan.penalties.share(step)
+  return (
+    share if gan.penalties.final_share == 1 else share.astype(penalty.dtype)
+  )

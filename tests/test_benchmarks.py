@@ -96,7 +96,7 @@ def test_a_step_of_residual_networks_runs(network, monkeypatch):
 def test_multiply_adds_of_residual_networks():
   sizes = resnet.Sizes('r3gan', 8, 2, 2, batch_size=3)
   block = 2 * 4 + 4 * 9 * 2 + 4 * 2  # at each pixel, 2 to 4 to 4 to 2
-  passes = 2 * 6 + 3 + 3
+  passes = 2 * 4 + 3 + 3
   expected = 3 * passes * 2 * (4 * 4 + 8 * 8) * block
   assert resnet.multiply_adds(sizes) == expected
   sizes = resnet.Sizes('resnet', 16, 2, 2, batch_size=3)

@@ -25,6 +25,8 @@ import jax.numpy as jnp
 
 from common_flax.images import doublings
 from common_flax.nn.grouped import GroupedConv
+from common_flax.nn.resampling import downsampled
+from common_flax.nn.resampling import upsampled
 from gan_flax.models.conditioning import with_labels
 
 _EXPANSION = 2  # features in a branch, relative to the block's input
@@ -80,50 +82,6 @@ def scaled_normal(gain: float) -> nn.initializers.Initializer:
   return nn.initializers.variance_scaling(gain**2, 'fan_in', 'normal')
 
 
-def upsampled(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> [B, 2H, 2W, C] by linear interpolation.
-
-  Each new pixel takes 3/4 of the nearest pixel and 1/4 of the next in either
-  direction; beyond the border are zeros. It is the filter (1, 2, 1) of the
-  paper, applied to repeated pixels.
-  """
-  for axis in (1, 2):
-    before, after = _neighbours(x, axis)
-    pairs = jnp.stack(
-      [0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1
-    )
-    shape = list(x.shape)
-    shape[axis] *= 2
-    x = pairs.reshape(shape)
-  return x
-
-
-def downsampled(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> [B, H/2, W/2, C], a quarter of the adjoint of `upsampled`.
-
-  Along each axis a new pixel is the sum of four pixels with the weights
-  (1, 3, 3, 1) / 8; beyond the border are zeros.
-  """
-  for axis in (1, 2):
-    shape = list(x.shape)
-    shape[axis : axis + 1] = [shape[axis] // 2, 2]
-    even, odd = jnp.moveaxis(x.reshape(shape), axis + 1, 0)
-    before, _ = _neighbours(odd, axis)
-    _, after = _neighbours(even, axis)
-    x = 0.375 * (even + odd) + 0.125 * (before + after)
-  return x
-
-
-def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-  """For each pixel the one before it and the one after it, 0 at the border."""
-  size = x.shape[axis]
-  edges = [int(i == axis) for i in range(x.ndim)]
-  padded = jnp.pad(x, [(edge, edge) for edge in edges])
-  before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
-  after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
-  return before, after
-
-
 class Block(nn.Module):
   """[B, H, W, C] -> [B, H, W, C]: the input plus a branch of three layers.
 
@@ -142,7 +100,10 @@ class Block(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, bias_scale: jax.Array | None = None
+  ) -> jax.Array:
+    """Adds the branch; `bias_scale` [B], if given, multiplies its biases."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     features = x.shape[-1]
     # The gain keeps the variance through a leaky ReLU; its second factor keeps
@@ -152,9 +113,8 @@ class Block(nn.Module):
     )
     init = scaled_normal(gain)
     wide = _EXPANSION * features
-    # A dense layer at each pixel is a 1x1 convolution.
-    y = nn.Dense(wide, kernel_init=init, name='expand', **types)(x)
-    y = GroupedConv(
+    expand = nn.Dense(wide, kernel_init=init, name='expand', **types)
+    conv = GroupedConv(
       wide,
       kernel_size=3,
       group_size=self.group_size,
@@ -162,7 +122,7 @@ class Block(nn.Module):
       kernel_init=init,
       name='conv',
       **types,
-    )(nn.leaky_relu(y, _SLOPE))
+    )
     project = nn.Dense(
       features,
       use_bias=False,
@@ -170,7 +130,30 @@ class Block(nn.Module):
       name='project',
       **types,
     )
-    return x + project(nn.leaky_relu(y, _SLOPE))
+    y = _with_bias(expand, _at_each_pixel(expand, x), bias_scale)
+    y = _with_bias(conv, conv(nn.leaky_relu(y, _SLOPE)), bias_scale)
+    y = nn.leaky_relu(y, _SLOPE)
+    return x + _at_each_pixel(project, y)
+
+
+def _at_each_pixel(layer: nn.Module, x: jax.Array) -> jax.Array:
+  """Applies a dense layer to each pixel, which makes a 1x1 convolution.
+
+  The pixels are rows of a matrix: XLA for CPUs computes the kernel's gradient
+  from a transposed copy of the image if more than one axis is summed.
+  """
+  y = layer(x.reshape(-1, x.shape[-1]))
+  return y.reshape(*x.shape[:-1], -1)
+
+
+def _with_bias(
+  layer: nn.Module, y: jax.Array, scale: jax.Array | None
+) -> jax.Array:
+  """A layer's result with its bias times `scale` [B], if that is given."""
+  if scale is None:
+    return y
+  bias = layer.variables['params']['bias']
+  return y + jnp.outer(scale - 1, bias).astype(y.dtype)[:, None, None]
 
 
 class Generator(nn.Module):
@@ -225,11 +208,12 @@ class Generator(nn.Module):
     x = image[None] * weights[:, None, None]
     for i, features in enumerate(stages):
       if i and features != stages[i - 1]:
-        x = _linear(self, features, f'narrow_{i}')(x)
+        x = _at_each_pixel(_linear(self, features, f'narrow_{i}'), x)
       # A 1x1 convolution and the interpolation commute.
       x = upsampled(x) if i else x
       x = _stage(self, i, len(stages))(x)
-    return _linear(self, channels, 'image')(x).astype(self.param_dtype)
+    x = _at_each_pixel(_linear(self, channels, 'image'), x)
+    return x.astype(self.param_dtype)
 
 
 class Discriminator(nn.Module):
@@ -257,6 +241,16 @@ class Discriminator(nn.Module):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
+  @property
+  def is_homogeneous(self) -> bool:
+    """Whether the logits are homogeneous in the images and `bias_scale`.
+
+    It makes the penalties R1 and R2 cheaper, see
+    `penalties.logits_and_input_gradients`. Labels beside the pixels would have
+    to be scaled, too.
+    """
+    return self.conditioning != 'concatenation'
+
   @nn.compact
   def __call__(
     self,
@@ -264,20 +258,25 @@ class Discriminator(nn.Module):
     labels: jax.Array | None = None,
     *,
     train: bool,
+    bias_scale: jax.Array | None = None,
   ) -> jax.Array:
-    """Classifies images; takes the arguments of `dcgan.Generator`."""
+    """Classifies images; takes the arguments of `dcgan.Generator`.
+
+    If `bias_scale` [B] is given, it multiplies all biases. The logits are
+    homogeneous in it and the images if `is_homogeneous`.
+    """
     del train  # nothing depends on it
     size, _, _ = self.image_shape
     start, _ = doublings(size)
     stages = widths(size, self.base_features)
     if self.conditioning == 'concatenation':
       images = with_labels(images, labels, self.num_classes)
-    x = _linear(self, stages[-1], 'features')(images)
+    x = _at_each_pixel(_linear(self, stages[-1], 'features'), images)
     for i in reversed(range(len(stages))):
-      x = _stage(self, i, len(stages))(x)
+      x = _stage(self, i, len(stages))(x, bias_scale)
       x = downsampled(x) if i else x
       if i and stages[i - 1] != stages[i]:
-        x = _linear(self, stages[i - 1], f'widen_{i}')(x)
+        x = _at_each_pixel(_linear(self, stages[i - 1], f'widen_{i}'), x)
     image = self.param(
       'basis',
       nn.initializers.normal(1 / start),
@@ -309,8 +308,8 @@ def _linear(
 
 def _stage(
   module: Generator | Discriminator, stage: int, num_stages: int
-) -> Callable[[jax.Array], jax.Array]:
-  """The residual blocks of a stage."""
+) -> Callable[..., jax.Array]:
+  """The residual blocks of a stage; see `Block` for the arguments."""
   blocks = [
     Block(
       num_stages * module.blocks_per_stage,
@@ -322,9 +321,9 @@ def _stage(
     for j in range(module.blocks_per_stage)
   ]
 
-  def apply(x):
+  def apply(x, bias_scale=None):
     for block in blocks:
-      x = block(x)
+      x = block(x, bias_scale)
     return x
 
   return apply

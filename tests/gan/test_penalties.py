@@ -1,5 +1,7 @@
 """Gradient penalties against known gradients, and in discriminator steps."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from common_flax import prng
 from gan_flax import config as gan_config
 from gan_flax import penalties
 from gan_flax.gan import create_gan
+from gan_flax.models import r3gan
 from gan_flax.state import init_state
 
 SHAPE = (8, 8, 1)
@@ -158,6 +161,95 @@ def test_a_lazy_penalty_is_applied_every_n_steps():
   due = float(step(every, state)[1]['d_penalty'])
   assert due > 0
   np.testing.assert_allclose(paid, [due, 0, 0, due], rtol=1e-9)
+
+
+@pytest.mark.parametrize('conditioning', ['none', 'projection'])
+def test_logits_of_homogeneous_networks_follow_from_their_gradients(
+  conditioning,
+):
+  net = r3gan.Discriminator(
+    (8, 8, 2),
+    base_features=2,
+    blocks_per_stage=1,
+    group_size=2,
+    conditioning=conditioning,
+    num_classes=3,
+    dtype=jnp.float64,
+    param_dtype=jnp.float64,
+  )
+  random = np.random.default_rng(0)
+  images = random.normal(size=(2, 8, 8, 2))
+  labels = jnp.array([2, 0]) if conditioning == 'projection' else None
+  params = jax.eval_shape(
+    functools.partial(net.init, train=True), jax.random.key(0), images, labels
+  )
+  params = jax.tree.map(lambda p: 0.3 * random.normal(size=p.shape), params)
+
+  def critic(params, x, scale=None):
+    return net.apply(params, x, labels, train=True, bias_scale=scale)
+
+  def loss(logits, gradients):
+    return jnp.sum(jnp.tanh(logits)) + 0.3 * jnp.sum(gradients**2)
+
+  def direct(params):
+    gradients = jax.grad(lambda x: jnp.sum(critic(params, x)))(images)
+    return loss(critic(params, images), gradients)
+
+  def by_euler(params):
+    found = penalties.logits_and_input_gradients(
+      functools.partial(critic, params), images
+    )
+    return loss(*found)
+
+  @jax.jit
+  def everything(params):
+    doubled = critic(params, 2 * images, jnp.full(2, 2.0))
+    found = [jax.value_and_grad(f)(params) for f in (direct, by_euler)]
+    return doubled, critic(params, images), *found
+
+  assert net.is_homogeneous
+  doubled, logits, expected, actual = everything(params)
+  np.testing.assert_allclose(doubled, 2 * logits, rtol=1e-9)
+  for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
+    assert np.abs(b).max() > 0
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * np.abs(b).max())
+
+
+def test_labels_beside_the_pixels_are_not_scaled():
+  net = r3gan.Discriminator((8, 8, 2), conditioning='concatenation')
+  assert not net.is_homogeneous
+
+
+def test_one_derivative_needs_both_penalties_at_every_step():
+  options = dict(gradient=0.0, r1=1.0, r2=2.0, every_steps=1)
+  assert penalties.Penalties(**options).are_of_both
+  for change in ({'r2': 0.0}, {'every_steps': 2}, {'gradient': 1.0}):
+    assert not penalties.Penalties(**options | change).are_of_both
+
+
+def test_one_derivative_serves_loss_and_penalties(monkeypatch):
+  changes = {
+    'model.name': 'r3gan',
+    'model.discriminator_norm': 'none',
+    'model.group_size': 2,
+    'model.blocks_per_stage': 1,
+    'loss.name': 'relativistic',
+    'penalty.r1': 0.5,
+    'penalty.r2': 0.7,
+    'penalty.final_share': 0.1,
+  }
+  gan, state = create(**changes)
+  assert gan.derives_once
+  moved, metrics = step(gan, state)
+  monkeypatch.setattr(type(gan), 'derives_once', False)
+  expected, others = step(gan, state)
+  assert metrics.keys() == others.keys()
+  for name, value in metrics.items():
+    assert value == pytest.approx(float(others[name]), rel=1e-9), name
+  # Adam's moments are the gradients, up to factors.
+  nets = [s.discriminator for s in (moved, expected)]
+  for a, b in zip(*map(jax.tree.leaves, nets), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 def test_weights_of_penalties_fall_along_a_cosine():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common_flax import prng
+from common_flax.nn import resampling
 from gan_flax.models import r3gan
 from gan_flax.sample import load
 from gan_flax.train import train
@@ -53,19 +54,21 @@ def test_upsampling_filters_an_image_with_zeros_between_its_pixels():
   for axis in (1, 2):
     expected = filtered(dilated(expected, axis), axis) / 4
     expected = expected.take(range(expected.shape[axis] - 1), axis)
-  np.testing.assert_allclose(r3gan.upsampled(jnp.array(x)), expected, atol=1e-6)
+  np.testing.assert_allclose(
+    resampling.upsampled(jnp.array(x)), expected, atol=1e-6
+  )
 
 
 def test_downsampling_is_a_quarter_of_the_adjoint():
   x = RANDOM.normal(size=(2, 8, 14, 3)).astype(np.float32)
   small = np.zeros((2, 4, 7, 3), np.float32)
-  (adjoint,) = jax.linear_transpose(r3gan.upsampled, small)(jnp.array(x))
-  np.testing.assert_allclose(r3gan.downsampled(x), adjoint / 4, atol=1e-6)
+  (adjoint,) = jax.linear_transpose(resampling.upsampled, small)(jnp.array(x))
+  np.testing.assert_allclose(resampling.downsampled(x), adjoint / 4, atol=1e-6)
 
 
 def test_resampling_keeps_a_constant_away_from_the_border():
   x = jnp.ones((1, 8, 8, 1))
-  for resampled in (r3gan.upsampled(x), r3gan.downsampled(x)):
+  for resampled in (resampling.upsampled(x), resampling.downsampled(x)):
     np.testing.assert_allclose(resampled[:, 1:-1, 1:-1], 1, rtol=1e-6)
 
 
