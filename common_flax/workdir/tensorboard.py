@@ -149,5 +149,5 @@ def _file_name() -> str:
   """TensorBoard reads the files of a folder in the order of their names."""
   return (
     f'events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}'
-    f'.{os.getpid()}.{next(_numbers)}'
+    f'.{os.getpid()}.{next(_numbers):06}'
   )

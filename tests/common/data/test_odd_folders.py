@@ -6,7 +6,6 @@ import numpy as np
 import odd_images
 import pytest
 
-from common_flax import config as config_lib
 from common_flax import data
 from common_flax.data import image_sets
 from common_flax.data.decode import decode
@@ -15,6 +14,7 @@ from common_flax.data.folder import FolderImages
 from common_flax.data.rendering import Rendering
 from common_flax.errors import UserError
 from common_flax.training.inputs import Inputs
+from common_flax.workdir import stored_config
 from gan_flax import config as gan_config
 from gan_flax.train import train
 
@@ -299,14 +299,14 @@ def test_a_white_level_that_is_none_is_refused(value):
 
 
 def test_an_older_config_drops_transparency_as_it_did(tmp_path):
-  stored = json.loads(config_lib.to_json(gan_config.default()))
+  stored = json.loads(stored_config.to_json(gan_config.default()))
   path = tmp_path / 'config.json'
   path.write_text(json.dumps(stored))
-  read = config_lib.read(path, gan_config.default())
+  read = stored_config.read_json(path, gan_config.default())
   assert read.dataset.background == 'white'
   del stored['dataset']['background'], stored['dataset']['white_level']
   path.write_text(json.dumps(stored))
-  read = config_lib.read(path, gan_config.default())
+  read = stored_config.read_json(path, gan_config.default())
   assert read.dataset.background == 'none'
   assert read.dataset.white_level is None
 

@@ -374,7 +374,7 @@ class TestCache:
 
   @pytest.mark.parametrize('in_memory_bytes', [10**6, 0])
   @pytest.mark.parametrize(
-    'name', ['images.npy', 'labels.npy', 'left_out.json', 'checksums.json']
+    'name', ['images.npy', 'labels.npy', 'report.json', 'checksums.json']
   )
   @pytest.mark.parametrize('harm', ['cut', 'emptied', 'one bit'])
   def test_a_damaged_entry_is_made_again(
@@ -395,16 +395,6 @@ class TestCache:
     output = capsys.readouterr().out
     assert output.count('decoding the images again') == 1
     assert path.read_bytes() == whole
-
-  def test_an_older_entry_without_checksums_is_read(
-    self, folder, tmp_path, capsys
-  ):
-    before = self.load(folder)
-    (path,) = (tmp_path / 'cache').rglob('checksums.json')
-    path.unlink()
-    after = self.load(folder)
-    np.testing.assert_array_equal(after.examples, before.examples)
-    assert 'again' not in capsys.readouterr().out
 
   def test_a_broken_set_is_not_cached(self, folder, tmp_path):
     (folder / '2.png').write_bytes(b'broken')
