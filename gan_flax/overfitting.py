@@ -43,9 +43,12 @@ _NUM_HIGH = 5  # consecutive high reports before a warning
 _WARNING = (
   'the discriminator memorises its training images: it scores held-out images '
   '{share:.0%} of the way down from training images to samples, for '
-  f'{_NUM_HIGH} reports now. Try augmentation (augmentation.name=ada or '
-  'augmentation.translation=True), more images, or fewer steps.'
+  f'{_NUM_HIGH} reports now. Try {{cure}}, more images, or fewer steps.'
 )
+_AUGMENTATION = (
+  'augmentation (augmentation.name=ada or augmentation.translation=True)'
+)
+_MORE_AUGMENTATION = 'a lower augmentation.target'
 
 
 def held_out_source(dataset: ConfigDict, source: Source) -> Source | None:
@@ -134,17 +137,19 @@ def measure(
   }
 
 
-def judge(rows: Sequence[Row]) -> Verdict:
+def judge(rows: Sequence[Row], is_adaptive: bool = False) -> Verdict:
   """Warns of a discriminator that overfits for several reports.
 
   Args:
     rows: the rows of metrics.jsonl, ordered by step.
+    is_adaptive: whether ADA distorts the images already.
   """
   latest = [row.get('d_overfit') for row in rows[-_NUM_HIGH:]]
   lowest = min(math.nan if x is None else x for x in latest)
   if len(latest) < _NUM_HIGH or not lowest > _HIGH or None in latest:
     return Verdict()
-  return Verdict(_WARNING.format(share=latest[-1]))
+  cure = _MORE_AUGMENTATION if is_adaptive else _AUGMENTATION
+  return Verdict(_WARNING.format(share=latest[-1], cure=cure))
 
 
 def overfit_watch(gan: GAN, source: Source, config: ConfigDict) -> Watch | None:
@@ -165,7 +170,7 @@ def overfit_watch(gan: GAN, source: Source, config: ConfigDict) -> Watch | None:
     return None
   return Watch(
     functools.partial(measure, gan, _first(source, num), _first(held_out, num)),
-    judge,
+    functools.partial(judge, is_adaptive=gan.is_adaptive),
   )
 
 

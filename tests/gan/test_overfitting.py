@@ -70,6 +70,8 @@ def test_five_high_reports_make_a_warning():
   verdict = overfitting.judge(rows(0.1, *[0.9] * 5))
   assert '90%' in verdict.warning
   assert 'augmentation.name=ada' in verdict.warning
+  adaptive = overfitting.judge(rows(*[0.9] * 5), is_adaptive=True).warning
+  assert 'augmentation.target' in adaptive and 'name=ada' not in adaptive
   # Overfitting makes no checkpoint unfit for `on_collapse`.
   assert verdict.is_healthy
 
