@@ -166,6 +166,8 @@ class CheckpointStore:
 
   def _read_info(self, step: int) -> dict:
     path = self._directory / str(step) / INFO / _INFO_FILE
+    if not path.exists():  # perhaps it is still being written
+      self.wait()
     return checksums.unsealed(files.read_json(path, _MAX_INFO_BYTES))
 
   def newest(

@@ -36,6 +36,7 @@ CALLS = {
 }
 # The comments at those places explain why.
 ALLOWED = {
+  'common_flax/cli/animations.py': {'subprocess'},  # ffmpeg, without a shell
   'common_flax/config.py': {'runpy'},  # recipes, see the README
   'configs/grid.py': {'runpy'},  # builds on another recipe
   'benchmarks/overhead.py': {'runpy'},  # recipes

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from common_flax import config as config_lib
+from common_flax.workdir import stored_config
 from gan_flax import config as gan_config
 from gan_flax import main as main_lib
 from gan_flax import sample as sample_lib
@@ -100,7 +100,7 @@ def test_a_lost_config_is_taken_from_a_checkpoint(fails, finished, capfd):
   whole = path.read_text()
   path.unlink()
   capfd.readouterr()
-  assert config_lib.to_json(gan_config.read(finished)) == whole
+  assert stored_config.to_json(gan_config.read(finished)) == whole
   assert capfd.readouterr().out == (
     f'{path}: missing; the copy in checkpoint 8 is taken.\n'
   )

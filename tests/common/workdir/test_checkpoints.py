@@ -1,5 +1,7 @@
 """Checkpoints: which are kept, restored and skipped."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,25 @@ def test_the_best_is_kept_at_any_age(tmp_path, replicated):
     checkpoints.save(5, {'state': state}, {}, best=4)
     checkpoints.wait()
     assert checkpoints.steps() == [4, 5]
+
+
+def test_one_that_is_still_being_written_is_waited_for(
+  tmp_path, replicated, monkeypatch
+):
+  write = checkpoints_lib._InfoHandler._write
+
+  async def write_late(self, *arguments):
+    time.sleep(0.3)
+    await write(self, *arguments)
+
+  monkeypatch.setattr(checkpoints_lib._InfoHandler, '_write', write_late)
+  state = jax.device_put(create(), replicated)
+  with CheckpointStore(tmp_path / 'c', 2) as checkpoints:
+    checkpoints.save(1, {'state': state}, {'shape': [1]})
+    assert checkpoints.info(1) == {'shape': [1]}
+    checkpoints.save(2, {'state': state}, {'shape': [2]})
+    restored = read(checkpoints, 2, replicated)
+    np.testing.assert_array_equal(restored['a'], create()['a'])
 
 
 def test_reading_does_not_create_the_folder(tmp_path):
