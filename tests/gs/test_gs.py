@@ -39,6 +39,7 @@ DENSE_VAE = [
   'vae_flax.main',
   '--config=configs/vae.py:smoke',
   '--config.model.name=mlp',
+  '--config.model.base_features=32',
   '--config.model.hidden_sizes=(16,)',
   '--config.num_steps=2',
 ]
