@@ -10,9 +10,11 @@ Measured on 2 cores of a shared x86 CPU (AVX-512) on 22 November 2026, with
            The rarest class of seeds 0, 1 and 2 has 6.7, 6.5 and 6.7 %, and in
            bfloat16 7.0, 7.9 and 6.6 % (26 November).
   mnist    TFDS mnist at 28x28, padded to 32x32 in the networks, with the
-           settings of `configs/quick.py` but no labels. After 3,400 steps (28
-           November, a busy machine) FID 4.2 in the features of a classifier,
-           where training images score 0.18; the longer run is not measured.
+           settings of `configs/quick.py` but no labels. With `--max_minutes=5`
+           (28 November, beside other work, seeds 0 and 1) FID 3.7 and 3.8 in
+           the features of a classifier, where training images score 0.18, and
+           a plain PyTorch DCGAN 33.8 and 18.9 after the same time, see
+           `benchmarks/README.md`. The whole run is not measured.
   cifar10  TFDS cifar10, for a GPU. Not measured.
   celeba   TFDS celeb_a at 64x64 with the paper's widths, kernels and latents,
            for a GPU. Not measured.
