@@ -268,6 +268,8 @@ def test_a_resumed_run_keeps_its_probability(tmp_path):
   config = recipe('small.py', 'smoke')
   config.augmentation.target = -0.99
   config.augmentation.speed_images = 16 * 4 * 10
+  for player in (config.generator, config.discriminator):
+    player.schedule = 'constant'  # free of `num_steps`, so that it may grow
   config.num_steps = 10
   config.log_every_steps = config.sample_every_steps = 5
   config.checkpoint_every_steps = 5
