@@ -26,6 +26,8 @@ def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
   config.learning_rate = learning_rate
   config.b1 = b1
   config.b2 = b2
+  # b2 moves along a cosine to this value at num_steps; None keeps it.
+  config.final_b2 = config_dict.placeholder(float)
   config.schedule = 'constant'  # or 'linear', 'cosine': falling to num_steps
   config.final_share = 0.0  # of the learning rate that a schedule ends with
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
@@ -39,6 +41,7 @@ def effects(name: str) -> Effects:
     f'{name}.learning_rate': ALWAYS,
     f'{name}.b1': ALWAYS,
     f'{name}.b2': ALWAYS,
+    f'{name}.final_b2': ALWAYS,
     f'{name}.schedule': ALWAYS,
     f'{name}.final_share': (falls,),
     f'{name}.max_grad_norm': ALWAYS,
@@ -73,6 +76,12 @@ def check(config: ConfigDict, name: str) -> None:
       'must be at least 0 and below 1',
     )
   require(
+    values.final_b2 is None or 0 <= values.final_b2 < 1,
+    config,
+    f'{name}.final_b2',
+    'must be at least 0 and below 1; leave it unset for a constant b2',
+  )
+  require(
     values.max_grad_norm is None or values.max_grad_norm > 0,
     config,
     f'{name}.max_grad_norm',
@@ -82,10 +91,15 @@ def check(config: ConfigDict, name: str) -> None:
   effects_lib.check(config, effects(name), defaults)
 
 
+def is_scheduled(config: ConfigDict) -> bool:
+  """Whether the fields of `default` depend on the number of steps."""
+  return config.schedule != 'constant' or config.final_b2 is not None
+
+
 def create(
   config: ConfigDict, num_updates: int
 ) -> optax.GradientTransformation:
-  """Adam with a learning-rate schedule and optional gradient clipping.
+  """Adam with schedules and optional gradient clipping.
 
   Args:
     config: the fields of `default`.
@@ -102,28 +116,52 @@ def create(
       config.learning_rate, num_updates, alpha=config.final_share
     ),
   }
-  adam = optax.adam(schedules[config.schedule](), b1=config.b1, b2=config.b2)
+  rate = schedules[config.schedule]()
+  if config.final_b2 is None:
+    adam = optax.adam(rate, b1=config.b1, b2=config.b2)
+  else:
+    change = optax.cosine_decay_schedule(
+      config.b2 - config.final_b2, num_updates
+    )
+    create_adam = optax.inject_hyperparams(
+      optax.adam, static_args=('b1', 'eps', 'eps_root')
+    )
+    adam = create_adam(
+      rate, b1=config.b1, b2=lambda count: config.final_b2 + change(count)
+    )
   if config.max_grad_norm is None:
     return adam
   return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
 
 
 def moving_average(
-  average: Any, params: Any, decay: float, step: jax.Array
+  average: Any,
+  params: Any,
+  decay: float,
+  step: jax.Array,
+  num_steps: int | None = None,
 ) -> Any:
   """Updates the exponential moving average of parameters.
 
   The decay is min(decay, (1 + step) / (10 + step)), so that the average forgets
-  the initial parameters soon. Parameters at rest keep their average exactly,
-  which rounding in `optax.incremental_update` would not.
+  the initial parameters soon. Given `num_steps`, the half-life grows from 0
+  along a cosine until then, as R3GAN's does (Huang et al. 2024,
+  arXiv:2501.05441). Parameters at rest keep their average exactly, which
+  rounding in `optax.incremental_update` would not.
 
   Args:
     average: pytree, the average so far.
     params: pytree, the newest parameters.
     decay: decay after the warm-up, in [0, 1).
     step: int32 [], number of earlier steps.
+    num_steps: number of steps over which the half-life grows, or None.
   """
-  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  if num_steps is None:
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  else:
+    done = jnp.minimum((1 + step) / num_steps, 1)
+    share = 0.5 * (1 - jnp.cos(jnp.pi * done))  # of the half-life
+    decay = decay ** (1 / share)
   return jax.tree.map(
     lambda a, param: a + (1 - decay).astype(param.dtype) * (param - a),
     average,

@@ -4,9 +4,9 @@
 
 The loss of Huang et al. (2024), arXiv:2501.05441, equations 2 and 3, and the
 paper's networks (`gan_flax/models/r3gan.py`). As in the paper, γ falls to a
-tenth and the learning rate to a quarter along a cosine. The paper also raises
-Adam's b2 from 0.9 to 0.99, lengthens the moving average and augments images;
-here b2 and the decay are constant, and images are not augmented.
+tenth, the learning rate to a quarter, Adam's b2 rises from 0.9 to 0.99, and the
+half-life of the moving average grows, all along a cosine. The paper also
+augments images, which these variants do not.
 
   (none)   The embedded digits at 16x16, with narrow networks for a CPU. Not
            measured.
@@ -57,9 +57,12 @@ def _r3gan(config: ConfigDict) -> None:
   _objective(config)
   config.model.name = 'r3gan'
   config.model.latent_size = 64
+  config.ema_schedule = 'cosine'
   for player in (config.generator, config.discriminator):
     player.schedule = 'cosine'
     player.final_share = 0.25
+    player.b2 = 0.9
+    player.final_b2 = 0.99
   config.penalty.final_share = 0.1
 
 

@@ -41,7 +41,8 @@ class GAN:
   latent_distribution: str  # 'normal' or 'uniform'
   discriminator_steps: int  # discriminator updates per generator update
   packing: int  # examples per discriminator input
-  ema_decay: float  # decay of the generator's moving average, after warm-up
+  ema_decay: float  # decay of the generator's moving average, in the end
+  ema_num_steps: int | None  # over which its half-life grows; None: soon
   flip: bool  # whether to mirror real images at random
   augmentation: Augmentation | None  # applied to the discriminator's inputs
   axis: BatchAxis  # splits batches over devices
@@ -116,14 +117,7 @@ def create_gan(
       config.discriminator, config.num_steps * config.discriminator_steps
     ),
     loss=loss,
-    penalties=Penalties(
-      gradient=config.penalty.gradient,
-      r1=config.penalty.r1,
-      r2=config.penalty.r2,
-      every_steps=config.penalty.every_steps,
-      final_share=config.penalty.final_share,
-      num_steps=config.num_steps,
-    ),
+    penalties=_create_penalties(config),
     max_weight=config.penalty.max_weight,
     example_shape=shape,
     num_classes=num_classes,
@@ -132,12 +126,26 @@ def create_gan(
     discriminator_steps=config.discriminator_steps,
     packing=config.model.packing,
     ema_decay=config.ema_decay,
+    ema_num_steps=(
+      config.num_steps if config.ema_schedule == 'cosine' else None
+    ),
     flip=config.dataset.flip,
     augmentation=augmentation_lib.create(
       config.augmentation, loss.boundary, axis
     ),
     axis=axis,
     dtype=generator.param_dtype,
+  )
+
+
+def _create_penalties(config: ConfigDict) -> Penalties:
+  return Penalties(
+    gradient=config.penalty.gradient,
+    r1=config.penalty.r1,
+    r2=config.penalty.r2,
+    every_steps=config.penalty.every_steps,
+    final_share=config.penalty.final_share,
+    num_steps=config.num_steps,
   )
 
 

@@ -113,7 +113,11 @@ def generator_step(
     'g_grad_norm': optax.tree.norm(gradients),
   }
   ema_params = moving_average(
-    state.ema_params, net.params, gan.ema_decay, state.step
+    state.ema_params,
+    net.params,
+    gan.ema_decay,
+    state.step,
+    gan.ema_num_steps,
   )
   return state.replace(generator=net, ema_params=ema_params), metrics
 

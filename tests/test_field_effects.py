@@ -121,6 +121,7 @@ REFUSED = [
   ('gan', 'model.spectral_norm', True, R3GAN, 'model.name=r3gan'),
   ('gan', 'model.minibatch_deviation', True, R3GAN, 'model.name=r3gan'),
   ('gan', 'penalty.every_steps', 4, {}, 'penalty.r1=0.0, penalty.r2=0.0'),
+  ('gan', 'ema_schedule', 'cosine', {'ema_decay': 0.0}, 'ema_decay=0.0'),
   ('gan', 'penalty.final_share', 0.5, {}, 'add --config.penalty.r1=1.0'),
   ('gan', 'augmentation.color', True, NONE, 'augmentation.name=diffaugment'),
   ('gan', 'augmentation.translation', True, ADA, 'augmentation.name=ada'),

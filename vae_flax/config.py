@@ -204,7 +204,7 @@ def check(config: ConfigDict) -> None:
 
 def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, which then must not change."""
-  return config.optimizer.schedule != 'constant'
+  return optimisers.is_scheduled(config.optimizer)
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:

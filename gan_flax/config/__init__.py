@@ -3,6 +3,7 @@
 from etils import epath
 from ml_collections import ConfigDict
 
+from common_flax import optimisers
 from common_flax.workdir import layout as workdir_lib
 from gan_flax.config.checks import check
 from gan_flax.config.checks import check_groups
@@ -22,8 +23,11 @@ __all__ = [
 def has_fixed_steps(config: ConfigDict) -> bool:
   """Whether a schedule depends on `num_steps`, which then must not change."""
   players = (config.generator, config.discriminator)
-  is_scheduled = any(player.schedule != 'constant' for player in players)
-  return is_scheduled or config.penalty.final_share != 1
+  return (
+    any(map(optimisers.is_scheduled, players))
+    or config.penalty.final_share != 1
+    or config.ema_schedule == 'cosine'
+  )
 
 
 def read(workdir: epath.PathLike) -> ConfigDict:

@@ -25,6 +25,7 @@ from gan_flax.models.discriminators import GROUP_SIZE
 
 MAX_SEEDS = 2**12
 LATENTS = ('normal', 'uniform')
+EMA_SCHEDULES = ('warmup', 'cosine')
 
 
 def check(config: ConfigDict) -> None:
@@ -60,6 +61,7 @@ def check(config: ConfigDict) -> None:
     require_one_of(config, 'model.generator_norm', NORMS)
   _check_conditioning(config)
   _check_augmentation(config)
+  require_one_of(config, 'ema_schedule', EMA_SCHEDULES)
   for player in ('generator', 'discriminator'):
     optimisers.check(config, player)
   _check_penalties(config)

@@ -26,6 +26,9 @@ def default() -> ConfigDict:
   """Returns every field with its default, locked: DCGAN on the digits."""
   config = config_lib.base()
   config.num_seeds = 1  # runs trained at once: seed, seed + 1, ...
+  # Of the moving average: 'warmup' is short; with 'cosine' the half-life grows
+  # until num_steps.
+  config.ema_schedule = 'warmup'
   config.on_collapse = 'warn'  # or 'stop' or 'rollback', see `gan_flax.watch`
   config.on_collapse_max_rollbacks = 3  # maximum rollbacks before stopping
 
@@ -94,6 +97,11 @@ _IMAGES = Condition(
 )
 _DIFFAUGMENT = (_IMAGES, needs('augmentation.name', 'diffaugment'))
 _ADA = (needs('augmentation.name', 'ada'),)
+_AVERAGED = Condition(
+  ('ema_decay',),
+  lambda config: config.ema_decay > 0,
+  'add --config.ema_decay=0.999',
+)
 _PENALISED = Condition(
   ('penalty.gradient', 'penalty.r1', 'penalty.r2'),
   lambda config: any(config.penalty[k] for k in ('gradient', 'r1', 'r2')),
@@ -103,6 +111,7 @@ _PENALISED = Condition(
 # When the fields have an effect that are not shared with other families.
 EFFECTS: Effects = {
   'num_seeds': ALWAYS,
+  'ema_schedule': (_AVERAGED,),
   'on_collapse': ALWAYS,
   'on_collapse_max_rollbacks': (needs('on_collapse', 'rollback'),),
   'model.name': ALWAYS,

@@ -71,6 +71,22 @@ def test_adam_uses_the_decays_of_its_config():
     assert update == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
+def test_b2_moves_along_a_cosine(schedule):
+  config = fields(b1=0.0, b2=0.9, final_b2=0.99, schedule=schedule)
+  tx = optimisers.create(config, num_updates=4)
+  state = tx.init(jnp.zeros(()))
+  second = 0.0
+  for i, gradient in enumerate([1.0, -3.0, 0.5, 2.0, 1.0, -1.0]):
+    update, state = tx.update(jnp.float32(gradient), state)
+    left = 0.5 * (1 + np.cos(np.pi * min(i / 4, 1)))
+    b2 = 0.99 - 0.09 * left
+    second = b2 * second + (1 - b2) * gradient**2
+    rate = RATE * (left if schedule == 'cosine' else 1)
+    expected = -rate * gradient / (np.sqrt(second / (1 - b2 ** (i + 1))) + 1e-8)
+    assert update == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
 @pytest.mark.parametrize(('norm', 'expected'), [(20.0, 10.0), (6.0, 6.0)])
 def test_a_gradient_longer_than_the_limit_is_shortened_to_it(norm, expected):
   """Direction kept, shorter ones left alone; Adam's first moment has a tenth.
@@ -110,9 +126,28 @@ def test_moving_average_warms_up():
   assert kept[-1] == decay  # at an end of the warm-up, too
 
 
-def test_no_decay_is_no_average():
+def test_the_half_life_of_an_average_grows_along_a_cosine():
+  num_steps, half_life = 8, 5.0
+  decay = 0.5 ** (1 / half_life)
+  average, expected = jnp.zeros(()), 0.0
+  for t in range(num_steps + 2):
+    param = float(t + 1)
+    average = optimisers.moving_average(
+      average, jnp.float32(param), decay, jnp.int32(t), num_steps
+    )
+    share = 0.5 * (1 - np.cos(np.pi * min((t + 1) / num_steps, 1)))
+    kept = 0.5 ** (1 / (half_life * share))
+    expected = kept * expected + (1 - kept) * param
+    assert float(average) == pytest.approx(expected, rel=1e-5)
+  assert kept == pytest.approx(decay)
+
+
+@pytest.mark.parametrize('num_steps', [None, 20])
+def test_no_decay_is_no_average(num_steps):
   params = jnp.array([1.0, -2.0])
-  average = optimisers.moving_average(jnp.zeros(2), params, 0.0, jnp.int32(9))
+  average = optimisers.moving_average(
+    jnp.zeros(2), params, 0.0, jnp.int32(9), num_steps
+  )
   np.testing.assert_array_equal(average, params)
 
 
