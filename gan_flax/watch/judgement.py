@@ -33,6 +33,7 @@ _LOST = 0.02
 _NUM_STEPS = 200
 _EXPLODED = 100.0  # nats; `d_loss` and `g_loss` of a probability
 _LOSING = 0.4  # `d_accuracy`; 0.5 is chance
+_ALIKE = 0.05  # `mismatch`; below it a discriminator may well be confused
 _NOISY = (500, 5.0)  # by this step `roughness` must be below the number
 # And `mismatch`, unless it is still falling: below a share of what it was some
 # steps before.
@@ -231,16 +232,17 @@ def _judge_images(rows: Sequence[Row], is_classifier: bool) -> _Failure | None:
   loss = max(_smallest(latest, name) for name in ('d_loss', 'g_loss'))
   if is_classifier and loss > _EXPLODED:
     return _EXPLOSION, loss
-  if accuracy < _LOSING:
-    return _LOSES, 1 - accuracy
+  mismatch = _smallest(latest, 'mismatch')
   roughness = _smallest(latest, 'roughness')
+  looks_real = mismatch < _ALIKE and roughness < _NOISY[1]
+  if accuracy < _LOSING and not looks_real:
+    return _LOSES, 1 - accuracy
   if step >= _NOISY[0] and roughness > _NOISY[1]:
     return _NOISE, roughness
   if 'class_diversity' in rows[-1]:
     within = _largest(latest, 'class_diversity')
     if step >= _DEADLINES[-1][0] and within < _DEADLINES[-1][1]:
       return _IGNORED, within
-  mismatch = _smallest(latest, 'mismatch')
   earlier = [
     _known(row, 'mismatch') for row in rows if row['step'] <= step - _FALLING[0]
   ]

@@ -117,7 +117,14 @@ def judged(*steps, before=1.0, **changes):
   ('changes', 'words', 'step'),
   [
     ({'g_loss': judgement._EXPLODED + 1}, 'the losses have exploded', 200),
-    ({'d_accuracy': judgement._LOSING - 0.01}, 'the discriminator loses', 200),
+    (
+      {
+        'd_accuracy': judgement._LOSING - 0.01,
+        'mismatch': judgement._ALIKE + 0.01,
+      },
+      'the discriminator loses',
+      200,
+    ),
     (
       {'roughness': judgement._NOISY[1] + 0.1},
       'samples are noisy',
@@ -197,9 +204,17 @@ def test_frequent_reports_are_judged_over_as_many_steps_as_rare_ones():
     row['d_accuracy'] = 0.1
   assert judgement.judge(rows, is_classifier=True) == (None, True)
   for row in rows[-20:]:
-    row['d_accuracy'] = 0.35
+    row |= {'d_accuracy': 0.35, 'mismatch': 0.1}
   warning = judgement.judge(rows, is_classifier=True).warning
   assert 'the discriminator loses' in warning
+
+
+def test_a_discriminator_may_be_confused_by_samples_that_look_real():
+  confused = {'d_accuracy': judgement._LOSING - 0.01}
+  steps = (400, 450, 500)
+  assert judged(*steps, **confused) == (None, True)
+  noise = {'roughness': judgement._NOISY[1] + 0.1}
+  assert 'loses' in judged(*steps, **confused, **noise).warning
 
 
 @pytest.mark.parametrize(
