@@ -5,6 +5,7 @@ pixels.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -14,10 +15,14 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli import plotting
+from common_flax.data.source import Source
 from common_flax.data.worlds import World
 from common_flax.data.worlds import WORLDS
+from common_flax.workdir import classes
 from gan_flax import batches
 from gan_flax import generation
 from gan_flax.gan import GAN
@@ -43,12 +48,12 @@ Surface = Callable[[np.ndarray], np.ndarray]  # points [N, 2] -> [N]
 
 
 def drawing(
-  gan: GAN, config: ConfigDict
+  gan: GAN, source: Source, config: ConfigDict
 ) -> Callable[[jax.Array, GANState], np.ndarray]:
   """The function that draws a GAN in training: (root, state) -> picture."""
   if gan.is_of_points:
     return functools.partial(draw_points, gan, WORLDS[config.dataset.name])
-  return functools.partial(draw_images, gan)
+  return functools.partial(draw_images, gan, data.class_names(source))
 
 
 def scoring(
@@ -58,17 +63,23 @@ def scoring(
   return functools.partial(draw_scored, config, gan)
 
 
-def draw_images(gan: GAN, root: jax.Array, state: GANState) -> np.ndarray:
+def draw_images(
+  gan: GAN, class_names: Sequence[str] | None, root: jax.Array, state: GANState
+) -> np.ndarray:
   """Draws a grid of samples at fixed latents, uint8 [H, W, C].
 
-  If the GAN is conditional, each row shows one class.
+  If the GAN is conditional, each row shows one class, and bears its name unless
+  that is a number.
   """
   num_rows, labels = _NUM_ROWS, None
   if gan.is_conditional:
     num_rows = min(gan.num_classes, _MAX_CLASSES)
     labels = np.repeat(np.arange(num_rows), _COLUMNS)
   samples = _preview(gan, num_rows * _COLUMNS, labels, root, state)
-  return images_lib.grid(samples, _COLUMNS)
+  grid = images_lib.grid(samples, _COLUMNS)
+  if labels is None or classes.are_numbers(class_names):
+    return grid
+  return plotting.name_rows(grid, class_names[:num_rows])
 
 
 def draw_points(

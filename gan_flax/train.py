@@ -83,8 +83,7 @@ def train(
         *_watches(gan, source, config),
         *hooks,
         Metrics(_HEADLINE),
-        Pictures(pictures.drawing(gan, config), config.sample_every_steps),
-        Curves(_panels(gan, config), config.sample_every_steps),
+        *_pictures(gan, source, config),
         Checkpoints(exported_items, config),
       ],
       networks=networks,
@@ -114,6 +113,13 @@ def _settled(
     functools.partial(train, source=source, init_from=init_from),
     gan_config.EFFECTS,
   )
+
+
+def _pictures(gan: GAN, source: Source, config: ConfigDict) -> Iterator[Hook]:
+  """Samples at fixed latents, and curves of the metrics."""
+  every = config.sample_every_steps
+  yield Pictures(pictures.drawing(gan, source, config), every)
+  yield Curves(_panels(gan, config), every)
 
 
 def _watches(gan: GAN, source: Source, config: ConfigDict) -> Iterator[Hook]:

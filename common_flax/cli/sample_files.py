@@ -29,6 +29,7 @@ from common_flax.cli import commands
 from common_flax.cli import outputs
 from common_flax.cli import plotting
 from common_flax.errors import UserError
+from common_flax.workdir import classes
 
 # What samples of images can be written as.
 ENDINGS = (
@@ -127,7 +128,9 @@ def write(
       _write_array_file(target, chunks, shape, others)
     elif ending in outputs.PICTURES:
       grid = images_lib.grid(np.concatenate(list(chunks)), columns, _MARGIN)
-      if columns and labels is not None and not _are_numbers(class_names):
+      if (
+        columns and labels is not None and not classes.are_numbers(class_names)
+      ):
         rows = np.resize(labels, math.prod(shape[:-3]))[::columns]
         grid = plotting.name_rows(grid, [class_names[k] for k in rows], _MARGIN)
       files.write_bytes(target, images_lib.encode(grid, ending))
@@ -199,13 +202,6 @@ def _label_arrays(
   if labels is not None and class_names is not None:
     arrays['class_names'] = np.array(class_names)
   return arrays
-
-
-def _are_numbers(class_names: Sequence[str] | None) -> bool:
-  """Whether names say no more than the numbers of the classes."""
-  return class_names is None or all(
-    name == str(number) for number, name in enumerate(class_names)
-  )
 
 
 def _dateless(name: str) -> zipfile.ZipInfo:

@@ -54,6 +54,13 @@ def names_of(workdir: epath.PathLike, num_classes: int) -> tuple[str, ...]:
   return names
 
 
+def are_numbers(names: Sequence[str] | None) -> bool:
+  """Whether names, or None, say no more than the numbers of the classes."""
+  return names is None or all(
+    name == str(number) for number, name in enumerate(names)
+  )
+
+
 def numbered(num_classes: int) -> tuple[str, ...]:
   """The names of classes that have none: '0', '1', ..."""
   return tuple(map(str, range(num_classes)))

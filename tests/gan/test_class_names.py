@@ -10,6 +10,7 @@ import pytest
 
 from common_flax.errors import UserError
 from common_flax.workdir import classes
+from gan_flax import pictures
 from gan_flax import sample
 from gan_flax.train import train
 from gan_flax.trained import Sampler
@@ -156,3 +157,19 @@ def test_a_name_goes_before_a_number_in_words():
 def test_chunks_refuse_at_once_what_the_command_refuses(arguments, words):
   with pytest.raises(UserError, match=words):
     sampler_of(None).chunks(None, **arguments)
+
+
+def test_pictures_of_training_bear_names_that_are_no_numbers(monkeypatch):
+  samples = np.zeros((80, 16, 16, 1), np.uint8)
+  monkeypatch.setattr(pictures, '_preview', lambda *unused: samples)
+  gan = types.SimpleNamespace(is_conditional=True, num_classes=10)
+  plain = pictures.draw_images(gan, tuple('0123456789'), None, None)
+  np.testing.assert_array_equal(
+    pictures.draw_images(gan, None, None, None), plain
+  )
+  bearing = pictures.draw_images(gan, NAMES, None, None)
+  np.testing.assert_array_equal(bearing[:, -plain.shape[1] :], plain)
+  column = bearing[:, : -plain.shape[1]]
+  rows = np.array_split(column[1:-1], len(NAMES))
+  assert column.shape[1] > 0
+  assert all(row.max() > 128 for row in rows)  # each has a name
