@@ -119,9 +119,10 @@ def measure(
     batch = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), batch
     )
-  return Speed(
-    images_per_step=images_per_step,
-    flops_per_step=count_flops(step.trace(state, batch, root)),
-    matmul_flops_per_second=matmul_flops_per_second(dtype)
-    * parallel.num_devices,
-  )
+  with jax.disable_jit(False):  # which a user may have set to debug a step
+    return Speed(
+      images_per_step=images_per_step,
+      flops_per_step=count_flops(step.trace(state, batch, root)),
+      matmul_flops_per_second=matmul_flops_per_second(dtype)
+      * parallel.num_devices,
+    )

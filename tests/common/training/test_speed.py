@@ -76,6 +76,27 @@ def measured(family, parallelism):
   )
 
 
+def test_a_step_that_is_debugged_without_jit_is_measured(monkeypatch):
+  monkeypatch.setattr(speed, 'count_flops', count_flops)
+  monkeypatch.setattr(speed, 'product_size', lambda: 16)
+  speed.matmul_flops_per_second.cache_clear()
+  step = jax.jit(lambda state, batch, root: (state @ batch, root))
+  square = jax.ShapeDtypeStruct((4, 4), jnp.float32)
+  with jax.disable_jit():
+    found = speed.measure(
+      step,
+      square,
+      square,
+      prng.root_key(0),
+      sharding.create('jit'),
+      images_per_step=1,
+      dtype=jnp.dtype('float32'),
+    )
+  speed.matmul_flops_per_second.cache_clear()
+  assert found.flops_per_step == pytest.approx(2 * 4**3, rel=0.01)
+  assert found.matmul_flops_per_second > 0
+
+
 @pytest.mark.parametrize('family', ['gan', 'vae'])
 def test_operations_are_those_of_the_whole_batch(family, monkeypatch):
   """A device's share under `pmap` is no smaller step to be counted."""
