@@ -8,6 +8,7 @@ its own table; that of the fields that every family shares, but for
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -133,6 +134,57 @@ def check(
           field,
           _complaint(condition, given, defaults[field]),
         )
+
+
+def without_idle(
+  config: ConfigDict,
+  effects: Effects,
+  default: ConfigDict,
+  overridden: Collection[str],
+  stored: ConfigDict | None = None,
+) -> tuple[ConfigDict, list[str]]:
+  """Sets fields of a recipe back that an override has made meaningless.
+
+  `model.name=mlp` for a recipe of convolutions, say, leaves no meaning to the
+  width that the recipe gives them. Whoever overrode the one need not know the
+  other; fields that were overridden themselves are left to `check`.
+
+  Args:
+    config: a recipe's config with overrides.
+    effects: the conditions.
+    default: the family's default config.
+    overridden: names of the fields that were overridden.
+    stored: the config that the run began with, if it resumes; an earlier
+      version may have kept such fields.
+
+  Returns:
+    The config, and what was done, a line for each field.
+  """
+  given, defaults = flatten(config), flatten(default)
+  before = defaults if stored is None else flatten(stored)
+  idle, lines = {}, []
+  for field, conditions in effects.items():
+    if field not in given or field in overridden:
+      continue
+    if given[field] in (defaults[field], before[field]):
+      continue
+    for condition in conditions:
+      is_neutral = given[field] in condition.neutral
+      causes = [name for name in condition.decisive if name in overridden]
+      if causes and not is_neutral and not condition.holds(config):
+        idle[field] = defaults[field]
+        state = ', '.join(f'{name}={given[name]}' for name in causes)
+        lines.append(
+          f'config.{field}={given[field]} of the recipe {condition.fault} '
+          f'with {state} and is left out.'
+        )
+        break
+  if not idle:
+    return config, lines
+  settled = config.copy_and_resolve_references()
+  with settled.unlocked():
+    settled.update_from_flattened_dict(idle)
+  return settled, lines
 
 
 def _complaint(

@@ -294,3 +294,38 @@ def test_the_trial_of_a_time_limit_has_no_field_without_an_effect():
   trial = trial_lib.trial_config(changed_run, default(), False)
   effects_lib.check(trial, effects, default())
   assert trial.on_collapse == 'warn'
+
+
+IDLE = {'model.name': 'mlp', 'model.base_features': 8}
+
+
+def settled(changes, overridden, stored=None):
+  default, effects = FAMILIES['vae']
+  return effects_lib.without_idle(
+    changed('vae', changes), effects, default(), overridden, stored
+  )
+
+
+def test_an_override_takes_meaningless_fields_of_the_recipe_along():
+  config, (line,) = settled(IDLE, {'model.name'})
+  assert config.model.name == 'mlp'
+  assert config.model.base_features == vae_config.default().model.base_features
+  assert line == (
+    'config.model.base_features=8 of the recipe has no effect with '
+    'model.name=mlp and is left out.'
+  )
+
+
+@pytest.mark.parametrize(
+  ('overridden', 'stored'),
+  [
+    ((), None),  # the recipe contradicts itself
+    (('model.name', 'model.base_features'), None),
+    (('model.name',), IDLE),  # a run of an earlier version
+  ],
+)
+def test_other_fields_are_kept(overridden, stored):
+  stored = changed('vae', stored) if stored else None
+  config, lines = settled(IDLE, overridden, stored)
+  assert config == changed('vae', IDLE)
+  assert not lines
