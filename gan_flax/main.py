@@ -59,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sample() -> int:
-  """`gan-sample`; returns its exit status."""
+  """Runs `gan_flax.sample`; returns its exit status."""
   return scripts.run('gan_flax.sample')
 
 
 def evaluate() -> int:
-  """`gan-evaluate`; returns its exit status."""
+  """Runs `gan_flax.evaluate`; returns its exit status."""
   return scripts.run('gan_flax.evaluate')
 
 

@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sample() -> int:
-  """`vae-sample`; returns its exit status."""
+  """Runs `vae_flax.sample`; returns its exit status."""
   return scripts.run('vae_flax.sample')
 
 
 def evaluate() -> int:
-  """`vae-evaluate`; returns its exit status."""
+  """Runs `vae_flax.evaluate`; returns its exit status."""
   return scripts.run('vae_flax.evaluate')
 
 

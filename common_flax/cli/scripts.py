@@ -1,8 +1,7 @@
-"""Commands under their own names, such as `gan-vae-prepare`.
+"""Commands as scripts, which pip installs beside `python -m MODULE`.
 
-pip makes these scripts from `console_scripts` in setup.cfg. Each does what
-`python -m MODULE` does. The module is imported here, so that --version and
---list need not wait for JAX.
+`console_scripts` in setup.cfg names them. The module is imported here, so that
+--version and --list need not wait for JAX.
 """
 
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ def answered(arguments: Sequence[str], usage: str | None = None) -> bool:
     SystemExit: if nobody reads the output any more.
   """
   if {'--version', '-version'} & set(arguments):
-    _print(f'gan-vae-flax {common_flax.__version__}')
+    _print(f'gan_vae_flax {common_flax.__version__}')
     return True
   if usage and {'--list', '-list'} & set(arguments):
     # Lines that fit a terminal; whole ones elsewhere.
@@ -86,15 +85,15 @@ def as_called(
 
 
 def prepare() -> int:
-  """`gan-vae-prepare`; returns its exit status."""
+  """Runs `common_flax.prepare`; returns its exit status."""
   return run('common_flax.prepare')
 
 
 def compare() -> int:
-  """`gan-vae-compare`; returns its exit status."""
+  """Runs `common_flax.compare`; returns its exit status."""
   return run('common_flax.compare')
 
 
 def compare_runs() -> int:
-  """`gan-vae-compare-runs`; returns its exit status."""
+  """Runs `common_flax.compare_runs`; returns its exit status."""
   return run('common_flax.compare_runs')

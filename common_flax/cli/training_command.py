@@ -53,6 +53,7 @@ def _check_environment() -> None:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
+  _define_process_flags(values)
   flags.DEFINE_string(
     'config',
     None,
@@ -79,6 +80,23 @@ def _define_flags(values: flags.FlagValues) -> None:
     'Workdir of a run whose weights initialise a new run, for fine-tuning.',
     flag_values=values,
   )
+  flags.DEFINE_string(
+    'profile',
+    None,
+    'START:STEPS: writes a trace of STEPS steps, from step START on, for '
+    'TensorBoard and Perfetto to tensorboard/ in the workdir.',
+    flag_values=values,
+  )
+  flags.DEFINE_float(
+    'max_minutes',
+    None,
+    'Train a new run for this time: replaces config.num_steps by the number of '
+    'steps after which the command ends in time.',
+    flag_values=values,
+  )
+
+
+def _define_process_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     'distributed',
     'auto',
@@ -103,20 +121,6 @@ def _define_flags(values: flags.FlagValues) -> None:
     'process_id',
     None,
     'Index of this process, from 0; by default JAX_PROCESS_ID.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'profile',
-    None,
-    'START:STEPS: writes a trace of STEPS steps, from step START on, for '
-    'TensorBoard and Perfetto to tensorboard/ in the workdir.',
-    flag_values=values,
-  )
-  flags.DEFINE_float(
-    'max_minutes',
-    None,
-    'Train a new run for this time: replaces config.num_steps by the number of '
-    'steps after which the command ends in time.',
     flag_values=values,
   )
 

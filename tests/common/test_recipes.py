@@ -124,5 +124,7 @@ sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
 from vae_flax import main
 sys.exit(main.main(['vae-train', {flag!r}]))
 """
-  process = subprocess.run([sys.executable, '-c', code], capture_output=True)
+  process = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, check=False
+  )
   assert (process.returncode, process.stderr) == (0, b'')
