@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 
 from conftest import CONFIGS
+from conftest import HASTY_COMPILER
 from conftest import ROOT
 import pytest
 
@@ -213,7 +214,7 @@ def test_an_installed_wheel_trains_and_samples_anywhere(installed, tmp_path):
     **os.environ,
     'PYTHONPATH': str(target),
     'PYTHONSAFEPATH': '1',
-    'XLA_FLAGS': '',
+    'XLA_FLAGS': HASTY_COMPILER,
   }
 
   def run(*command):
