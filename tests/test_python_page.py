@@ -25,6 +25,7 @@ def variables(tmp_path_factory):
   return found
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_trains_and_draws(variables):
   assert variables['stopped_by'] is None
   np.testing.assert_array_equal(variables['steps'], [2, 4, 6, 8])
@@ -33,6 +34,7 @@ def test_the_code_of_the_page_trains_and_draws(variables):
   assert variables['drawn'].shape == (16, 16, 16, 1)
 
 
+@pytest.mark.slow
 def test_shapes_in_comments_are_right(variables):
   for name, shape in (
     ('images', '1797, 16, 16, 1'),
