@@ -47,7 +47,7 @@ class Run:
     self.name = plotting.plain(path.name)
     self.fields = _read_fields(path / CONFIG)
     try:
-      self.rows = writers.read_metrics(path)
+      self.rows = writers.read_rows(path)
       pictures = [
         picture
         for picture in sorted((path / 'samples').glob('step_*.png'))

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import difflib
 import math
-import os
 import runpy
 from typing import Any
 
@@ -21,6 +20,7 @@ from ml_collections import ConfigDict
 
 from common_flax import files
 from common_flax import images
+from common_flax import recipes
 from common_flax.errors import UserError
 
 MAX_COUNT = 2**31 - 1  # steps and sizes are int32
@@ -79,22 +79,21 @@ def base() -> ConfigDict:
 
 
 def load(spec: str) -> ConfigDict:
-  """Runs a recipe, `FILE.py` or `FILE.py:VARIANT`, and returns its config.
+  """Runs a recipe and returns its config, locked.
 
   A recipe is Python code; run only recipes that you trust.
 
+  Args:
+    spec: the name of a recipe that is shipped, such as `quick`, or a file,
+      `FILE.py`; either may be followed by `:VARIANT`.
+
   Raises:
-    UserError: if the file is missing, fails, or has no such variant.
+    UserError: if there is no such recipe or variant, or the recipe fails.
   """
-  path, *variant = spec.split(':', 1)
-  if not os.path.isfile(path):
-    raise UserError(
-      f'--config={spec}: there is no file {path}; give the path of a '
-      'recipe such as configs/dcgan.py'
-    )
+  path, variant = recipes.find(spec)
   try:
     recipe = runpy.run_path(path)
-    config = recipe['get_config'](*variant)
+    config = recipe['get_config'](*filter(None, [variant]))
   except KeyError as error:
     if error.args != ('get_config',):
       raise UserError(f'--config={spec}: cannot be run: {error!r}') from error

@@ -35,7 +35,7 @@ def unreachable(path: epath.PathLike, error: Exception) -> str:
   """The message for an object store that cannot be reached, with a cure."""
   cure = 'check its name and your permissions'
   if isinstance(error, ImportError):
-    cure = "install its library: pip install -e '.[gcs]'"
+    cure = 'for gs://, pip install gcsfs google-cloud-storage'
   return f'{path}: cannot be reached ({error}); {cure}'
 
 

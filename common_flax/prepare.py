@@ -3,7 +3,7 @@
   python -m common_flax.prepare --dataset=mnist [--data_dir=DIR]
 
 Writes the array_record format, which training reads without TensorFlow. This
-command alone needs TensorFlow: pip install '.[prepare]'.
+command alone needs TensorFlow: pip install tensorflow-cpu.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def prepare(dataset: str, data_dir: str | None) -> None:
   if importlib.util.find_spec('tensorflow') is None:
     raise UserError(
       'preparing a data set needs TensorFlow (training does not): '
-      "pip install '.[prepare]'"
+      'pip install tensorflow-cpu'
     )
   try:
     builder.download_and_prepare()

@@ -1,17 +1,25 @@
 """Trains a VAE.
 
-  python -m vae_flax.main --config=configs/vae.py [--workdir=DIR]
+  python -m vae_flax.main --config=NAME|FILE.py[:VARIANT] [--workdir=DIR]
       [--config.FIELD=VALUE ...] [--init_from=WORKDIR] [--profile=START:STEPS]
       [--max_minutes=MINUTES]
+  python -m vae_flax.main --list
 
-Run it again on the same workdir to resume from the newest checkpoint.
+--list prints the recipes and their variants. The same command on the same
+workdir resumes from the newest checkpoint.
 """
 
 from collections.abc import Sequence
 import sys
 
+from common_flax.cli import scripts
 from common_flax.cpu import startup
 
+_SCRIPTS = {
+  'python -m vae_flax.main': 'vae-train',
+  'python -m vae_flax.sample': 'vae-sample',
+  'python -m vae_flax.evaluate': 'vae-evaluate',
+}
 _NEXT_COMMANDS = (
   'To draw samples: python -m vae_flax.sample --workdir={workdir} '
   '--num_samples=64 --output=samples.png\n'
@@ -20,14 +28,22 @@ _NEXT_COMMANDS = (
 )
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command; returns its exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status.
+
+  Args:
+    argv: name and arguments of the command; None for those of this process.
+  """
+  argv = sys.argv if argv is None else argv
+  if scripts.answered(argv[1:], __doc__):
+    return 0
   with startup.importing():  # JAX must not be imported before this
     from common_flax.cli import exit_status
     from common_flax.cli import training_command
     from vae_flax.train import train
   with exit_status.reporting_errors() as status:
-    arguments = training_command.parse(argv, 'python -m vae_flax.main', __doc__)
+    command = scripts.as_called(argv, 'python -m vae_flax.main', _SCRIPTS)
+    arguments = training_command.parse(argv, command, __doc__)
     with training_command.reporting_signals(arguments, status):
       stopped_by = train(
         arguments.config,
@@ -37,10 +53,22 @@ def main(argv: Sequence[str]) -> int:
         max_minutes=arguments.max_minutes,
       )
       status.value = training_command.report(
-        stopped_by, arguments, _NEXT_COMMANDS
+        stopped_by,
+        arguments,
+        scripts.as_called(argv, _NEXT_COMMANDS, _SCRIPTS),
       )
   return status.value
 
 
+def sample() -> int:
+  """Runs `vae_flax.sample`; returns its exit status."""
+  return scripts.run('vae_flax.sample')
+
+
+def evaluate() -> int:
+  """Runs `vae_flax.evaluate`; returns its exit status."""
+  return scripts.run('vae_flax.evaluate')
+
+
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  sys.exit(main())

@@ -12,6 +12,7 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import prng
 from common_flax.errors import UserError
@@ -66,7 +67,7 @@ class TrainedVAE:
     return jnp.concatenate(list(self.chunks(key, num)))[:num]
 
   def encode(
-    self, key: jax.Array, images: jax.Array
+    self, key: jax.Array, images: jax.Array | np.ndarray
   ) -> tuple[jax.Array, jax.Array]:
     """Encodes images as the parameters of their posteriors.
 
@@ -95,7 +96,7 @@ class TrainedVAE:
     x = generation.observe(self.vae, key, images)
     return generation.encode(self.vae, self.params, x)
 
-  def decode(self, z: jax.Array) -> jax.Array:
+  def decode(self, z: jax.Array | np.ndarray) -> jax.Array:
     """Decodes latents [N, Z] as mean images uint8 [N, H, W, C].
 
     Raises:

@@ -36,8 +36,8 @@ def check_available(path: str) -> None:
     imageio_ffmpeg.get_ffmpeg_exe()
   except (ImportError, RuntimeError) as error:
     raise UserError(
-      f'--output={path}: needs imageio-ffmpeg; install it: pip install -e '
-      "'.[video]', or use FILE.gif"
+      f'--output={path}: needs imageio-ffmpeg; install it: pip install '
+      'imageio-ffmpeg, or use FILE.gif'
     ) from error
 
 

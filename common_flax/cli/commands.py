@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax.cli import exit_status
+from common_flax.cli import scripts
 from common_flax.errors import UserError
 
 
@@ -60,7 +61,7 @@ def define_and_split(
   define_flags: Callable[[flags.FlagValues], None],
   usage: str,
 ) -> tuple[flags.FlagValues, list[str]]:
-  """Defines a command's flags; --help prints them and exits.
+  """Defines a command's flags; --help prints them, --version the version.
 
   Args:
     argv: the command's name and its arguments.
@@ -71,14 +72,19 @@ def define_and_split(
     The flags, not yet parsed, and the arguments.
 
   Raises:
-    SystemExit: after --help.
+    SystemExit: after --help or --version.
   """
   values = flags.FlagValues()
   define_flags(values)
+  flags.DEFINE_boolean(
+    'version', False, 'Print the version and exit.', flag_values=values
+  )
   # A shell passes no null characters, and no file name holds one.
   arguments = [argument.replace('\0', r'\0') for argument in argv[1:]]
   if {'--help', '-h', '-help'} & set(arguments):
     print(f'{usage.strip()}\n{values.get_help()}')
+    raise SystemExit(0)
+  if scripts.answered(arguments):
     raise SystemExit(0)
   return values, arguments
 
@@ -184,8 +190,8 @@ def split_config(
   """Separates --config and its overrides from a command's other arguments.
 
   Returns:
-    The recipe's `FILE.py[:VARIANT]`, the overrides `--config.field=value`, and
-    the other arguments.
+    The recipe's `NAME[:VARIANT]` or `FILE.py[:VARIANT]`, the overrides
+    `--config.field=value`, and the other arguments.
 
   Raises:
     UserError: if --config is missing.
@@ -209,7 +215,8 @@ def split_config(
       others.append(argument)
   if not spec:
     raise UserError(
-      '--config: missing; give a recipe, such as --config=configs/dcgan.py'
+      '--config: missing; give a recipe by its name, such as --config=quick, '
+      'or FILE.py'
     )
   return spec, overrides, others
 

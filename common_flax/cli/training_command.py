@@ -16,8 +16,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from common_flax import output
+from common_flax import recipes
 from common_flax.cli import commands
 from common_flax.cli import exit_status
+from common_flax.cli import scripts
 from common_flax.cli.exit_status import ExitStatus
 from common_flax.cpu import startup
 from common_flax.distributed import processes
@@ -51,17 +53,25 @@ def _check_environment() -> None:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
+  _define_process_flags(values)
   flags.DEFINE_string(
     'config',
     None,
-    'The recipe, FILE.py or FILE.py:VARIANT, which is run as Python code. '
-    'Override its fields with --config.FIELD=VALUE.',
+    'The recipe: NAME of one that is shipped, or FILE.py, which is run as '
+    'Python code; either may be followed by :VARIANT. Override its fields with '
+    '--config.FIELD=VALUE.',
+    flag_values=values,
+  )
+  flags.DEFINE_boolean(
+    'list',
+    False,
+    'Print the recipes that are shipped and their variants, and exit.',
     flag_values=values,
   )
   flags.DEFINE_string(
     'workdir',
     None,
-    'Folder of the run; by default runs/FILE_VARIANT.',
+    'Folder of the run; by default runs/NAME_VARIANT.',
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -70,6 +80,23 @@ def _define_flags(values: flags.FlagValues) -> None:
     'Workdir of a run whose weights initialise a new run, for fine-tuning.',
     flag_values=values,
   )
+  flags.DEFINE_string(
+    'profile',
+    None,
+    'START:STEPS: writes a trace of STEPS steps, from step START on, for '
+    'TensorBoard and Perfetto to tensorboard/ in the workdir.',
+    flag_values=values,
+  )
+  flags.DEFINE_float(
+    'max_minutes',
+    None,
+    'Train a new run for this time: replaces config.num_steps by the number of '
+    'steps after which the command ends in time.',
+    flag_values=values,
+  )
+
+
+def _define_process_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     'distributed',
     'auto',
@@ -94,20 +121,6 @@ def _define_flags(values: flags.FlagValues) -> None:
     'process_id',
     None,
     'Index of this process, from 0; by default JAX_PROCESS_ID.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'profile',
-    None,
-    'START:STEPS: writes a trace of STEPS steps, from step START on, for '
-    'TensorBoard and Perfetto to tensorboard/ in the workdir.',
-    flag_values=values,
-  )
-  flags.DEFINE_float(
-    'max_minutes',
-    None,
-    'Train a new run for this time: replaces config.num_steps by the number of '
-    'steps after which the command ends in time.',
     flag_values=values,
   )
 
@@ -156,7 +169,7 @@ def _remaining_minutes(
 
 
 def default_workdir(spec: str) -> str:
-  """'configs/NAME.py:VARIANT' -> 'runs/NAME_VARIANT'."""
+  """'NAME:VARIANT' or 'FOLDER/NAME.py:VARIANT' -> 'runs/NAME_VARIANT'."""
   path, _, variant = spec.partition(':')
   return '/'.join(
     ['runs', '_'.join(filter(None, [pathlib.Path(path).stem, variant]))]
@@ -181,13 +194,16 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
   Args:
     argv: the command's name and its arguments.
     command: the command that runs this program, for the hint how to resume.
-    usage: text that --help prints above the flags.
+    usage: text that --help prints above the flags. It names the command, and
+      the docstrings of its recipes do too.
 
   Raises:
     UserError: naming the invalid flag or field.
-    SystemExit: after --help.
+    SystemExit: after --help, --version or --list.
   """
   values, arguments = commands.define_and_split(argv, _define_flags, usage)
+  if scripts.answered(arguments, usage):
+    raise SystemExit(0)
   spec, overrides, others = commands.split_config(arguments)
   commands.parse(values, others)
   if values.distributed == 'off':
@@ -198,6 +214,7 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
       'num_processes',
       'process_id',
     )
+  recipes.check_command(spec, usage)
   config = commands.load_config(spec, overrides)
   profile = _profiled_steps(values.profile, config.num_steps)
   _check_environment()

@@ -97,9 +97,17 @@ class Source(Protocol):
   A source may have the attribute `class_names` too, see `class_names`.
   """
 
-  example_shape: tuple[int, ...]  # images: (S, S, C); points: (2,)
-  dtype: np.dtype  # images: uint8; points: float32
-  num_classes: int | None  # None: no labels, and every label is -1
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """Images: (S, S, C); points: (2,)."""
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Images: uint8; points: float32."""
+
+  @property
+  def num_classes(self) -> int | None:
+    """None: no labels, and every label is -1."""
 
   def __len__(self) -> int: ...
 

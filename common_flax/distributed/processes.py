@@ -136,7 +136,7 @@ def without_device() -> str | None:
       if os.environ.get(name):
         return (
           f'{name}={os.environ[name]}: {reason}; unset it, or install JAX for '
-          "this platform, such as pip install -e '.[cuda]'"
+          "this platform, such as pip install 'jax[cuda13]'"
         )
     return reason
   return None

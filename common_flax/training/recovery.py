@@ -95,7 +95,7 @@ def _target(run: Run, attempt: int, hooks: Sequence[Hook]) -> int | None:
   ]
   rows = [
     row
-    for row in writers.read_metrics(run.workdir)
+    for row in writers.read_rows(run.workdir)
     if row['step'] % run.config.log_every_steps == 0
   ]
   judges = [hook.judge for hook in hooks if isinstance(hook, Watch)]

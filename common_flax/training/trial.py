@@ -82,7 +82,7 @@ class Compiling:
     self.longest = 0.0
     self.is_over = False
 
-  def __call__(self, event: str, seconds: float, **unused) -> None:
+  def __call__(self, event: str, seconds: float, **unused: object) -> None:
     if event == _COMPILING and not self.is_over:
       self.longest = max(self.longest, seconds)
 

@@ -48,7 +48,7 @@ class RunWriter:
     self._samples = self._workdir / 'samples'
     files.make_folder(self._samples)
     self._metrics = self._workdir / 'metrics.jsonl'
-    rows = read_metrics(workdir)
+    rows = read_rows(workdir)
     self._rows = [row for row in rows if row['step'] <= step]
     self._is_behind = False  # whether metrics.jsonl lacks rows
     self._write_rows()
@@ -165,7 +165,7 @@ def _picture_step(path: epath.Path) -> int:
   return int(path.stem.removeprefix('step_'))
 
 
-def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
+def read_rows(workdir: epath.PathLike) -> list[dict[str, float]]:
   """Reads the rows of `metrics.jsonl`; leaves damaged lines out, and says so.
 
   Raises:

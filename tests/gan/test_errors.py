@@ -29,7 +29,7 @@ def fails(refuses, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
-    ([], ['--config', 'configs/dcgan.py']),
+    ([], ['--config', '=quick', 'FILE.py']),
     (['--config=nosuch.py'], ['nosuch.py', 'no file']),
     (['--config=configs/dcgan.py:minst'], ['minst', 'mnist']),
     (['--config=setup.cfg'], ['setup.cfg']),

@@ -152,7 +152,9 @@ def test_an_mp4_shows_one_image_after_another(tmp_path, shape):
 def test_without_its_package_mp4_is_refused(monkeypatch):
   monkeypatch.setitem(sys.modules, 'imageio_ffmpeg', None)
   animations.check_available('x.gif')
-  with pytest.raises(UserError, match=r'x\.mp4: .*\[video\].*FILE\.gif'):
+  with pytest.raises(
+    UserError, match=r'x\.mp4: .*pip install imageio-ffmpeg, .*FILE\.gif'
+  ):
     animations.check_available('x.mp4')
 
 

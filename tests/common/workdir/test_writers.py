@@ -38,7 +38,7 @@ def test_damaged_metrics_are_counted(tmp_path, capsys):
     f'{path}: 4 damaged lines are left out: 2, 4, 5, ...\n'
   )
   assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
-  assert len(writers.read_metrics(tmp_path)) == 2
+  assert len(writers.read_rows(tmp_path)) == 2
   assert capsys.readouterr().out == ''
 
 
@@ -103,7 +103,7 @@ def test_a_full_disk_stops_tensorboard_but_not_the_run(tmp_path, monkeypatch):
   with writers.RunWriter(tmp_path, 0) as writer:
     for step in range(1, 2001):
       writer.scalars(step, {'d_loss': 0.5})
-  assert len(writers.read_metrics(tmp_path)) == 2000
+  assert len(writers.read_rows(tmp_path)) == 2000
 
 
 def event_files(workdir):
