@@ -8,8 +8,11 @@ tenth, the learning rate to a quarter, Adam's b2 rises from 0.9 to 0.99, and the
 half-life of the moving average grows, all along a cosine. The paper also
 augments images, which these variants do not.
 
-  (none)   The embedded digits at 16x16, with narrow networks for a CPU. Not
-           measured.
+  (none)   The embedded digits at 16x16, with narrow networks for a CPU. Measured
+           on 2 cores of a shared x86 CPU (AVX-512) on 28 November 2026, beside
+           other work: FID 9.0, precision 0.61 in the features of a classifier
+           (real digits: 2.9, 0.89). `configs/quick.py` draws better digits in
+           less time.
   stacked  1,000 modes: stacks of three TFDS mnist digits at 32x32, with the
            paper's γ of 1, narrower networks; for a GPU. Not measured.
   cifar10  TFDS cifar10 with the paper's widths, for a GPU. Not measured.
@@ -72,10 +75,13 @@ def _digits(config: ConfigDict) -> None:
   config.batch_size = 32
   config.sample_every_steps = 150
   config.dataset.image_size = 16
+  config.ema_decay = 0.99
   config.model.base_features = 32
   config.model.blocks_per_stage = 1
+  config.penalty.r1 = 0.3
+  config.penalty.r2 = 0.3
   for player in (config.generator, config.discriminator):
-    player.learning_rate = 5e-4
+    player.learning_rate = 1e-3
 
 
 def _for_gpu(config: ConfigDict) -> None:

@@ -40,13 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   with startup.importing():  # JAX must not be imported before this
     from common_flax.cli import exit_status
     from common_flax.cli import training_command
+    from vae_flax import config as vae_config
     from vae_flax.train import train
   with exit_status.reporting_errors() as status:
     command = scripts.as_called(argv, 'python -m vae_flax.main', _SCRIPTS)
     arguments = training_command.parse(argv, command, __doc__)
     with training_command.reporting_signals(arguments, status):
       stopped_by = train(
-        arguments.config,
+        training_command.settled(
+          arguments, vae_config.default(), vae_config.EFFECTS
+        ),
         arguments.workdir,
         init_from=arguments.init_from,
         profile=arguments.profile,

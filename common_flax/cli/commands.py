@@ -221,6 +221,18 @@ def split_config(
   return spec, overrides, others
 
 
+def overridden_fields(overrides: Sequence[str]) -> list[str]:
+  """The fields that arguments `--config.field=value` set."""
+  names = [
+    override.lstrip('-').partition('=')[0]
+    for override in overrides
+    if override.startswith('-')
+  ]
+  return [
+    name.removeprefix('noconfig.').removeprefix('config.') for name in names
+  ]
+
+
 def load_config(spec: str, overrides: Sequence[str]) -> ConfigDict:
   """Runs a recipe and applies `--config.field=value` overrides.
 
@@ -229,12 +241,9 @@ def load_config(spec: str, overrides: Sequence[str]) -> ConfigDict:
   """
   config = config_lib.load(spec)
   known = config_lib.flatten(config)
-  for override in overrides:
-    if override.startswith('-'):
-      name = override.lstrip('-').partition('=')[0]
-      name = name.removeprefix('noconfig.').removeprefix('config.')
-      if name not in known:
-        raise config_lib.unknown_field(name, known)
+  for name in overridden_fields(overrides):
+    if name not in known:
+      raise config_lib.unknown_field(name, known)
   values = flags.FlagValues()
   config_flags.DEFINE_config_dict(
     'config', config, flag_values=values, sys_argv=['', *overrides]

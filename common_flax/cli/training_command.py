@@ -15,6 +15,8 @@ import threading
 from absl import flags
 from ml_collections import ConfigDict
 
+from common_flax import config as config_lib
+from common_flax import effects as effects_lib
 from common_flax import output
 from common_flax import recipes
 from common_flax.cli import commands
@@ -23,8 +25,10 @@ from common_flax.cli import scripts
 from common_flax.cli.exit_status import ExitStatus
 from common_flax.cpu import startup
 from common_flax.distributed import processes
+from common_flax.effects import Effects
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
+from common_flax.workdir import layout
 
 # Values of JAX's environment variables that would end runs, and why.
 _MOVES = ('disallow', 'disallow_explicit'), 'it moves arrays to the devices'
@@ -186,6 +190,7 @@ class Arguments:
   profile: range | None  # steps to trace
   max_minutes: float | None  # until training ends
   again: str  # the command line that resumes this run
+  overridden: Sequence[str]  # fields of the recipe
 
 
 def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
@@ -231,7 +236,38 @@ def parse(argv: Sequence[str], command: str, usage: str) -> Arguments:
     profile,
     _remaining_minutes(values.max_minutes, argv, overrides),
     f'{command} {shlex.join(arguments)}',
+    commands.overridden_fields(overrides),
   )
+
+
+def settled(
+  arguments: Arguments, default: ConfigDict, effects: Effects
+) -> ConfigDict:
+  """The config without what overrides have made meaningless; says so.
+
+  Args:
+    arguments: the command's arguments.
+    default: the family's default config.
+    effects: when the family's own fields have an effect.
+
+  Raises:
+    UserError: if the workdir cannot be reached.
+  """
+  config_lib.require_reachable('--workdir', arguments.workdir)
+  stored = None
+  if layout.has_config(arguments.workdir):
+    with contextlib.suppress(UserError):  # which training reports
+      stored = layout.read_config(arguments.workdir, default)
+  config, lines = effects_lib.without_idle(
+    arguments.config,
+    layout.all_effects(effects),
+    default,
+    arguments.overridden,
+    stored,
+  )
+  for line in lines:
+    print(line)
+  return config
 
 
 def _outlive_hangup(number: int) -> None:

@@ -103,6 +103,11 @@ def check_finite(workdir: epath.PathLike, step: int, params: Any) -> None:
     )
 
 
+def all_effects(effects: effects_lib.Effects) -> effects_lib.Effects:
+  """When a family's own fields and those of all families have an effect."""
+  return {**effects_lib.SHARED, **dataset_fields.EFFECTS, **effects}
+
+
 def check(
   workdir: epath.PathLike,
   config: ConfigDict,
@@ -152,8 +157,7 @@ def check(
       'their run, nor do they keep a copy; start the same command with a new '
       f'--workdir, and copy the {CONFIG} that it writes'
     )
-  effects = {**effects_lib.SHARED, **dataset_fields.EFFECTS, **(effects or {})}
-  effects_lib.check(config, effects, default, old)
+  effects_lib.check(config, all_effects(effects or {}), default, old)
   return has_checkpoints
 
 

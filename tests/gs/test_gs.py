@@ -39,7 +39,6 @@ DENSE_VAE = [
   'vae_flax.main',
   '--config=configs/vae.py:smoke',
   '--config.model.name=mlp',
-  '--config.model.base_features=32',
   '--config.model.hidden_sizes=(16,)',
   '--config.num_steps=2',
 ]

@@ -35,10 +35,10 @@ def test_the_run_is_that_of_the_chosen_number_of_steps(
 @pytest.mark.usefixtures('in_the_repository', 'six_steps')
 def test_the_command_says_what_it_chose(tmp_path, capsys):
   arguments = ['--config=configs/vae.py:smoke', '--config.model.name=mlp']
-  arguments.append('--config.model.base_features=32')
   arguments += [f'--workdir={tmp_path}', '--max_minutes=90']
   assert main_lib.main(['command', *arguments]) == 0
   printed = capsys.readouterr().out
   assert ' are 6 steps at ' in printed
+  assert printed.startswith('config.model.base_features=4 of')
   assert 'they replace config.num_steps=8.' in printed
   assert json.loads((tmp_path / 'config.json').read_text())['num_steps'] == 6
