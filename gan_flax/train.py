@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import data
+from common_flax import images
 from common_flax.data.source import Source
 from common_flax.training import time_limit
 from common_flax.training.hooks import Checkpoints
@@ -72,8 +73,12 @@ def train(
     init_from=init_from,
   ) as run:
     gan_config.check_groups(config, run.devices_per_batch)
-    source = source or data.load(config.dataset, config.dataset.split)
+    source = source or data.load(
+      config.dataset, config.dataset.split, for_training=True
+    )
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
+    if not gan.is_of_points and config.model.grid_size is None:
+      images.print_grid_size(gan.example_shape[:2])
     return run.fit(
       functools.partial(steps.train_step, gan),
       functools.partial(init_state, gan),
