@@ -4,6 +4,7 @@ from collections.abc import Iterable
 import os
 import pathlib
 import shutil
+import zlib
 
 import numpy as np
 
@@ -50,19 +51,22 @@ def load(
 
 
 def _make(entry: pathlib.Path, images: Iterable[np.ndarray]) -> None:
-  sizes = []
+  sizes, checksum = [], 0
   with caches.new_entry(entry) as folder:
     with open(folder / 'pixels', 'wb') as file:
       for image in images:
-        file.write(np.ascontiguousarray(image))
+        content = np.ascontiguousarray(image)
+        file.write(content)
+        checksum = zlib.crc32(content, checksum)
         sizes.append(image.shape[:2])
     np.save(folder / 'sizes.npy', np.array(sizes, np.int64))
+    (folder / 'checksum').write_text(str(checksum))
 
 
 def _read(
   entry: pathlib.Path, shape: tuple[int, int, int, int], in_memory_bytes: int
 ) -> WideImages:
-  """Reads an entry.
+  """Reads an entry; images that stay on the disk are not compared.
 
   Raises:
     OSError, ValueError, EOFError: if it is damaged.
@@ -77,4 +81,6 @@ def _read(
   pixels = np.memmap(entry / 'pixels', np.uint8, 'r')
   if total <= in_memory_bytes:
     pixels = np.array(pixels)
+    if str(zlib.crc32(pixels)) != (entry / 'checksum').read_text():
+      raise ValueError('pixels is damaged')
   return WideImages(pixels, sizes, tuple(example_shape))
