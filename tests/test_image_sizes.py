@@ -13,6 +13,9 @@ from common_flax import images
 from common_flax import prng
 from common_flax.cli import commands
 from common_flax.errors import UserError
+from common_flax.metrics import classifier
+from common_flax.metrics import random_network
+from common_flax.metrics import resizing
 from common_flax.workdir import stored_config
 from gan_flax import config as gan_config
 from gan_flax import steps
@@ -229,6 +232,26 @@ def test_a_run_says_on_which_size_its_networks_work(capsys, size, said):
   output = capsys.readouterr().out
   assert said in output
   assert output.count('\n') == bool(said)
+
+
+@pytest.mark.parametrize('sides', [(64, 8), (9, 100), (13, 13)])
+def test_feature_networks_take_rectangles(sides):
+  batch = np.zeros((2, *sides, 1), np.uint8)
+  network = classifier._Network(10)
+  init = functools.partial(network.init, is_training=False)
+  features, logits = jax.eval_shape(
+    lambda x: network.apply(init(jax.random.key(0), x), x, is_training=False),
+    images.to_signed(batch),
+  )
+  assert (features.shape, logits.shape) == ((2, 128), (2, 10))
+  assert resizing.clean(batch).shape == (2, 299, 299, 3)
+  features = jax.eval_shape(
+    lambda x: random_network._Network().init_with_output(
+      jax.random.key(0), images.to_signed(x)
+    )[0],
+    batch,
+  )
+  assert features.shape == (2, random_network.NUM_FEATURES)
 
 
 @pytest.mark.parametrize('sides', [(13, 11), (9, 48), (16, 28), (100, 8)])

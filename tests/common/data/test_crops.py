@@ -43,7 +43,7 @@ def dataset(folder=None, **changes):
   config = gan_config.default().dataset.unlock()
   if folder:
     config.update(name='folder', path=str(folder), skip_corrupt=True)
-  config.update(image_size=8, **changes)
+  config.update({'image_size': 8, **changes})
   return config
 
 
