@@ -73,15 +73,10 @@ def train(
     has_fixed_steps=vae_config.has_fixed_steps(config),
     init_from=init_from,
   ) as run:
-    source = source or data.load(
-      config.dataset, config.dataset.split, for_training=True
-    )
+    source = source or data.load_for_training(config.dataset)
     source = observations.prepare_source(config, source)
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
-    is_convolutional = MODELS[config.model.name].is_convolutional
-    if is_convolutional:
-      images.print_grid_size(vae.image_shape[:2])
     watched = generation.watched(vae, run.root, source)
     draw = functools.partial(pictures.draw, vae, watched)
     return run.fit(
@@ -98,7 +93,7 @@ def train(
         Checkpoints(exported_items, config),
       ],
       adopt=trained.adopting(run.init_from),
-      is_convolutional=is_convolutional,
+      is_convolutional=MODELS[config.model.name].is_convolutional,
     )
 
 
@@ -112,6 +107,8 @@ def _settled(
   """Checks the config of a run and settles its data and number of steps."""
   config = data.for_source(config, source)
   vae_config.check(config)
+  if MODELS[config.model.name].is_convolutional:
+    images.print_grid_size(config.dataset.image_size)
   return time_limit.choose_steps(
     config,
     workdir,

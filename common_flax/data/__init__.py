@@ -30,6 +30,7 @@ __all__ = [
   'first_examples',
   'from_arrays',
   'load',
+  'load_for_training',
   'load_source',
   'stacked_base',
 ]
@@ -109,6 +110,11 @@ def load(
   return dataclasses.replace(
     source, report=dataclasses.replace(source.report, notes=notes)
   )
+
+
+def load_for_training(dataset: ConfigDict) -> Source:
+  """Opens the split to train on, cropped at random if `dataset.crop` is so."""
+  return load(dataset, dataset.split, for_training=True)
 
 
 def stacked_base(dataset: ConfigDict) -> ConfigDict:

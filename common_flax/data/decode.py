@@ -85,13 +85,13 @@ def shaped(
   return whole, width * tall != height * wide
 
 
-def check_grey(rendering: Rendering) -> None:
-  """Refuses a coloured background beside images that are all grey.
+def check_grey(rendering: Rendering, channels: int) -> None:
+  """Refuses a coloured background beside images of one channel.
 
   Raises:
     UserError: if there is one.
   """
-  if rendering.is_whole and len({*rendering.colour}) > 1:
+  if rendering.is_whole and channels == 1 and len({*rendering.colour}) > 1:
     raise UserError(
       f'config.dataset.background={rendering.background!r}: the images are '
       'grey; use black, white or another grey'

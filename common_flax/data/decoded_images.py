@@ -6,9 +6,11 @@ the encoded images, the size, the version of the decoder.
 Dimensions: N examples, H height, W width, C channels.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -23,10 +25,12 @@ from common_flax.data.decode import check_grey
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
 from common_flax.data.rendering import Facts
+from common_flax.data.rendering import likely_white
 from common_flax.data.rendering import NO_BACKGROUND
 from common_flax.data.rendering import ON_WHITE
 from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
+from common_flax.data.source import chunks
 from common_flax.data.source import EncodedImages
 from common_flax.data.source import LeftOut
 from common_flax.data.source import Report
@@ -44,16 +48,6 @@ _THREADED_BYTES = 16_384
 _CHUNK = 256  # small encoded images read at a time
 
 
-def _chunks(
-  encoded: EncodedImages, size: int
-) -> Iterator[tuple[list[int], list[bytes], list[int]]]:
-  """Yields (indices, encoded images, labels) of consecutive chunks."""
-  for start in range(0, len(encoded), size):
-    indices = list(range(start, min(start + size, len(encoded))))
-    data, labels = zip(*encoded.read(indices), strict=True)
-    yield indices, data, labels
-
-
 def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
   """The name of the cache entry of these images."""
   height, width = sides(size)
@@ -67,7 +61,7 @@ def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
   digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
   examples = (
     example
-    for _, data, labels in _chunks(encoded, _CHUNK)
+    for _, data, labels in chunks(encoded, _CHUNK)
     for example in zip(data, labels, strict=True)
   )
   for data, label in track(examples, len(encoded), 'Checking images'):
@@ -100,7 +94,7 @@ def _decode_all(
   threads = os.cpu_count() if len(first) >= _THREADED_BYTES else 1
   chunk = _CHUNK if threads == 1 else 4 * threads
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for indices, data, labels in _chunks(encoded, chunk):
+    for indices, data, labels in chunks(encoded, chunk):
       run = map if threads == 1 else pool.map
       yield from zip(indices, run(decode_one, data), labels, strict=True)
 
@@ -159,18 +153,9 @@ class _Account:
       notes.append(
         f'{int(number):,} of {total:,} images: {depth}, with values up to '
         f'{highest:g} where {white:g} is white, so that they {verb}. If that '
-        f'is wrong, set --config.dataset.white_level={_likely_white(highest)}.'
+        f'is wrong, set --config.dataset.white_level={likely_white(highest)}.'
       )
     return notes
-
-
-def _likely_white(highest: float) -> str:
-  """The white level of images with this highest value."""
-  levels = (1, 255, 1023, 4095, 16383, 65535)
-  likely = next((level for level in levels if highest <= level), highest)
-  if likely == 255 and highest <= 63:  # not the photograph of a full range
-    likely = highest
-  return f'{likely:.15g}'
 
 
 def _decode_into(
@@ -253,6 +238,24 @@ def _read_entry(
   return images, labels, account
 
 
+def _read_or_make(
+  entry: pathlib.Path,
+  shape: tuple[int, ...],
+  in_memory: bool,
+  make: Callable[[], None],
+) -> tuple[np.ndarray, np.ndarray, _Account]:
+  """The result of `_read_entry`; makes an entry that is missing or damaged."""
+  if not entry.exists():
+    make()
+  try:
+    return _read_entry(entry, shape, in_memory)
+  except (OSError, ValueError, TypeError, EOFError) as error:
+    print(f'{entry}: damaged ({error}); decoding the images again.')
+    shutil.rmtree(entry)
+    make()
+    return _read_entry(entry, shape, in_memory)
+
+
 def _report(
   encoded: EncodedImages,
   account: _Account,
@@ -305,25 +308,18 @@ def load_decoded(
     UserError: naming a corrupt image; if no image remains; or if the cache
       cannot hold images that are too large for memory.
   """
-  if encoded.channels == 1:
-    check_grey(rendering)
+  check_grey(rendering, encoded.channels)
   shape = (len(encoded), *sides(size), encoded.channels)
   in_memory = np.prod(shape) <= in_memory_bytes
-  name = _digest(encoded, size, rendering)
   # An entry without corrupt images serves either setting.
-  entry = caches.folder('images') / name
+  entry = caches.folder('images') / _digest(encoded, size, rendering)
   if skip_corrupt and not entry.exists():
-    entry = entry.with_name(f'{name}_skipping')
+    entry = entry.with_name(f'{entry.name}_skipping')
   try:
-    if not entry.exists():
-      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
-    try:
-      images, labels, account = _read_entry(entry, shape, in_memory)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-      print(f'{entry}: damaged ({error}); decoding the images again.')
-      shutil.rmtree(entry)
-      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
-      images, labels, account = _read_entry(entry, shape, in_memory)
+    make = functools.partial(
+      _make_entry, entry, encoded, shape, skip_corrupt, rendering
+    )
+    images, labels, account = _read_or_make(entry, shape, in_memory, make)
   except (OSError, ValueError, TypeError, EOFError) as error:
     if isinstance(error, UserError):
       raise

@@ -63,7 +63,7 @@ def load(
   chosen, num = _SPLITS[match[1]], int(match[2]) if match[2] else None
   images, labels = (array[chosen][:num] for array in _read())
   greys = np.round(images * (255 / 16)).astype(np.uint8)
-  check_grey(rendering)
+  check_grey(rendering, 1)
   pictures = [PIL.Image.fromarray(grey) for grey in greys]
   resized = [shaped(picture, image_size, rendering) for picture in pictures]
   examples = np.stack([np.asarray(image) for image, _ in resized])[..., None]

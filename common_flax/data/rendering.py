@@ -109,6 +109,15 @@ class Facts(NamedTuple):
   is_padded: bool = False
 
 
+def likely_white(highest: float) -> str:
+  """The white level of images with this highest value."""
+  levels = (1, 255, 1023, 4095, 16383, 65535)
+  likely = next((level for level in levels if highest <= level), highest)
+  if likely == 255 and highest <= 63:  # not the photograph of a full range
+    likely = highest
+  return f'{likely:.15g}'
+
+
 def render(
   image: PIL.Image.Image, deep: np.ndarray | None, rendering: Rendering
 ) -> tuple[PIL.Image.Image, Facts]:

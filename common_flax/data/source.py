@@ -4,6 +4,7 @@ Dimensions: N examples, H height, W width, C channels.
 """
 
 import collections
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -249,6 +250,16 @@ class EncodedImages(Protocol):
 
   def read(self, indices: list[int]) -> list[tuple[bytes, int]]:
     """The encoded images and labels at `indices`."""
+
+
+def chunks(
+  encoded: EncodedImages, size: int
+) -> Iterator[tuple[list[int], list[bytes], list[int]]]:
+  """Yields (indices, encoded images, labels) of consecutive chunks."""
+  for start in range(0, len(encoded), size):
+    indices = list(range(start, min(start + size, len(encoded))))
+    data, labels = zip(*encoded.read(indices), strict=True)
+    yield indices, data, labels
 
 
 def unreadable_split(split: str, reason: str) -> UserError:

@@ -23,12 +23,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from common_flax.images import centre_crop
-from common_flax.images import centre_pad
-from common_flax.images import doublings
-from common_flax.images import grid_size
-from common_flax.images import Size
-from common_flax.images import size_text
+from common_flax import images as images_lib
 from common_flax.nn.grouped import GroupedConv
 from common_flax.nn.resampling import downsampled
 from common_flax.nn.resampling import upsampled
@@ -40,7 +35,7 @@ _NUM_WIDEST = 4  # coarsest stages, which have `base_features`
 _LAYERS_IN_BRANCH = 3
 
 
-def widths(size: Size, base_features: int) -> tuple[int, ...]:
+def widths(size: images_lib.Size, base_features: int) -> tuple[int, ...]:
   """The number of features in each stage, from the coarsest to the finest.
 
   Args:
@@ -53,20 +48,22 @@ def widths(size: Size, base_features: int) -> tuple[int, ...]:
   Raises:
     ValueError: if the size has another form, or a width is not whole.
   """
-  _, count = doublings(size)
+  _, count = images_lib.doublings(size)
   result = []
   for i in range(count + 1):
     share = 2 ** max(0, i + 1 - _NUM_WIDEST)
     if base_features % share:
       raise ValueError(
         f'base_features={base_features} must be divisible by {share} for '
-        f'images of {size_text(size)} pixels'
+        f'images of {images_lib.size_text(size)} pixels'
       )
     result.append(base_features // share)
   return tuple(result)
 
 
-def check_sizes(size: Size, base_features: int, group_size: int) -> None:
+def check_sizes(
+  size: images_lib.Size, base_features: int, group_size: int
+) -> None:
   """Checks that the widths split into groups.
 
   Raises:
@@ -179,7 +176,7 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 768
-  grid_size: Size | None = None
+  grid_size: images_lib.Size | None = None
   blocks_per_stage: int = 2
   group_size: int = 16
   conditioning: str = 'none'
@@ -198,8 +195,8 @@ class Generator(nn.Module):
     """Draws images; takes the arguments of `dcgan.Generator`."""
     del train  # nothing depends on it
     *image_size, channels = self.image_shape
-    size = grid_size(image_size, self.grid_size)
-    start, _ = doublings(size)
+    size = images_lib.grid_size(image_size, self.grid_size)
+    start, _ = images_lib.doublings(size)
     stages = widths(size, self.base_features)
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
@@ -221,29 +218,21 @@ class Generator(nn.Module):
       x = upsampled(x) if i else x
       x = _stage(self, i, len(stages))(x)
     x = _at_each_pixel(_linear(self, channels, 'image'), x)
-    return centre_crop(x, image_size).astype(self.param_dtype)
+    return images_lib.centre_crop(x, image_size).astype(self.param_dtype)
 
 
 class Discriminator(nn.Module):
   """Images [B, H, W, C] -> logits [B], differences of which have a meaning.
 
-  Attributes:
-    image_shape: (H, W, C).
-    grid_size: see `dcgan.Generator`; images are padded with 0.
-    base_features: number of features in the four coarsest stages.
-    blocks_per_stage: residual blocks in each stage.
-    group_size: features in each group of the 3x3 convolutions.
+  Attributes: see `Generator`, but for
     conditioning: with 'projection', as in the paper, the logit is the inner
       product of the features with the embedded label; see also
       `gan_flax.models.conditioning`.
-    num_classes: number of classes; None if unconditional.
-    dtype: type of the computation.
-    param_dtype: type of the parameters.
   """
 
   image_shape: tuple[int, int, int]
   base_features: int = 768
-  grid_size: Size | None = None
+  grid_size: images_lib.Size | None = None
   blocks_per_stage: int = 2
   group_size: int = 16
   conditioning: str = 'none'
@@ -276,13 +265,13 @@ class Discriminator(nn.Module):
     homogeneous in it and the images if `is_homogeneous`.
     """
     del train  # nothing depends on it
-    size = grid_size(self.image_shape[:2], self.grid_size)
-    start, _ = doublings(size)
+    size = images_lib.grid_size(self.image_shape[:2], self.grid_size)
+    start, _ = images_lib.doublings(size)
     stages = widths(size, self.base_features)
     if self.conditioning == 'concatenation':
       images = with_labels(images, labels, self.num_classes)
     # Zeros keep the logits homogeneous.
-    images = centre_pad(images, size, 0)
+    images = images_lib.centre_pad(images, size, 0)
     x = _at_each_pixel(_linear(self, stages[-1], 'features'), images)
     for i in reversed(range(len(stages))):
       x = _stage(self, i, len(stages))(x, bias_scale)
