@@ -53,7 +53,7 @@ class Sizes:
   @property
   def sides(self) -> list[int]:
     """Image sides of the stages, from the coarsest on."""
-    start, count = doublings(self.image_size)
+    (start, _), count = doublings(self.image_size)
     return [start * 2**i for i in range(count + 1)]
 
   @property

@@ -25,7 +25,6 @@ from common_flax.errors import UserError
 
 MAX_COUNT = 2**31 - 1  # steps and sizes are int32
 MAX_FEATURES = 2**16  # features of a layer, size of the latents
-MAX_IMAGE_SIZE = 2**12  # pixels
 MAX_SAMPLES = 10**6  # drawn for evaluation, held in memory
 MAX_STEPS_PER_CALL = 2**12  # a CPU compiles each of them
 
@@ -33,6 +32,10 @@ PARALLELISMS = ('jit', 'pmap')
 COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
 ON_NAN = ('stop', 'skip', 'rollback', 'warn')
 ON_SAVE_ERROR = ('stop', 'warn')
+CROPS = ('center', 'fit', 'random')
+
+# The type of fields that hold a size of images, see `common_flax.images.Size`.
+SIZE_TYPE = int | tuple
 
 
 def base() -> ConfigDict:
@@ -69,10 +72,15 @@ def base() -> ConfigDict:
   dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
   dataset.path = config_dict.placeholder(str)  # folder of 'folder'
   dataset.stack_of = 'digits'  # grey images behind 'stacked'
-  dataset.image_size = 32  # height and width in pixels
+  # The side of square images in pixels, or (height, width).
+  dataset.image_size = config_dict.FieldReference(32, field_type=SIZE_TYPE)
+  # What is shown of an image of another shape: its 'center'; the whole image,
+  # which is to 'fit' on the background; or a 'random' part, in training.
+  dataset.crop = 'center'
   dataset.flip = False  # mirror a random half of the images
   dataset.skip_corrupt = False  # skip images that cannot be decoded
-  dataset.background = 'white'  # behind transparent pixels; or 'none'
+  # Behind transparent pixels and around images that 'fit'; or 'none'.
+  dataset.background = 'white'
   # White in files of deeper types; None for the largest value of each type.
   dataset.white_level = config_dict.placeholder(float)
   return config
@@ -165,6 +173,10 @@ def check_fields(config: ConfigDict, default: ConfigDict) -> None:
       kind = kind[part]
     kind = kind.get_type(name.rsplit('.', 1)[-1])
     value = flat[name]
+    if kind == SIZE_TYPE and (value is not None or known[name] is not None):
+      fault = images.size_fault(value)
+      require(fault is None, config, name, fault)
+      continue
     if value is None:
       if known[name] is not None:
         raise UserError(f'config.{name}: None is no {kind.__name__}')
@@ -226,8 +238,6 @@ def check_base(config: ConfigDict) -> None:
   """
   _check_representable(config)
   _check_steps(config)
-  require_at_least(config, 1, 'dataset.image_size')
-  require_at_most(config, MAX_IMAGE_SIZE, 'dataset.image_size')
   require_at_most(config, MAX_STEPS_PER_CALL, 'steps_per_call')
   require_at_most(config, MAX_SAMPLES, 'evaluation_num_samples')
   require(
@@ -254,13 +264,26 @@ def check_base(config: ConfigDict) -> None:
 
 
 def _check_rendering(config: ConfigDict) -> None:
-  """Checks the background of images and their white level."""
+  """Checks the crop of images, their background and their white level."""
+  require_one_of(config, 'dataset.crop', CROPS)
+  require(
+    config.dataset.crop != 'random' or config.dataset.name != 'stacked',
+    config,
+    'dataset.crop',
+    "stacks are drawn once, before training; use 'center' or 'fit'",
+  )
   colour, level = config.dataset.background, config.dataset.white_level
   require(
     colour == 'none' or images.opaque_colour(colour) is not None,
     config,
     'dataset.background',
     "use a colour such as white or '#ff8000', or none",
+  )
+  require(
+    config.dataset.crop != 'fit' or colour != 'none',
+    config,
+    'dataset.background',
+    'dataset.crop=fit needs a colour around the images, such as black',
   )
   require(
     level is None or 0 < level < math.inf,

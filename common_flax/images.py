@@ -10,6 +10,7 @@ Dimensions: N images, H height, W width, C channels.
 from collections.abc import Sequence
 import io
 import math
+from typing import Any
 
 from etils import epath
 import jax
@@ -20,36 +21,107 @@ import PIL.ImageColor
 
 from common_flax import files
 
+# The size of images in pixels: the side of squares, or (height, width).
+Size = int | tuple[int, int]
 
-def doublings(image_size: int) -> tuple[int, int]:
-  """Splits an image side into (start, k): image_size = start * 2**k.
+MAX_SIDE = 2**12
+MIN_DOUBLED_SIDE = 8  # of images for networks that double or halve them
+_SHORTER_SIDES = range(4, 8)  # of the smallest map of these networks
+
+
+def sides(size: Size) -> tuple[int, int]:
+  """The height and width of a size."""
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def size_fault(size: Any) -> str | None:
+  """What is wrong with a size, for a message; None if nothing is."""
+  values = size if isinstance(size, tuple) else (size, size)
+  if len(values) != 2 or any(type(x) is not int for x in values):
+    return 'give the number of pixels of a side, or (HEIGHT,WIDTH)'
+  if not 1 <= min(values) <= max(values) <= MAX_SIDE:
+    return f'must be 1 to {MAX_SIDE:,} pixels a side'
+  return None
+
+
+def size_text(size: Size) -> str:
+  """A size for messages, HEIGHTxWIDTH."""
+  height, width = sides(size)
+  return f'{height}x{width}'
+
+
+def doublings(size: Size) -> tuple[tuple[int, int], int]:
+  """Splits a size into a map and the number of times that it is doubled.
+
+  Returns:
+    ((h, w), k) with height h * 2**k and width w * 2**k, k >= 1, and 4 to 7
+    pixels on the shorter side of the map.
 
   Raises:
-    ValueError: if the side is neither 4 * 2**k nor 7 * 2**k with k >= 1.
+    ValueError: if the size cannot be split so.
   """
-  start, count = image_size, 0
-  while start % 2 == 0 and start > 4:
-    start, count = start // 2, count + 1
-  if start not in (4, 7) or count == 0:
+  height, width = sides(size)
+  shorter, count = min(height, width), 0
+  while shorter % 2 == 0 and shorter not in _SHORTER_SIDES:
+    shorter, count = shorter // 2, count + 1
+  step = 2**count
+  if shorter not in _SHORTER_SIDES or count == 0 or max(height, width) % step:
     raise ValueError(
-      f'image size {image_size} is neither 4 * 2^k nor 7 * 2^k with k >= 1; '
-      'use for example 28, 32, 64 or 128'
+      f'{size_text(size)} pixels cannot be made by doubling a map of 4 to 7 '
+      'pixels on its shorter side; use for example 28, 32, 64 or 128'
     )
-  return start, count
+  return (height // step, width // step), count
 
 
-def centre_pad(images: jax.Array, size: int, value: float) -> jax.Array:
-  """Pads square images [B, S, S, C] with a value to [B, size, size, C]."""
-  before = (size - images.shape[1]) // 2
-  after = size - images.shape[1] - before
-  sides = ((0, 0), (before, after), (before, after), (0, 0))
-  return jnp.pad(images, sides, constant_values=value)
+def grid_size(image_size: Size, chosen: Size | None = None) -> tuple[int, int]:
+  """The height and width on which networks that double a map work.
+
+  Args:
+    image_size: of the images, which are cropped from it or padded to it.
+    chosen: the size on which the networks are to work; None for the smallest
+      that `doublings` can split.
+  """
+  if chosen is not None:
+    return sides(chosen)
+  height, width = sides(image_size)
+  shorter, count = min(height, width), 1
+  while -(-shorter // 2**count) > max(_SHORTER_SIDES):
+    count += 1
+  step, least = 2**count, min(_SHORTER_SIDES)
+  return tuple(max(least, -(-side // step)) * step for side in (height, width))
 
 
-def centre_crop(images: jax.Array, size: int) -> jax.Array:
-  """Cuts the centre [B, size, size, C] out of square images [B, S, S, C]."""
-  before = (images.shape[1] - size) // 2
-  return images[:, before : before + size, before : before + size]
+def print_grid_size(image_size: Size) -> None:
+  """Prints that networks work on another size than that of the images."""
+  size = grid_size(image_size)
+  if size != sides(image_size):
+    shown = size_text(image_size)
+    print(
+      f'The networks work on {size_text(size)} pixels: images of {shown} are '
+      'padded for them, and cropped from what they draw.'
+    )
+
+
+def centre_pad(images: jax.Array, size: Size, value: float) -> jax.Array:
+  """Pads images [B, H, W, C] with a value to a larger size."""
+  if images.shape[1:3] == sides(size):
+    return images
+  extra = [
+    large - small
+    for large, small in zip(sides(size), images.shape[1:3], strict=True)
+  ]
+  edges = [(x // 2, x - x // 2) for x in extra]
+  return jnp.pad(images, ((0, 0), *edges, (0, 0)), constant_values=value)
+
+
+def centre_crop(images: jax.Array, size: Size) -> jax.Array:
+  """Cuts the centre of a size out of larger images [B, H, W, C]."""
+  height, width = sides(size)
+  if images.shape[1:3] == (height, width):
+    return images
+  top = (images.shape[1] - height) // 2
+  left = (images.shape[2] - width) // 2
+  return images[:, top : top + height, left : left + width]
 
 
 def to_signed(images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -156,15 +228,67 @@ def write_gif(
   files.write_bytes(path, buffer.getvalue())
 
 
-def crop_and_resize(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
-  """Crops the central square of an image and resizes it, antialiased."""
-  width, height = image.size
-  if (width, height) == (size, size):
+def crop_and_resize(image: PIL.Image.Image, size: Size) -> PIL.Image.Image:
+  """Crops the largest centred window of a size's shape; resizes, antialiased.
+
+  Args:
+    image: the picture.
+    size: of the result. The window has the same ratio of height to width.
+  """
+  (width, height), (tall, wide) = image.size, sides(size)
+  if (width, height) == (wide, tall):
     return image
-  side = min(width, height)
-  left, top = (width - side) // 2, (height - side) // 2
+  window = (min(width, height * wide / tall), min(height, width * tall / wide))
+  left, top = (_margin(x - y) for x, y in zip(image.size, window, strict=True))
   return image.resize(
-    (size, size),
+    (wide, tall),
     PIL.Image.Resampling.BICUBIC,
-    box=(left, top, left + side, top + side),
+    box=(left, top, left + window[0], top + window[1]),
   )
+
+
+def _margin(excess: float) -> float:
+  """Half of the excess of a side; whole pixels stay whole."""
+  return excess // 2 if excess == int(excess) else excess / 2
+
+
+def resize_to_cover(image: PIL.Image.Image, size: Size) -> PIL.Image.Image:
+  """Resizes a picture, antialiased, until a size just fits into it.
+
+  One of its sides is that of the size, and the other at least as long.
+  """
+  (width, height), (tall, wide) = image.size, sides(size)
+  scale = max(wide / width, tall / height)
+  return _resized(
+    image, (max(wide, round(width * scale)), max(tall, round(height * scale)))
+  )
+
+
+def resize_to_fit(
+  image: PIL.Image.Image, size: Size, colour: tuple[int, int, int]
+) -> PIL.Image.Image:
+  """Resizes a picture, antialiased, until it just fits into a size.
+
+  Args:
+    image: a picture, 'L' or 'RGB'.
+    size: of the result, in whose middle the picture lies.
+    colour: red, green and blue of the rest; 'L' takes the first of them.
+  """
+  (width, height), (tall, wide) = image.size, sides(size)
+  scale = min(wide / width, tall / height)
+  short = (max(1, round(width * scale)), max(1, round(height * scale)))
+  resized = _resized(image, (min(wide, short[0]), min(tall, short[1])))
+  if resized.size == (wide, tall):
+    return resized
+  canvas = PIL.Image.new(
+    image.mode, (wide, tall), colour[0] if image.mode == 'L' else colour
+  )
+  left, top = (wide - resized.width) // 2, (tall - resized.height) // 2
+  canvas.paste(resized, (left, top))
+  return canvas
+
+
+def _resized(image: PIL.Image.Image, shape: tuple[int, int]) -> PIL.Image.Image:
+  if image.size == shape:
+    return image
+  return image.resize(shape, PIL.Image.Resampling.BICUBIC)

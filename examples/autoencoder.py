@@ -115,7 +115,7 @@ def train(config, workdir, hooks=(), init_from=None, limit=None) -> int | None:
   config = choose_steps(config, workdir, limit, default(), fixed, train)
   fields = dict(default=default(), has_fixed_steps=fixed, init_from=init_from)
   with open_run(config, workdir, **fields) as run:
-    source = data.load(config.dataset, config.dataset.split)
+    source = data.load_for_training(config.dataset)
     model = Autoencoder(config.hidden_size, config.latent_size)
     tx = optimisers.create(config.optimizer, config.num_steps)
     show = functools.partial(draw, model, data.first_examples(source, 8))

@@ -8,7 +8,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import data
+from common_flax import images
 from common_flax.data.source import Source
+from common_flax.data.worlds import WORLDS
 from common_flax.training import time_limit
 from common_flax.training.hooks import Checkpoints
 from common_flax.training.hooks import Curves
@@ -72,7 +74,7 @@ def train(
     init_from=init_from,
   ) as run:
     gan_config.check_groups(config, run.devices_per_batch)
-    source = source or data.load(config.dataset, config.dataset.split)
+    source = source or data.load_for_training(config.dataset)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
     return run.fit(
       functools.partial(steps.train_step, gan),
@@ -104,6 +106,8 @@ def _settled(
   """Checks the config of a run and settles its data and number of steps."""
   config = data.for_source(config, source)
   gan_config.check(config)
+  if config.model.grid_size is None and config.dataset.name not in WORLDS:
+    images.print_grid_size(config.dataset.image_size)
   return time_limit.choose_steps(
     config,
     workdir,

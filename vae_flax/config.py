@@ -6,6 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
+from common_flax import images
 from common_flax import optimisers
 from common_flax.config import require
 from common_flax.config import require_at_least
@@ -16,7 +17,6 @@ from common_flax.effects import ALWAYS
 from common_flax.effects import Condition
 from common_flax.effects import Effects
 from common_flax.effects import needs
-from common_flax.errors import UserError
 from common_flax.workdir import layout as workdir_lib
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
@@ -100,6 +100,13 @@ EFFECTS: Effects = {
 
 def _check_observation(config: ConfigDict) -> None:
   """Checks that binary likelihoods get binary images, and others grey ones."""
+  require(
+    config.dataset.binarise != 'fixed' or config.dataset.crop != 'random',
+    config,
+    'dataset.binarise',
+    'dataset.crop=random shows other pixels in each epoch, and these are drawn '
+    'once; use stochastic or threshold',
+  )
   is_binary = LIKELIHOODS[config.likelihood](config.likelihood_scale).is_binary
   if is_binary:
     require(
@@ -122,10 +129,14 @@ def _check_observation(config: ConfigDict) -> None:
 def _check_model(config: ConfigDict) -> None:
   """Checks that the networks can be built for the images."""
   require_one_of(config, 'model.name', MODELS)
-  try:
-    MODELS[config.model.name].check_image_size(config.dataset.image_size)
-  except ValueError as error:
-    raise UserError(f'config.dataset.image_size: {error}') from error
+  if MODELS[config.model.name].is_convolutional:
+    least = images.MIN_DOUBLED_SIDE
+    require(
+      min(images.sides(config.dataset.image_size)) >= least,
+      config,
+      'dataset.image_size',
+      f'model.name={config.model.name} needs at least {least} pixels a side',
+    )
   features = ('model.latent_size', 'model.base_features')
   require_at_least(config, 1, *features)
   require_at_most(config, config_lib.MAX_FEATURES, *features)

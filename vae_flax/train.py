@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from common_flax import data
+from common_flax import images
 from common_flax.data.source import Source
 from common_flax.training import limits
 from common_flax.training import time_limit
@@ -27,6 +28,7 @@ from vae_flax import observations
 from vae_flax import pictures
 from vae_flax import steps
 from vae_flax import trained
+from vae_flax.models import MODELS
 from vae_flax.state import exported_items
 from vae_flax.state import init_state
 from vae_flax.vae import create_vae
@@ -71,7 +73,7 @@ def train(
     has_fixed_steps=vae_config.has_fixed_steps(config),
     init_from=init_from,
   ) as run:
-    source = source or data.load(config.dataset, config.dataset.split)
+    source = source or data.load_for_training(config.dataset)
     source = observations.prepare_source(config, source)
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
@@ -91,7 +93,7 @@ def train(
         Checkpoints(exported_items, config),
       ],
       adopt=trained.adopting(run.init_from),
-      is_convolutional=config.model.name == 'conv',
+      is_convolutional=MODELS[config.model.name].is_convolutional,
     )
 
 
@@ -105,6 +107,8 @@ def _settled(
   """Checks the config of a run and settles its data and number of steps."""
   config = data.for_source(config, source)
   vae_config.check(config)
+  if MODELS[config.model.name].is_convolutional:
+    images.print_grid_size(config.dataset.image_size)
   return time_limit.choose_steps(
     config,
     workdir,

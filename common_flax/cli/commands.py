@@ -6,6 +6,7 @@ written. Errors print one line on stderr. Flags live in an object of the call,
 so commands can be called from Python repeatedly.
 """
 
+import ast
 from collections.abc import Callable
 from collections.abc import Sequence
 import os
@@ -20,6 +21,27 @@ from common_flax import config as config_lib
 from common_flax.cli import exit_status
 from common_flax.cli import scripts
 from common_flax.errors import UserError
+
+
+class _SizeParser(flags.ArgumentParser):
+  """Parses the size of images: 48, or (64,128)."""
+
+  def parse(self, argument: int | tuple | str) -> int | tuple | None:
+    if not isinstance(argument, str):  # a default
+      return argument
+    try:
+      value = ast.literal_eval(argument)
+    except (SyntaxError, ValueError):
+      value = argument
+    if not isinstance(value, int | tuple | None):
+      raise ValueError('give the number of pixels of a side, or (HEIGHT,WIDTH)')
+    return value
+
+  def flag_type(self) -> str:
+    return 'size'
+
+
+config_flags.register_flag_parser_for_type(config_lib.SIZE_TYPE, _SizeParser())
 
 
 def define_integers(values: flags.FlagValues, **defaults: int) -> None:

@@ -1,5 +1,7 @@
 """Sources of images and points, opened by name or made from arrays."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from common_flax.data import digits
@@ -18,6 +20,8 @@ from common_flax.data.source import Source
 from common_flax.data.tfds_images import TfdsImages
 from common_flax.data.worlds import WORLDS
 from common_flax.errors import UserError
+from common_flax.images import sides
+from common_flax.images import Size
 
 __all__ = [
   'ArraySource',
@@ -26,6 +30,7 @@ __all__ = [
   'first_examples',
   'from_arrays',
   'load',
+  'load_for_training',
   'load_source',
   'stacked_base',
 ]
@@ -51,10 +56,10 @@ def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
   if source is None:
     return config
   size = config.dataset.image_size
-  if tuple(source.example_shape[:-1]) != (size, size):
+  if tuple(source.example_shape[:-1]) != sides(size):
     raise UserError(
       f'config.dataset.image_size={size}: the examples of the source have the '
-      f'shape {source.example_shape}; set it to their side'
+      f'shape {source.example_shape}; set it to their height and width'
     )
   config = config.copy_and_resolve_references()
   with config.unlocked():
@@ -62,8 +67,16 @@ def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
   return config
 
 
-def load(dataset: ConfigDict, split: str) -> Source:
+def load(
+  dataset: ConfigDict, split: str, *, for_training: bool = False
+) -> Source:
   """Opens one split of the data set of a run's `config.dataset`.
+
+  Args:
+    dataset: the run's `config.dataset`.
+    split: the split.
+    for_training: whether `dataset.crop` 'random' has an effect; without
+      training, it is 'center'.
 
   Raises:
     UserError: naming the wrong field or file.
@@ -73,7 +86,7 @@ def load(dataset: ConfigDict, split: str) -> Source:
       f'config.dataset.name={CUSTOM!r}: this data was given from Python, and a '
       'command cannot load it; call train(config, workdir, source=SOURCE)'
     )
-  return load_source(
+  source = load_source(
     dataset.name,
     split,
     dataset.image_size,
@@ -81,8 +94,27 @@ def load(dataset: ConfigDict, split: str) -> Source:
     path=dataset.path,
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
-    rendering=Rendering(dataset.background, dataset.white_level),
+    rendering=Rendering(
+      dataset.background, dataset.white_level, dataset.crop == 'fit'
+    ),
+    is_cropped=for_training and dataset.crop == 'random',
   )
+  wide = getattr(source, 'wide', None)
+  if wide is None or wide.can_differ:
+    return source
+  note = (
+    'dataset.crop=random changes nothing: all images have the shape of '
+    f'dataset.image_size={dataset.image_size}.'
+  )
+  notes = (*source.report.notes, note)
+  return dataclasses.replace(
+    source, report=dataclasses.replace(source.report, notes=notes)
+  )
+
+
+def load_for_training(dataset: ConfigDict) -> Source:
+  """Opens the split to train on, cropped at random if `dataset.crop` is so."""
+  return load(dataset, dataset.split, for_training=True)
 
 
 def stacked_base(dataset: ConfigDict) -> ConfigDict:
@@ -96,13 +128,14 @@ def stacked_base(dataset: ConfigDict) -> ConfigDict:
 def load_source(
   name: str,
   split: str,
-  image_size: int,
+  image_size: Size,
   *,
   data_dir: str | None = None,
   path: str | None = None,
   stack_of: str = 'digits',
   skip_corrupt: bool = False,
   rendering: Rendering = ON_WHITE,
+  is_cropped: bool = False,
 ) -> Source:
   """Opens a source and decodes all of its images.
 
@@ -110,18 +143,19 @@ def load_source(
     name: 'digits', 'folder', 'stacked', a toy world such as 'ring', or the name
       of a TFDS data set.
     split: 'train' or 'test'; for TFDS any of its splits.
-    image_size: height and width in pixels; toy worlds ignore it.
+    image_size: in pixels; toy worlds ignore it.
     data_dir: folder of prepared TFDS data sets; None for TFDS_DATA_DIR.
     path: the folder of 'folder'.
     stack_of: name of the grey source behind 'stacked'.
     skip_corrupt: skip images that cannot be decoded instead of raising.
-    rendering: how images become opaque and 8 bits deep.
+    rendering: how images become opaque, 8 bits deep, and of one shape.
+    is_cropped: whether batches are cropped at random.
 
   Raises:
     UserError: naming the wrong field or file.
   """
   if name == 'digits':
-    return digits.load(split, image_size)
+    return digits.load(split, image_size, rendering, is_cropped=is_cropped)
   if name in WORLDS:
     return worlds.load(name, split)
   if name == 'stacked':
@@ -147,4 +181,5 @@ def load_source(
     skip_corrupt=skip_corrupt,
     in_memory_bytes=IN_MEMORY_BYTES,
     rendering=rendering,
+    is_cropped=is_cropped,
   )

@@ -5,9 +5,12 @@ Every epoch is a permutation of the source, and the epochs follow one another in
 an endless sequence. Batch t holds positions t * B to (t + 1) * B of it. So no
 example occurs twice in an epoch, and a batch may span two epochs.
 
+Where images are cropped at random, the place of the crop is a function of the
+seed, t and the row of the batch.
+
 A batch is an array of examples, or a `Labelled` if labels are wanted.
 
-Dimensions: B batch, S image side, C channels, U batches per train step.
+Dimensions: B batch, H height, W width, C channels, U batches per train step.
 """
 
 from collections.abc import Callable
@@ -26,6 +29,7 @@ import grain
 import jax
 import numpy as np
 
+from common_flax.data.cropping.wide_images import random_words
 from common_flax.data.source import ArraySource
 from common_flax.data.source import Source
 
@@ -46,7 +50,7 @@ _GROUP_BYTES = 2**25
 class Labelled(NamedTuple):
   """Examples and their labels, with equal leading axes."""
 
-  examples: np.ndarray  # uint8 [..., B, S, S, C]; points: float32 [..., B, 2]
+  examples: np.ndarray  # uint8 [..., B, H, W, C]; points: float32 [..., B, 2]
   labels: np.ndarray  # int32 [..., B]
 
 
@@ -89,23 +93,33 @@ class ExampleOrder:
     return self.indices_at(np.arange(t * size, (t + 1) * size))
 
 
-def _streamed(
-  source: Source,
-  order: ExampleOrder,
-  batch_size: int,
-  rows: slice,
-  start: int,
-  stop: int,
-) -> Iterator[Labelled]:
-  """Batches start to stop of a source too large for memory, read by Grain."""
+def _batch_reader(
+  source: Source, seed: int, batch_size: int, rows: slice
+) -> Callable[[int], Labelled]:
+  """The function t -> batch t; see `example_batches`."""
+  order = ExampleOrder(len(source), seed)
+  is_array = isinstance(source, ArraySource)
 
   def batch_at(t: int) -> Labelled:
-    examples = [source[int(i)] for i in order.batch(batch_size, t)[rows]]
+    indices = order.batch(batch_size, t)[rows]
+    if is_array and source.wide is not None:
+      words = random_words(seed, batch_size, t)[rows]
+      return Labelled(source.wide.crops(indices, words), source.labels[indices])
+    if is_array and source.is_in_memory:
+      return Labelled(source.examples[indices], source.labels[indices])
+    examples = [source[int(i)] for i in indices]
     return Labelled(
       np.stack([example['image'] for example in examples]),
       np.array([example['label'] for example in examples], np.int32),
     )
 
+  return batch_at
+
+
+def _streamed(
+  batch_at: Callable[[int], Labelled], start: int, stop: int
+) -> Iterator[Labelled]:
+  """Batches start to stop of a source too large for memory, read by Grain."""
   reading = grain.ReadOptions(_READING_THREADS, _READ_AHEAD)
   return iter(
     grain.MapDataset.range(start, stop).map(batch_at).to_iter_dataset(reading)
@@ -138,15 +152,14 @@ def example_batches(
     rows: the rows of each batch that this process reads.
 
   Yields:
-    uint8 [U, B, S, S, C], or float32 [U, B, 2] of points.
+    uint8 [U, B, H, W, C], or float32 [U, B, 2] of points.
   """
   start, stop = start_step * batches_per_step, num_steps * batches_per_step
-  order = ExampleOrder(len(source), seed)
+  batch_at = _batch_reader(source, seed, batch_size, rows)
   if isinstance(source, ArraySource) and source.is_in_memory:
-    chosen = (order.batch(batch_size, t)[rows] for t in range(start, stop))
-    batches = (Labelled(source.examples[i], source.labels[i]) for i in chosen)
+    batches = map(batch_at, range(start, stop))
   else:
-    batches = _streamed(source, order, batch_size, rows, start, stop)
+    batches = _streamed(batch_at, start, stop)
   if not with_labels:
     batches = (batch.examples for batch in batches)
   return join_each(batches, batches_per_step)

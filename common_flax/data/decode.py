@@ -14,6 +14,7 @@ from common_flax.data.rendering import Facts
 from common_flax.data.rendering import ON_WHITE
 from common_flax.data.rendering import render
 from common_flax.data.rendering import Rendering
+from common_flax.errors import UserError
 
 
 class CorruptImageError(Exception):
@@ -72,22 +73,51 @@ def num_channels(file: pathlib.Path, rendering: Rendering = ON_WHITE) -> int:
     raise CorruptImageError(_reason(error)) from error
 
 
+def shaped(
+  image: PIL.Image.Image, size: images.Size, rendering: Rendering
+) -> tuple[PIL.Image.Image, bool]:
+  """Gives an image a size; tells whether the background is beside it."""
+  if not rendering.is_whole:
+    return images.crop_and_resize(image, size), False
+  width, height = image.size
+  tall, wide = images.sides(size)
+  whole = images.resize_to_fit(image, size, rendering.colour)
+  return whole, width * tall != height * wide
+
+
+def check_grey(rendering: Rendering, channels: int) -> None:
+  """Refuses a coloured background beside images of one channel.
+
+  Raises:
+    UserError: if there is one.
+  """
+  if rendering.is_whole and channels == 1 and len({*rendering.colour}) > 1:
+    raise UserError(
+      f'config.dataset.background={rendering.background!r}: the images are '
+      'grey; use black, white or another grey'
+    )
+
+
 def decode_with_facts(
   data: bytes,
-  size: int | None,
+  size: images.Size | None,
   channels: int,
   rendering: Rendering = ON_WHITE,
+  *,
+  is_cover: bool = False,
 ) -> tuple[np.ndarray, Facts]:
-  """Decodes an image, rotates it upright, crops its centre and resizes it.
+  """Decodes an image, rotates it upright and gives it a size.
 
   Args:
     data: content of an image file. Of several frames the first is taken.
-    size: height and width of the result in pixels; None leaves the image whole.
+    size: of the result; None leaves the image as it is.
     channels: 1 for grey, 3 for colour.
-    rendering: how it becomes opaque and 8 bits deep.
+    rendering: how it becomes opaque, 8 bits deep, and of this size.
+    is_cover: whether the image is resized until the size just fits into it,
+      and not cropped.
 
   Returns:
-    uint8 [size, size, channels], and facts about the image.
+    uint8 [H, W, channels], and facts about the image.
 
   Raises:
     CorruptImageError: if the image cannot be decoded.
@@ -100,18 +130,22 @@ def decode_with_facts(
     # Decodes at a lower resolution if that suffices.
     if size is not None and image.format == 'JPEG':
       has_profile = 'icc_profile' in image.info
-      image.draft(None if has_profile else mode, (2 * size, 2 * size))
+      tall, wide = images.sides(size)
+      image.draft(None if has_profile else mode, (2 * wide, 2 * tall))
     # JPEG files have a single frame; those of several photographs are MPO.
     has_frames = image.format != 'JPEG' and getattr(image, 'is_animated', False)
     deep = _deep_colours(image, data)
     upright, facts = render(_upright(image), deep, rendering)
     facts = facts._replace(
       has_frames=has_frames,
-      is_small=size is not None and min(upright.size) < size,
+      is_small=size is not None and _is_enlarged(upright, size, rendering),
     )
     image = upright if upright.mode == mode else upright.convert(mode)
-    if size is not None:
-      image = images.crop_and_resize(image, size)
+    if size is not None and is_cover:
+      image = images.resize_to_cover(image, size)
+    elif size is not None:
+      image, is_padded = shaped(image, size, rendering)
+      facts = facts._replace(is_padded=is_padded)
     pixels = np.asarray(image)
   except Exception as error:  # Pillow's plugins raise errors of many types
     raise CorruptImageError(_reason(error)) from error
@@ -123,12 +157,20 @@ def decode_with_facts(
 
 def decode(
   data: bytes,
-  size: int | None,
+  size: images.Size | None,
   channels: int,
   rendering: Rendering = ON_WHITE,
 ) -> np.ndarray:
   """The pixels of `decode_with_facts`."""
   return decode_with_facts(data, size, channels, rendering)[0]
+
+
+def _is_enlarged(
+  image: PIL.Image.Image, size: images.Size, rendering: Rendering
+) -> bool:
+  (width, height), (tall, wide) = image.size, images.sides(size)
+  is_short = width < wide, height < tall
+  return all(is_short) if rendering.is_whole else any(is_short)
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:

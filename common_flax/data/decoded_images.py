@@ -3,12 +3,14 @@
 The name of a cache entry is a digest of everything that determines its content:
 the encoded images, the size, the version of the decoder.
 
-Dimensions: N examples, S image side, C channels.
+Dimensions: N examples, H height, W width, C channels.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,17 +20,24 @@ import shutil
 import numpy as np
 
 from common_flax.data import caches
+from common_flax.data.cropping import stored
+from common_flax.data.decode import check_grey
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
 from common_flax.data.rendering import Facts
+from common_flax.data.rendering import likely_white
 from common_flax.data.rendering import NO_BACKGROUND
 from common_flax.data.rendering import ON_WHITE
 from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
+from common_flax.data.source import chunks
 from common_flax.data.source import EncodedImages
 from common_flax.data.source import LeftOut
 from common_flax.data.source import Report
 from common_flax.errors import UserError
+from common_flax.images import sides
+from common_flax.images import Size
+from common_flax.images import size_text
 from common_flax.progress import track
 
 # Increased whenever `decode` returns other pixels or the entry format changes.
@@ -39,28 +48,20 @@ _THREADED_BYTES = 16_384
 _CHUNK = 256  # small encoded images read at a time
 
 
-def _chunks(
-  encoded: EncodedImages, size: int
-) -> Iterator[tuple[list[int], list[bytes], list[int]]]:
-  """Yields (indices, encoded images, labels) of consecutive chunks."""
-  for start in range(0, len(encoded), size):
-    indices = list(range(start, min(start + size, len(encoded))))
-    data, labels = zip(*encoded.read(indices), strict=True)
-    yield indices, data, labels
-
-
-def _digest(
-  encoded: EncodedImages, image_size: int, rendering: Rendering
-) -> str:
+def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
   """The name of the cache entry of these images."""
+  height, width = sides(size)
   options = (
-    *(_DECODE_VERSION, image_size, encoded.channels, len(encoded)),
+    _DECODE_VERSION,
+    height if height == width else (height, width),
+    *(encoded.channels, len(encoded)),
     *(rendering.background, rendering.white_level),
+    *(('whole',) if rendering.is_whole else ()),
   )
   digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
   examples = (
     example
-    for _, data, labels in _chunks(encoded, _CHUNK)
+    for _, data, labels in chunks(encoded, _CHUNK)
     for example in zip(data, labels, strict=True)
   )
   for data, label in track(examples, len(encoded), 'Checking images'):
@@ -70,13 +71,22 @@ def _digest(
 
 
 def _decode_all(
-  encoded: EncodedImages, image_size: int, rendering: Rendering
+  encoded: EncodedImages, size: Size, rendering: Rendering, **options: bool
 ) -> Iterator[tuple[int, tuple[np.ndarray, Facts] | CorruptImageError, int]]:
-  """Yields (index, pixels and facts or error, label), in order."""
+  """Yields (index, pixels and facts or error, label), in order.
+
+  Args:
+    encoded: the encoded images.
+    size: of the result.
+    rendering: how images become opaque, 8 bits deep, and of this size.
+    **options: of `decode_with_facts`.
+  """
 
   def decode_one(data: bytes) -> tuple[np.ndarray, Facts] | CorruptImageError:
     try:
-      return decode_with_facts(data, image_size, encoded.channels, rendering)
+      return decode_with_facts(
+        data, size, encoded.channels, rendering, **options
+      )
     except CorruptImageError as error:
       return error
 
@@ -84,9 +94,19 @@ def _decode_all(
   threads = os.cpu_count() if len(first) >= _THREADED_BYTES else 1
   chunk = _CHUNK if threads == 1 else 4 * threads
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for indices, data, labels in _chunks(encoded, chunk):
+    for indices, data, labels in chunks(encoded, chunk):
       run = map if threads == 1 else pool.map
       yield from zip(indices, run(decode_one, data), labels, strict=True)
+
+
+def _covers(
+  encoded: EncodedImages, size: Size, rendering: Rendering
+) -> Iterator[np.ndarray]:
+  """The images that can be decoded, until a size just fits into each."""
+  results = _decode_all(encoded, size, rendering, is_cover=True)
+  for _, result, _ in track(results, len(encoded), 'Resizing images'):
+    if not isinstance(result, CorruptImageError):
+      yield result[0]
 
 
 @dataclasses.dataclass
@@ -97,6 +117,7 @@ class _Account:
   transparent: int = 0
   with_frames: int = 0
   small: int = 0
+  padded: int = 0
   # depth -> number of images, their highest value, and that which is white.
   depths: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
@@ -104,6 +125,7 @@ class _Account:
     self.transparent += facts.is_transparent
     self.with_frames += facts.has_frames
     self.small += facts.is_small
+    self.padded += facts.is_padded
     number, highest, _ = self.depths.get(facts.depth, (0, 0, 0))
     self.depths[facts.depth] = [
       number + 1,
@@ -111,7 +133,7 @@ class _Account:
       facts.white,
     ]
 
-  def notes(self, image_size: int, background: str) -> list[str]:
+  def notes(self, size: Size, background: str) -> list[str]:
     """Sentences about what the images do not show."""
     shown = f'laid on {background} (dataset.background)'
     if background == NO_BACKGROUND:
@@ -120,7 +142,7 @@ class _Account:
     found = [
       (self.transparent, f'with transparency, {shown}'),
       (self.with_frames, f'with several frames or pages, {first}'),
-      (self.small, f'of fewer than {image_size} pixels a side, and enlarged'),
+      (self.small, f'smaller than {size_text(size)} pixels, and enlarged'),
     ]
     total = int(sum(number for number, *_ in self.depths.values()))
     notes = [f'{n:,} of {total:,} images: {what}.' for n, what in found if n]
@@ -131,18 +153,9 @@ class _Account:
       notes.append(
         f'{int(number):,} of {total:,} images: {depth}, with values up to '
         f'{highest:g} where {white:g} is white, so that they {verb}. If that '
-        f'is wrong, set --config.dataset.white_level={_likely_white(highest)}.'
+        f'is wrong, set --config.dataset.white_level={likely_white(highest)}.'
       )
     return notes
-
-
-def _likely_white(highest: float) -> str:
-  """The white level of images with this highest value."""
-  levels = (1, 255, 1023, 4095, 16383, 65535)
-  likely = next((level for level in levels if highest <= level), highest)
-  if likely == 255 and highest <= 63:  # not the photograph of a full range
-    likely = highest
-  return f'{likely:.15g}'
 
 
 def _decode_into(
@@ -161,7 +174,7 @@ def _decode_into(
   """
   labels, account = [], _Account([])
   for index, result, label in track(
-    _decode_all(encoded, images.shape[1], rendering),
+    _decode_all(encoded, images.shape[1:3], rendering),
     len(encoded),
     'Decoding images',
   ):
@@ -225,13 +238,32 @@ def _read_entry(
   return images, labels, account
 
 
+def _read_or_make(
+  entry: pathlib.Path,
+  shape: tuple[int, ...],
+  in_memory: bool,
+  make: Callable[[], None],
+) -> tuple[np.ndarray, np.ndarray, _Account]:
+  """The result of `_read_entry`; makes an entry that is missing or damaged."""
+  if not entry.exists():
+    make()
+  try:
+    return _read_entry(entry, shape, in_memory)
+  except (OSError, ValueError, TypeError, EOFError) as error:
+    print(f'{entry}: damaged ({error}); decoding the images again.')
+    shutil.rmtree(entry)
+    make()
+    return _read_entry(entry, shape, in_memory)
+
+
 def _report(
   encoded: EncodedImages,
   account: _Account,
-  image_size: int,
+  size: Size,
   rendering: Rendering,
 ) -> Report:
   before = encoded.report
+  is_seen = account.transparent or account.padded
   corrupt = [
     LeftOut(encoded.name(index), _kind_of_damage(reason), reason)
     for index, reason in account.corrupt
@@ -240,9 +272,9 @@ def _report(
     left_out=(*before.left_out, *corrupt),
     notes=(
       *before.notes,
-      *account.notes(image_size, rendering.background),
+      *account.notes(size, rendering.background),
     ),
-    background=rendering.background if account.transparent else None,
+    background=rendering.background if is_seen else None,
   )
 
 
@@ -254,43 +286,40 @@ def _kind_of_damage(reason: str) -> str:
 
 def load_decoded(
   encoded: EncodedImages,
-  image_size: int,
+  size: Size,
   *,
   skip_corrupt: bool,
   in_memory_bytes: int,
   rendering: Rendering = ON_WHITE,
+  is_cropped: bool = False,
 ) -> ArraySource:
   """Decodes all images, or loads them from the cache.
 
   Args:
     encoded: the encoded images.
-    image_size: height and width of the result in pixels.
+    size: of the result.
     skip_corrupt: skip corrupt images instead of raising.
     in_memory_bytes: decoded images up to this size are held in memory; larger
       ones are memory-mapped from the cache.
-    rendering: how images become opaque and 8 bits deep.
+    rendering: how images become opaque, 8 bits deep, and of one shape.
+    is_cropped: whether batches are cropped at random.
 
   Raises:
     UserError: naming a corrupt image; if no image remains; or if the cache
       cannot hold images that are too large for memory.
   """
-  shape = (len(encoded), image_size, image_size, encoded.channels)
+  check_grey(rendering, encoded.channels)
+  shape = (len(encoded), *sides(size), encoded.channels)
   in_memory = np.prod(shape) <= in_memory_bytes
-  name = _digest(encoded, image_size, rendering)
   # An entry without corrupt images serves either setting.
-  entry = caches.folder('images') / name
+  entry = caches.folder('images') / _digest(encoded, size, rendering)
   if skip_corrupt and not entry.exists():
-    entry = entry.with_name(f'{name}_skipping')
+    entry = entry.with_name(f'{entry.name}_skipping')
   try:
-    if not entry.exists():
-      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
-    try:
-      images, labels, account = _read_entry(entry, shape, in_memory)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-      print(f'{entry}: damaged ({error}); decoding the images again.')
-      shutil.rmtree(entry)
-      _make_entry(entry, encoded, shape, skip_corrupt, rendering)
-      images, labels, account = _read_entry(entry, shape, in_memory)
+    make = functools.partial(
+      _make_entry, entry, encoded, shape, skip_corrupt, rendering
+    )
+    images, labels, account = _read_or_make(entry, shape, in_memory, make)
   except (OSError, ValueError, TypeError, EOFError) as error:
     if isinstance(error, UserError):
       raise
@@ -302,11 +331,16 @@ def load_decoded(
       ) from error
     images = np.empty(shape, np.uint8)
     labels, account = _decode_into(images, encoded, skip_corrupt, rendering)
-  images = images[: len(labels)]
+  images, wide = images[: len(labels)], None
+  if is_cropped:
+    covers = _covers(encoded, size, rendering)
+    entry = entry.with_name(f'{entry.name}_wide')
+    wide = stored.load(entry, covers, images.shape, in_memory_bytes)
   return ArraySource(
     examples=images,
     labels=labels,
     num_classes=encoded.num_classes,
     class_names=encoded.class_names,
-    report=_report(encoded, account, image_size, rendering),
+    report=_report(encoded, account, size, rendering),
+    wide=wide,
   )

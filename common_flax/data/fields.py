@@ -68,6 +68,16 @@ _IMAGES = (
     ('dataset.name',), lambda config: config.dataset.name not in WORLDS
   ),
 )
+_IS_SEEN = (
+  *_IMAGES,
+  Condition(
+    ('dataset.name', 'dataset.crop'),
+    lambda config: (
+      config.dataset.crop == 'fit' or all(c.holds(config) for c in _FILES)
+    ),
+    'add --config.dataset.crop=fit',
+  ),
+)
 
 EFFECTS: Effects = {
   'dataset.name': ALWAYS,
@@ -76,8 +86,9 @@ EFFECTS: Effects = {
   'dataset.data_dir': _TFDS,
   'dataset.split': (_LOADED,),
   'dataset.image_size': _IMAGES,
+  'dataset.crop': (_LOADED, *_IMAGES),
   'dataset.flip': _IMAGES,
   'dataset.skip_corrupt': _FILES,
-  'dataset.background': _FILES,
+  'dataset.background': _IS_SEEN,
   'dataset.white_level': _FILES,
 }

@@ -41,17 +41,20 @@ _SIGNED = 2
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-  """How images become opaque and 8 bits deep.
+  """How images become opaque, 8 bits deep, and of one shape.
 
   Attributes:
     background: colour behind transparent pixels, by a name or as '#rrggbb'; or
       NO_BACKGROUND.
     white_level: the value that is white, in images whose type reaches beyond
       it; None for the largest value of the type, and 1 for floats.
+    is_whole: whether images of another shape are shown whole, with the
+      background beside them, instead of their centre.
   """
 
   background: str = 'white'
   white_level: float | None = None
+  is_whole: bool = False
 
   @property
   def colour(self) -> tuple[int, int, int] | None:
@@ -65,7 +68,8 @@ class Rendering:
     if image.mode not in _GREY_MODES and not image.mode.startswith('I'):
       return False
     colour = self.colour
-    is_laid = colour is not None and image.has_transparency_data
+    is_laid = self.is_whole or image.has_transparency_data
+    is_laid = is_laid and colour is not None
     return not is_laid or len({*colour}) == 1
 
   def white(self, largest: float | None) -> float:
@@ -93,6 +97,7 @@ class Facts(NamedTuple):
     is_transparent: whether pixels are transparent.
     has_frames: whether there are more frames than the one that was taken.
     is_small: whether it was enlarged.
+    is_padded: whether the background is beside it.
   """
 
   depth: str
@@ -101,6 +106,16 @@ class Facts(NamedTuple):
   is_transparent: bool
   has_frames: bool = False
   is_small: bool = False
+  is_padded: bool = False
+
+
+def likely_white(highest: float) -> str:
+  """The white level of images with this highest value."""
+  levels = (1, 255, 1023, 4095, 16383, 65535)
+  likely = next((level for level in levels if highest <= level), highest)
+  if likely == 255 and highest <= 63:  # not the photograph of a full range
+    likely = highest
+  return f'{likely:.15g}'
 
 
 def render(

@@ -1,9 +1,10 @@
 """Sources: random access to images or points.
 
-Dimensions: N examples, H height, W width, S side of a square image, C channels.
+Dimensions: N examples, H height, W width, C channels.
 """
 
 import collections
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -12,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from common_flax import files
+from common_flax.data.cropping.wide_images import WideImages
 from common_flax.errors import UserError
 
 _MAX_CLASSES = 2**16
@@ -46,7 +48,8 @@ class Report:
   Attributes:
     left_out: the files that are not among the images.
     notes: sentences about those that are.
-    background: colour behind transparent pixels; None if there are none.
+    background: colour behind transparent pixels and beside images; None if it
+      is not seen.
   """
 
   left_out: tuple[LeftOut, ...] = ()
@@ -99,7 +102,7 @@ class Source(Protocol):
 
   @property
   def example_shape(self) -> tuple[int, ...]:
-    """Images: (S, S, C); points: (2,)."""
+    """Images: (H, W, C); points: (2,)."""
 
   @property
   def dtype(self) -> np.dtype:
@@ -112,18 +115,19 @@ class Source(Protocol):
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
-    """{'image': uint8 [S, S, C], 'label': int}, or 'point': float32 [2]."""
+    """{'image': uint8 [H, W, C], 'label': int}, or 'point': float32 [2]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
   """A source held in memory, or in a memory-mapped file."""
 
-  examples: np.ndarray  # uint8 [N, S, S, C], or float32 [N, 2]
+  examples: np.ndarray  # uint8 [N, H, W, C], or float32 [N, 2]
   labels: np.ndarray  # int32 [N]
   num_classes: int | None
   class_names: tuple[str, ...] | None = None  # the name of class 0 first
   report: Report = Report()
+  wide: WideImages | None = None  # from which batches are cropped, if given
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -135,7 +139,8 @@ class ArraySource:
 
   @property
   def is_in_memory(self) -> bool:
-    return not isinstance(self.examples, np.memmap)
+    pixels = self.examples if self.wide is None else self.wide.pixels
+    return not isinstance(pixels, np.memmap)
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -255,6 +260,16 @@ class EncodedImages(Protocol):
     """The encoded images and labels at `indices`."""
 
 
+def chunks(
+  encoded: EncodedImages, size: int
+) -> Iterator[tuple[list[int], list[bytes], list[int]]]:
+  """Yields (indices, encoded images, labels) of consecutive chunks."""
+  for start in range(0, len(encoded), size):
+    indices = list(range(start, min(start + size, len(encoded))))
+    data, labels = zip(*encoded.read(indices), strict=True)
+    yield indices, data, labels
+
+
 def unreadable_split(split: str, reason: str) -> UserError:
   """The error for a split, which names the field and the flag that set it."""
   return UserError(f'config.dataset.split={split!r} (or --split): {reason}')
@@ -264,7 +279,7 @@ def first_examples(source: Source, num: int) -> np.ndarray:
   """The first examples of a source, at most `num`.
 
   Returns:
-    Images uint8 [N, S, S, C], or points float32 [N, 2].
+    Images uint8 [N, H, W, C], or points float32 [N, 2].
   """
   kind = 'image' if source.dtype == np.uint8 else 'point'
   return np.stack([source[i][kind] for i in range(min(num, len(source)))])

@@ -4,8 +4,10 @@ Ten classes give 1,000 modes, which a classifier of single channels can count
 (Metz et al. 2017, arXiv:1611.02163). The sizes follow Lin et al. (2018,
 arXiv:1712.04086, section 4.2).
 
-Dimensions: N stacks, S image side.
+Dimensions: N stacks, H height, W width.
 """
+
+import math
 
 import numpy as np
 
@@ -28,7 +30,7 @@ def stack(base: ArraySource, name: str, split: str) -> ArraySource:
     split: 'train' (128,000 stacks) or 'test' (26,000 stacks).
 
   Returns:
-    Images uint8 [N, S, S, 3]. The label of classes (a, b, c) is
+    Images uint8 [N, H, W, 3]. The label of classes (a, b, c) is
     a * K^2 + b * K + c.
 
   Raises:
@@ -39,14 +41,15 @@ def stack(base: ArraySource, name: str, split: str) -> ArraySource:
     raise UserError(
       f'config.dataset.split={split!r}: stacked has the splits train and test'
     )
-  *_, size, channels = base.example_shape
+  *size, channels = base.example_shape
   if base.num_classes is None or channels != 1:
     raise UserError(
       f'config.dataset.stack_of={name!r}: stacks need grey images with '
       'labels; use digits or mnist'
     )
   num, seed = _SPLITS[split]
-  if num * size**2 * NUM_CHANNELS > _MAX_BYTES:
+  if num * math.prod(size) * NUM_CHANNELS > _MAX_BYTES:
+    size = size[0] if size[0] == size[1] else tuple(size)
     raise UserError(
       f'config.dataset.image_size={size}: {num:,} stacks of this size '
       'exceed 1 GiB; use 32 or less'
@@ -54,7 +57,7 @@ def stack(base: ArraySource, name: str, split: str) -> ArraySource:
   # NumPy promises never to change the numbers of this generator.
   random = np.random.RandomState(seed)
   indices = random.randint(len(base), size=(num, NUM_CHANNELS))
-  images = np.empty((num, size, size, NUM_CHANNELS), np.uint8)
+  images = np.empty((num, *size, NUM_CHANNELS), np.uint8)
   for channel in range(NUM_CHANNELS):
     images[..., channel] = base.examples[indices[:, channel], :, :, 0]
   return ArraySource(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import copy
 import json
 from typing import Any
 
@@ -69,7 +70,7 @@ def from_stored(
     flat = config_lib.flatten(ConfigDict(stored))
   except (ValueError, TypeError, AttributeError) as error:
     raise UserError(f'{where}: cannot be read: {error}') from error
-  config = default.copy_and_resolve_references().unlock()
+  config = copy.deepcopy(default).unlock()  # which keeps the fields' types
   known = config_lib.flatten(config)
   if 'dataset.background' in known and 'dataset.background' not in flat:
     config.dataset.background = 'none'  # as before there was the field
@@ -77,7 +78,10 @@ def from_stored(
     for name, value in flat.items():
       if name not in known:
         raise config_lib.unknown_field(name, known)
-      config.update_from_flattened_dict({name: value})
+      is_list = isinstance(value, list)  # JSON's form of a tuple
+      config.update_from_flattened_dict(
+        {name: tuple(value) if is_list else value}
+      )
     config_lib.check_fields(config, default)
   except (TypeError, ValueError) as error:
     raise UserError(f'{where}: {error}') from error

@@ -5,6 +5,7 @@ import math
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
+from common_flax import images
 from common_flax import optimisers
 from common_flax.config import require
 from common_flax.config import require_at_least
@@ -113,19 +114,31 @@ def _check_model(config: ConfigDict) -> None:
     f'is a model of points; for the images of {config.dataset.name} use '
     f'{fitting}',
   )
-  has_grid = 'grid_size' in model.options
-  grid_size = config.model.grid_size if has_grid else None
+  least = images.MIN_DOUBLED_SIDE
   require(
-    grid_size is None or grid_size >= config.dataset.image_size,
+    min(images.sides(config.dataset.image_size)) >= least,
+    config,
+    'dataset.image_size',
+    f'model.name={config.model.name} needs at least {least} pixels a side',
+  )
+  if config.model.grid_size is not None:
+    _check_grid(config)
+
+
+def _check_grid(config: ConfigDict) -> None:
+  """Checks that images fit on `model.grid_size` and networks can halve it."""
+  size, image_size = config.model.grid_size, config.dataset.image_size
+  pairs = zip(images.sides(size), images.sides(image_size), strict=True)
+  require(
+    all(large >= small for large, small in pairs),
     config,
     'model.grid_size',
-    f'must be at least dataset.image_size={config.dataset.image_size}',
+    f'must be at least dataset.image_size={image_size}',
   )
-  field = 'dataset.image_size' if grid_size is None else 'model.grid_size'
   try:
-    model.check_image_size(grid_size or config.dataset.image_size)
+    images.doublings(size)
   except ValueError as error:
-    raise UserError(f'config.{field}: {error}') from error
+    raise UserError(f'config.model.grid_size={size}: {error}') from error
 
 
 def _check_groups_of_features(config: ConfigDict) -> None:
@@ -134,7 +147,7 @@ def _check_groups_of_features(config: ConfigDict) -> None:
     return
   try:
     r3gan.check_sizes(
-      config.dataset.image_size,
+      images.grid_size(config.dataset.image_size, config.model.grid_size),
       config.model.base_features,
       config.model.group_size,
     )

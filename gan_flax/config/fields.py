@@ -38,8 +38,9 @@ def default() -> ConfigDict:
   model.latent_distribution = 'normal'  # N(0, 1), or 'uniform', U(-1, 1)
   model.base_features = 64  # the paper's widths are 128
   model.kernel_size = 4  # of 'dcgan'; the paper's is 5
-  # Side to which the networks pad images; None for dataset.image_size.
-  model.grid_size = config_dict.placeholder(int)
+  # Size to which the networks pad images and from which they crop them; None
+  # for the smallest that they can halve to a map of 4 to 7 pixels.
+  model.grid_size = config_dict.placeholder(config_lib.SIZE_TYPE)
   model.blocks_per_stage = 2  # of 'r3gan': residual blocks at each image side
   model.group_size = 16  # of 'r3gan': features in a group of a convolution
   # 'batch', 'layer', 'group' or 'none'; None is the model's default.

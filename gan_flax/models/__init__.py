@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from flax import linen as nn
 
-from common_flax.images import doublings
 from gan_flax.models import dcgan
 from gan_flax.models import points
 from gan_flax.models import r3gan
@@ -32,7 +31,6 @@ class Model(NamedTuple):
   has_norms: bool = True
   has_extent: bool = False  # whether the modules take the points' `extent`
   generator_norm: str = 'batch'  # the default
-  check_image_size: Callable[[int], object] = doublings  # raises ValueError
 
 
 _pacgan_init = nn.initializers.normal(0.02)
@@ -44,11 +42,13 @@ MODELS = {
     dcgan.Discriminator,
     options=('kernel_size', 'grid_size'),
   ),
-  'resnet': Model(resnet.Generator, resnet.Discriminator),
+  'resnet': Model(
+    resnet.Generator, resnet.Discriminator, options=('grid_size',)
+  ),
   'r3gan': Model(
     r3gan.Generator,
     r3gan.Discriminator,
-    options=('blocks_per_stage', 'group_size'),
+    options=('blocks_per_stage', 'group_size', 'grid_size'),
     has_norms=False,
     generator_norm='none',
   ),

@@ -4,7 +4,7 @@ Huang et al. (2024), arXiv:2501.05441, section 4 and appendix. A residual block
 widens its input by a 1x1 convolution, convolves it in groups of features, and
 projects it back. There is no norm: the last layer of each branch starts at 0,
 and the others' weights shrink with the number of blocks (Fixup, Zhang et al.
-2019, arXiv:1901.09321). Stages of blocks double or halve the image side by
+2019, arXiv:1901.09321). Stages of blocks double or halve the image by
 linear interpolation, and the coarsest stage meets a learnt image, one number
 for each pixel and feature.
 
@@ -12,8 +12,8 @@ The widths are those of the paper: the same in the four coarsest stages, up to a
 side of 32 pixels, and halved at each doubling beyond. Its networks for CIFAR-10
 have `base_features` 768, `group_size` 16 and two blocks in each stage.
 
-Dimensions: B batch, S image side, H height, W width, C channels or features, Z
-latent size, K classes.
+Dimensions: B batch, H height, W width, C channels or features, Z latent size, K
+classes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from common_flax.images import doublings
+from common_flax import images as images_lib
 from common_flax.nn.grouped import GroupedConv
 from common_flax.nn.resampling import downsampled
 from common_flax.nn.resampling import upsampled
@@ -35,39 +35,41 @@ _NUM_WIDEST = 4  # coarsest stages, which have `base_features`
 _LAYERS_IN_BRANCH = 3
 
 
-def widths(image_size: int, base_features: int) -> tuple[int, ...]:
+def widths(size: images_lib.Size, base_features: int) -> tuple[int, ...]:
   """The number of features in each stage, from the coarsest to the finest.
 
   Args:
-    image_size: 4 * 2**k or 7 * 2**k.
+    size: on which the networks work; a map doubled k times.
     base_features: features in the four coarsest stages.
 
   Returns:
     k + 1 widths.
 
   Raises:
-    ValueError: if the side has another form, or a width is not whole.
+    ValueError: if the size has another form, or a width is not whole.
   """
-  _, count = doublings(image_size)
+  _, count = images_lib.doublings(size)
   result = []
   for i in range(count + 1):
     share = 2 ** max(0, i + 1 - _NUM_WIDEST)
     if base_features % share:
       raise ValueError(
         f'base_features={base_features} must be divisible by {share} for '
-        f'images of {image_size} pixels'
+        f'images of {images_lib.size_text(size)} pixels'
       )
     result.append(base_features // share)
   return tuple(result)
 
 
-def check_sizes(image_size: int, base_features: int, group_size: int) -> None:
+def check_sizes(
+  size: images_lib.Size, base_features: int, group_size: int
+) -> None:
   """Checks that the widths split into groups.
 
   Raises:
     ValueError: if they do not; says how to choose `base_features`.
   """
-  narrowest = _EXPANSION * widths(image_size, base_features)[-1]
+  narrowest = _EXPANSION * widths(size, base_features)[-1]
   if narrowest % group_size:
     raise ValueError(
       f'group_size={group_size} does not divide {narrowest}, the width of the '
@@ -157,10 +159,11 @@ def _with_bias(
 
 
 class Generator(nn.Module):
-  """z [B, Z] -> images [B, S, S, C], whose pixels may leave [-1, 1].
+  """z [B, Z] -> images [B, H, W, C], whose pixels may leave [-1, 1].
 
   Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    image_shape: (H, W, C).
+    grid_size: see `dcgan.Generator`; images are padded with 0.
     base_features: number of features in the four coarsest stages.
     blocks_per_stage: residual blocks in each stage.
     group_size: features in each group of the 3x3 convolutions.
@@ -173,6 +176,7 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 768
+  grid_size: images_lib.Size | None = None
   blocks_per_stage: int = 2
   group_size: int = 16
   conditioning: str = 'none'
@@ -190,8 +194,9 @@ class Generator(nn.Module):
   ) -> jax.Array:
     """Draws images; takes the arguments of `dcgan.Generator`."""
     del train  # nothing depends on it
-    size, _, channels = self.image_shape
-    start, _ = doublings(size)
+    *image_size, channels = self.image_shape
+    size = images_lib.grid_size(image_size, self.grid_size)
+    start, _ = images_lib.doublings(size)
     stages = widths(size, self.base_features)
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
@@ -201,7 +206,7 @@ class Generator(nn.Module):
     image = self.param(
       'basis',
       nn.initializers.normal(1.0),
-      (start, start, stages[0]),
+      (*start, stages[0]),
       self.param_dtype,
     ).astype(self.dtype)
     weights = _linear(self, stages[0], 'weights')(latents)
@@ -213,27 +218,21 @@ class Generator(nn.Module):
       x = upsampled(x) if i else x
       x = _stage(self, i, len(stages))(x)
     x = _at_each_pixel(_linear(self, channels, 'image'), x)
-    return x.astype(self.param_dtype)
+    return images_lib.centre_crop(x, image_size).astype(self.param_dtype)
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] -> logits [B], differences of which have a meaning.
+  """Images [B, H, W, C] -> logits [B], differences of which have a meaning.
 
-  Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
-    base_features: number of features in the four coarsest stages.
-    blocks_per_stage: residual blocks in each stage.
-    group_size: features in each group of the 3x3 convolutions.
+  Attributes: see `Generator`, but for
     conditioning: with 'projection', as in the paper, the logit is the inner
       product of the features with the embedded label; see also
       `gan_flax.models.conditioning`.
-    num_classes: number of classes; None if unconditional.
-    dtype: type of the computation.
-    param_dtype: type of the parameters.
   """
 
   image_shape: tuple[int, int, int]
   base_features: int = 768
+  grid_size: images_lib.Size | None = None
   blocks_per_stage: int = 2
   group_size: int = 16
   conditioning: str = 'none'
@@ -266,11 +265,13 @@ class Discriminator(nn.Module):
     homogeneous in it and the images if `is_homogeneous`.
     """
     del train  # nothing depends on it
-    size, _, _ = self.image_shape
-    start, _ = doublings(size)
+    size = images_lib.grid_size(self.image_shape[:2], self.grid_size)
+    start, _ = images_lib.doublings(size)
     stages = widths(size, self.base_features)
     if self.conditioning == 'concatenation':
       images = with_labels(images, labels, self.num_classes)
+    # Zeros keep the logits homogeneous.
+    images = images_lib.centre_pad(images, size, 0)
     x = _at_each_pixel(_linear(self, stages[-1], 'features'), images)
     for i in reversed(range(len(stages))):
       x = _stage(self, i, len(stages))(x, bias_scale)
@@ -279,8 +280,8 @@ class Discriminator(nn.Module):
         x = _at_each_pixel(_linear(self, stages[i - 1], f'widen_{i}'), x)
     image = self.param(
       'basis',
-      nn.initializers.normal(1 / start),
-      (start, start, stages[0]),
+      nn.initializers.normal(1 / math.sqrt(math.prod(start))),
+      (*start, stages[0]),
       self.param_dtype,
     ).astype(self.dtype)
     x = jnp.einsum('bhwc,hwc->bc', x, image)

@@ -6,7 +6,7 @@ The discriminator halves it in the first blocks and keeps it in the last two.
 Only the generator has batch norm; the discriminator is designed for spectral
 normalisation and needs no norm of its features.
 
-Dimensions: B batch, S image side, C channels, Z latent size.
+Dimensions: B batch, H height, W width, C channels, Z latent size.
 """
 
 import functools
@@ -15,7 +15,11 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from common_flax.images import centre_crop
+from common_flax.images import centre_pad
 from common_flax.images import doublings
+from common_flax.images import grid_size
+from common_flax.images import Size
 from common_flax.nn.layers import Conv
 from gan_flax.models.conditioning import fit
 from gan_flax.models.conditioning import generating
@@ -40,10 +44,11 @@ def halved(x: jax.Array) -> jax.Array:
 
 
 class Generator(nn.Module):
-  """z [B, Z] -> images [B, S, S, C] in [-1, 1].
+  """z [B, Z] -> images [B, H, W, C] in [-1, 1].
 
   Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    image_shape: (H, W, C).
+    grid_size: see `dcgan.Generator`.
     base_features: half the number of features in each layer; 128 in the paper.
     norm: norm of the features, see `common_flax.nn.norms`; 'batch' in the
       paper.
@@ -57,6 +62,7 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 128
+  grid_size: Size | None = None
   norm: str = 'batch'
   conditioning: str = 'none'
   num_classes: int | None = None
@@ -74,8 +80,8 @@ class Generator(nn.Module):
     train: bool,
   ) -> jax.Array:
     """Draws images; takes the arguments of `dcgan.Generator`."""
-    size, _, channels = self.image_shape
-    start, count = doublings(size)
+    *size, channels = self.image_shape
+    start, count = doublings(grid_size(size, self.grid_size))
     features = 2 * self.base_features
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     conv = functools.partial(Conv, stride=1, **types)
@@ -83,9 +89,12 @@ class Generator(nn.Module):
     if self.conditioning == 'concatenation':
       latents = with_labels(latents, labels, self.num_classes)
     project = nn.Dense(
-      start * start * features, kernel_init=_elsewhere, name='project', **types
+      start[0] * start[1] * features,
+      kernel_init=_elsewhere,
+      name='project',
+      **types,
     )
-    x = project(latents).reshape(-1, start, start, features)
+    x = project(latents).reshape(-1, *start, features)
     for i in range(count):
       block = functools.partial(conv, features, kernel_init=_in_block)
       # A norm after a layer removes its bias.
@@ -112,14 +121,15 @@ class Generator(nn.Module):
       kernel_init=_elsewhere,
       name='image',
     )(x)
-    return nn.tanh(x).astype(self.param_dtype)
+    return nn.tanh(centre_crop(x, size)).astype(self.param_dtype)
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] in [-1, 1] -> logits [B] of being real.
+  """Images [B, H, W, C] in [-1, 1] -> logits [B] of being real.
 
   Attributes:
-    image_shape: (S, S, C), S = 4 * 2**k or 7 * 2**k.
+    image_shape: (H, W, C).
+    grid_size: see `dcgan.Discriminator`.
     base_features: number of features in each layer; 128 in the paper.
     norm: norm of the features, see `common_flax.nn.norms`; 'none' in the paper.
     has_spectral_norm: see `gan_flax.models.discriminators`; True in the paper.
@@ -134,6 +144,7 @@ class Discriminator(nn.Module):
 
   image_shape: tuple[int, int, int]
   base_features: int = 128
+  grid_size: Size | None = None
   norm: str = 'none'
   has_spectral_norm: bool = True
   has_minibatch_deviation: bool = False
@@ -174,9 +185,11 @@ class Discriminator(nn.Module):
       # A 1x1 convolution and the mean commute.
       return halved(y) + apply(shortcut, halved(x))
 
-    start, count = doublings(self.image_shape[0])
-    num_halvings = max(1, count if start == 7 else count - 1)
-    x = images
+    size = grid_size(self.image_shape[:2], self.grid_size)
+    start, count = doublings(size)
+    # Down to a map of about the paper's 8x8.
+    num_halvings = max(1, count if min(start) > 5 else count - 1)
+    x = centre_pad(images, size, -1)
     if self.conditioning == 'concatenation':
       x = with_labels(x, labels, self.num_classes)
     for i in range(num_halvings):

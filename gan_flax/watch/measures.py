@@ -4,7 +4,8 @@ Pixel noise would count as variety, so images are compared by their coarse
 content: averages over cells of a grid of at most 8x8. What the grid does not
 see, fine detail, is measured apart.
 
-Dimensions: N examples, M reference examples, S side, C channels, D features.
+Dimensions: N examples, M reference examples, H height, W width, C channels,
+D features.
 """
 
 import functools
@@ -43,23 +44,36 @@ def features(x: jax.Array) -> jax.Array:
   """The coarse content of examples, [N, D].
 
   Args:
-    x: images [N, S, S, C], which become averages over the cells of a grid, or
+    x: images [N, H, W, C], which become averages over the cells of a grid, or
       points [N, 2], which stay as they are.
   """
   if x.ndim == 2:
     return x
-  num, side, _, channels = x.shape
-  cells = next(k for k in range(_GRID, 0, -1) if side % k == 0)
-  size = side // cells
-  x = x.reshape(num, cells, size, cells, size, channels).mean(axis=(2, 4))
-  return x.reshape(num, -1)
+  num, *sides, channels = x.shape
+  cells = [_num_cells(side) for side in sides]
+  # Sides that do not split into cells are interpolated first.
+  sides = [-(-side // k) * k for side, k in zip(sides, cells, strict=True)]
+  if x.shape[1:3] != tuple(sides):
+    x = jax.image.resize(x, (num, *sides, channels), 'linear')
+  (rows, columns), (height, width) = cells, sides
+  x = x.reshape(
+    *(num, rows, height // rows, columns, width // columns, channels)
+  )
+  return x.mean(axis=(2, 4)).reshape(num, -1)
+
+
+def _num_cells(side: int) -> int:
+  """Cells along a side: up to 8 that divide it; 8 if fewer than 4 would."""
+  if side <= _GRID:
+    return side
+  return next((k for k in range(_GRID, 3, -1) if side % k == 0), _GRID)
 
 
 def roughness(x: jax.Array) -> jax.Array:
   """Mean squared difference of pixels from their neighbours' mean, [].
 
   Args:
-    x: images [N, S, S, C] with S at least 3; points give 0.
+    x: images [N, H, W, C], 3 pixels a side or larger; points give 0.
   """
   if x.ndim == 2:
     return jnp.zeros((), x.dtype)
@@ -102,7 +116,7 @@ def reference(
 
   Args:
     gan: the static part.
-    examples: uint8 [M, S, S, C], which are scaled to [-1, 1] like the
+    examples: uint8 [M, H, W, C], which are scaled to [-1, 1] like the
       generator's samples, or points [M, 2].
     labels: int32 [M] if the GAN is conditional; the spread within classes is
       unknown without them, or if no two examples share one.

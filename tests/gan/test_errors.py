@@ -125,8 +125,16 @@ def fails(refuses, tmp_path):
     ([SMOKE, '--config.model.grid_size=8'], ['grid_size', 'at least', '=16']),
     ([SMOKE, '--config.model.grid_size=30'], ['model.grid_size', '28, 32']),
     (
-      [SMOKE, '--config.model.grid_size=32', '--config.model.name=resnet'],
-      ['model.grid_size', 'resnet', 'remove it'],
+      [SMOKE, '--config.model.grid_size=(32,)'],
+      ['model.grid_size=(32,)', '(HEIGHT,WIDTH)'],
+    ),
+    (
+      [
+        SMOKE,
+        '--config.dataset.image_size=(16,40)',
+        '--config.model.grid_size=(16,32)',
+      ],
+      ['model.grid_size=(16, 32)', 'at least', '(16, 40)'],
     ),
     (
       [SMOKE, '--config.model.group_size=8'],
@@ -170,9 +178,8 @@ def fails(refuses, tmp_path):
         '--config.dataset.image_size=128',
         '--config.model.base_features=6',
       ],
-      ['config.model.base_features=6', 'divisible by 4', '128 pixels'],
+      ['config.model.base_features=6', 'divisible by 4', '128x128'],
     ),
-    ([R3GAN, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
     (
       [R3GAN, '--config.dataset.name=ring'],
       ['model.name', 'model of images', 'ring', 'mlp'],
@@ -182,7 +189,20 @@ def fails(refuses, tmp_path):
     ([SMOKE, '--config.generator.schedule=step'], ['schedule', 'cosine']),
     ([SMOKE, '--config.generator.learning_rate=0.0'], ['learning_rate']),
     ([SMOKE, '--config.generator.max_grad_norm=0.0'], ['max_grad_norm']),
-    ([SMOKE, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
+    ([SMOKE, '--config.dataset.image_size=7'], ['image_size=7', 'least 8']),
+    (
+      [SMOKE, '--config.dataset.image_size=48x24'],
+      ['--config.dataset.image_size=48x24', '(HEIGHT,WIDTH)'],
+    ),
+    ([SMOKE, '--config.dataset.crop=left'], ['dataset.crop', 'center, fit']),
+    (
+      [SMOKE, '--config.dataset.crop=fit', '--config.dataset.background=none'],
+      ["dataset.background='none'", 'crop=fit'],
+    ),
+    (
+      [SMOKE, '--config.dataset.crop=fit', '--config.dataset.background=red'],
+      ["dataset.background='red'", 'grey'],
+    ),
     ([SMOKE, '--config.dataset.split=dev'], ['dataset.split', 'train']),
     ([SMOKE, '--config.dataset.name=nosuch'], ['nosuch', 'TFDS']),
     ([SMOKE, '--config.dataset.name=folder'], ['dataset.path']),

@@ -57,7 +57,15 @@ def assert_refused(capfd, main, arguments, words):
     ([SMOKE, '--config.model.activation=relux'], ['activation', 'tanh']),
     ([SMOKE, '--config.model.max_log_var=0.0'], ['max_log_var']),
     ([SMOKE, '--config.model.latent_size=0'], ['latent_size']),
-    ([SMOKE, '--config.dataset.image_size=30'], ['image_size', '28, 32']),
+    ([SMOKE, '--config.dataset.image_size=(8,7)'], ['image_size', 'least 8']),
+    (
+      [
+        SMOKE,
+        '--config.dataset.crop=random',
+        '--config.dataset.binarise=fixed',
+      ],
+      ['dataset.binarise', 'crop=random', 'stochastic'],
+    ),
     ([SMOKE, '--config.likelihood_scale=0.0'], ['likelihood_scale']),
     (
       [SMOKE, '--config.likelihood_scale=1e-20'],

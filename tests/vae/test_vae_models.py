@@ -113,7 +113,7 @@ def test_dense_decoder_has_the_encoders_sizes_in_reverse():
 def test_convolutions_double_their_features_down_to_a_small_square(size):
   vae = create((size, size, 3), **{'model.base_features': 8})
   params = shapes_of_params(vae)
-  start, count = doublings(size)
+  (start, _), count = doublings(size)
   assert start == (7 if size == 28 else 4)
   features = [3, *(8 * 2**i for i in range(count))]
   for i, pair in enumerate(itertools.pairwise(features)):
@@ -262,8 +262,8 @@ def test_means_and_log_scales_of_a_pixel_are_its_own():
   )
 
 
-@pytest.mark.parametrize('size', [4, 7, 30, 48, 100])
-def test_convolutions_refuse_other_sizes(size):
+@pytest.mark.parametrize('size', [1, 4, 7, (7, 8)])
+def test_convolutions_refuse_small_sizes(size):
   config = vae_config.default().unlock()
   config.dataset.image_size = size
   with pytest.raises(UserError, match=r'config\.dataset\.image_size'):

@@ -1,17 +1,15 @@
 """Encoders and decoders, by name."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from flax import linen as nn
 
-from common_flax.images import doublings
 from vae_flax.models import conv
 from vae_flax.models import mlp
 
 
 class Model(NamedTuple):
-  """An encoder and a decoder, and the image sizes that they support.
+  """An encoder and a decoder.
 
   Both modules take the field of `config.model` that `size_field` names, which
   sets their width (the decoder gets a tuple in reverse), and `activation`,
@@ -22,12 +20,12 @@ class Model(NamedTuple):
   encoder: type[nn.Module]
   decoder: type[nn.Module]
   size_field: str
-  check_image_size: Callable[[int], object]  # raises ValueError
+  is_convolutional: bool
 
 
 MODELS = {
-  'mlp': Model(mlp.Encoder, mlp.Decoder, 'hidden_sizes', lambda size: None),
-  'conv': Model(conv.Encoder, conv.Decoder, 'base_features', doublings),
+  'mlp': Model(mlp.Encoder, mlp.Decoder, 'hidden_sizes', False),
+  'conv': Model(conv.Encoder, conv.Decoder, 'base_features', True),
 }
 
 ACTIVATIONS = {

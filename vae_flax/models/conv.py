@@ -1,7 +1,8 @@
 """Encoder and decoder of stride-2 convolutions.
 
-The encoder halves the image down to a side of 4 or 7 while it doubles the
-features, and computes the posterior with a dense layer. The decoder mirrors it.
+The encoder halves the image until its shorter side has 4 to 7 pixels, while it
+doubles the features, and computes the posterior with a dense layer. The decoder
+mirrors it.
 There is no normalisation, so an image's loss depends on that image alone.
 
 Dimensions: B batch, H height, W width, C channels, P outputs per value, Z
@@ -15,7 +16,10 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from common_flax.images import centre_crop
+from common_flax.images import centre_pad
 from common_flax.images import doublings
+from common_flax.images import grid_size
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
 from vae_flax.likelihoods import soft_bound
@@ -45,9 +49,11 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Encodes x, whose side `doublings` must accept."""
+    """Encodes x, padded with 0 to `common_flax.images.grid_size`."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    _, count = doublings(x.shape[1])
+    size = grid_size(x.shape[1:3])
+    _, count = doublings(size)
+    x = centre_pad(x, size, 0)
     for i in range(count):
       x = Conv(
         self.base_features * 2**i,
@@ -69,7 +75,7 @@ class Decoder(nn.Module):
   """z [B, Z] -> the likelihood's parameters [B, H, W, C, P].
 
   Attributes:
-    image_shape: (H, W, C) with H = W, a side that `doublings` accepts.
+    image_shape: (H, W, C), the centre of what the layers make.
     num_outputs: P.
     base_features: number of features before the last layer.
     activation: activation of the hidden layers.
@@ -88,8 +94,8 @@ class Decoder(nn.Module):
   def __call__(self, z: jax.Array) -> jax.Array:
     """Decodes z."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    size, _, channels = self.image_shape
-    start, count = doublings(size)
+    *size, channels = self.image_shape
+    start, count = doublings(grid_size(size))
     conv = functools.partial(
       TransposedConv,
       kernel_size=_KERNEL_SIZE,
@@ -98,10 +104,10 @@ class Decoder(nn.Module):
       **types,
     )
     features = self.base_features * 2 ** (count - 1)
-    x = nn.Dense(start * start * features, name='project', **types)(z)
-    x = self.activation(x).reshape(-1, start, start, features)
+    x = nn.Dense(start[0] * start[1] * features, name='project', **types)(z)
+    x = self.activation(x).reshape(-1, *start, features)
     for i in range(1, count):
       x = self.activation(conv(features // 2**i, name=f'conv_{i}')(x))
     outputs = conv(channels * self.num_outputs, name=f'conv_{count}')(x)
-    outputs = outputs.astype(self.param_dtype)
+    outputs = centre_crop(outputs, size).astype(self.param_dtype)
     return outputs.reshape(-1, *self.image_shape, self.num_outputs)

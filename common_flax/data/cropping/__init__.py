@@ -1,0 +1,1 @@
+"""Crops of images at random places."""
