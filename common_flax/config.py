@@ -67,7 +67,9 @@ def base() -> ConfigDict:
   dataset.name = 'digits'  # or 'folder', 'stacked', a world, a TFDS data set
   dataset.split = 'train'
   dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
-  dataset.path = config_dict.placeholder(str)  # folder of 'folder'
+  dataset.path = config_dict.placeholder(str)  # folder or file of 'folder'
+  # A file of labels, or the name of an array or column, of 'folder'.
+  dataset.labels = config_dict.placeholder(str)
   dataset.stack_of = 'digits'  # grey images behind 'stacked'
   dataset.image_size = 32  # height and width in pixels
   dataset.flip = False  # mirror a random half of the images

@@ -6,6 +6,7 @@ import functools
 
 from etils import epath
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import data
 from common_flax.data.source import Source
@@ -37,7 +38,8 @@ def train(
   config: ConfigDict,
   workdir: epath.PathLike,
   *,
-  source: Source | None = None,
+  source: Source | np.ndarray | None = None,
+  labels: np.ndarray | None = None,
   hooks: Sequence[Hook] = (),
   init_from: epath.PathLike | None = None,
   profile: range | None = None,
@@ -48,7 +50,8 @@ def train(
   Args:
     config: has every field of `gan_flax.config.default`.
     workdir: folder of the run, created if missing.
-    source: training data that replaces `config.dataset`.
+    source: training data that replaces `config.dataset`, see `data.given`.
+    labels: labels of the images of a `source` that is an array.
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
@@ -61,18 +64,14 @@ def train(
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
   """
+  source = data.given(source, labels)
   config = _settled(config, workdir, source, init_from, max_minutes)
-  with open_run(
-    config,
-    workdir,
-    default=gan_config.default(),
-    effects=gan_config.EFFECTS,
-    has_fixed_steps=gan_config.has_fixed_steps(config),
-    num_seeds=config.num_seeds,
-    init_from=init_from,
-  ) as run:
+  fields = dict(default=gan_config.default(), effects=gan_config.EFFECTS)
+  fixed, seeds = gan_config.has_fixed_steps(config), config.num_seeds
+  fields |= dict(has_fixed_steps=fixed, num_seeds=seeds, init_from=init_from)
+  with open_run(config, workdir, **fields) as run:
     gan_config.check_groups(config, run.devices_per_batch)
-    source = source or data.load(config.dataset, config.dataset.split)
+    source = data.of_run(config, source)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
     return run.fit(
       functools.partial(steps.train_step, gan),

@@ -8,6 +8,7 @@ import math
 from etils import epath
 import jax
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import data
 from common_flax.data.source import Source
@@ -38,7 +39,8 @@ def train(
   config: ConfigDict,
   workdir: epath.PathLike,
   *,
-  source: Source | None = None,
+  source: Source | np.ndarray | None = None,
+  labels: np.ndarray | None = None,
   hooks: Sequence[Hook] = (),
   init_from: epath.PathLike | None = None,
   profile: range | None = None,
@@ -49,7 +51,8 @@ def train(
   Args:
     config: has every field of `vae_flax.config.default`.
     workdir: folder of the run, created if missing.
-    source: training images that replace `config.dataset`.
+    source: training images that replace `config.dataset`, see `data.given`.
+    labels: labels of the images of a `source` that is an array.
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
@@ -62,17 +65,13 @@ def train(
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
   """
+  source = data.given(source, labels)
   config = _settled(config, workdir, source, init_from, max_minutes)
-  with open_run(
-    config,
-    workdir,
-    default=vae_config.default(),
-    effects=vae_config.EFFECTS,
-    has_fixed_steps=vae_config.has_fixed_steps(config),
-    init_from=init_from,
-  ) as run:
-    source = source or data.load(config.dataset, config.dataset.split)
-    source = observations.prepare_source(config, source)
+  fields = dict(default=vae_config.default(), effects=vae_config.EFFECTS)
+  fixed = vae_config.has_fixed_steps(config)
+  fields |= dict(has_fixed_steps=fixed, init_from=init_from)
+  with open_run(config, workdir, **fields) as run:
+    source = observations.prepare_source(config, data.of_run(config, source))
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
     watched = generation.watched(vae, run.root, source)

@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from common_flax.data.source import ArraySource
+from common_flax.data.source import example_of
 from common_flax.data.source import Source
 
 T = TypeVar('T')
@@ -100,9 +101,11 @@ def _streamed(
   """Batches start to stop of a source too large for memory, read by Grain."""
 
   def batch_at(t: int) -> Labelled:
-    examples = [source[int(i)] for i in order.batch(batch_size, t)[rows]]
+    indices = order.batch(batch_size, t)[rows]
+    examples = [example_of(source, int(i)) for i in indices]
+    kind = 'image' if 'image' in examples[0] else 'point'
     return Labelled(
-      np.stack([example['image'] for example in examples]),
+      np.stack([example[kind] for example in examples]),
       np.array([example['label'] for example in examples], np.int32),
     )
 

@@ -49,15 +49,15 @@ def _chunks(
     yield indices, data, labels
 
 
-def _digest(
+def _digests(
   encoded: EncodedImages, image_size: int, rendering: Rendering
-) -> str:
-  """The name of the cache entry of these images."""
+) -> tuple[str, str]:
+  """The name of the cache entry of these images, and their fingerprint."""
   options = (
     *(_DECODE_VERSION, image_size, encoded.channels, len(encoded)),
     *(rendering.background, rendering.white_level),
   )
-  digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
+  digest = hashlib.blake2b(digest_size=16)
   examples = (
     example
     for _, data, labels in _chunks(encoded, _CHUNK)
@@ -66,7 +66,9 @@ def _digest(
   for data, label in track(examples, len(encoded), 'Checking images'):
     digest.update(f'{len(data)} {label} '.encode())
     digest.update(data)
-  return digest.hexdigest()
+  fingerprint = digest.hexdigest()
+  name = f'{options} {fingerprint}'.encode()
+  return hashlib.blake2b(name, digest_size=16).hexdigest(), fingerprint
 
 
 def _decode_all(
@@ -276,7 +278,7 @@ def load_decoded(
   """
   shape = (len(encoded), image_size, image_size, encoded.channels)
   in_memory = np.prod(shape) <= in_memory_bytes
-  name = _digest(encoded, image_size, rendering)
+  name, fingerprint = _digests(encoded, image_size, rendering)
   # An entry without corrupt images serves either setting.
   entry = caches.folder('images') / name
   if skip_corrupt and not entry.exists():
@@ -309,4 +311,5 @@ def load_decoded(
     num_classes=encoded.num_classes,
     class_names=encoded.class_names,
     report=_report(encoded, account, image_size, rendering),
+    fingerprint=fingerprint,
   )
