@@ -23,6 +23,7 @@ class Place(Protocol):
   """Where image files are: a folder, or a zip file of one."""
 
   name: str  # as the user named it
+  base: pathlib.PurePath  # the folder in it from which paths start
 
   def listing(self, skip_broken: bool) -> Listing:
     """The images by relative paths, and what is left out as `shown`."""

@@ -85,7 +85,7 @@ def of_files(
   notes = [] if given else [f'{file} gives the labels.']
   if rows is None:
     return Labels(file, None, False, [f'{file} says that there are no labels.'])
-  chosen, unknown = _matched(rows, files, base, file)
+  chosen, unknown = _matched(rows, files, (base, place.base), file)
   if not chosen:
     raise UserError(
       f'{file}: none of its {len(rows):,} rows names an image in {place.name}; '
@@ -253,22 +253,34 @@ def _rows_of_csv(content: bytes, file: str) -> list[Row]:
 
 
 def _matched(
-  rows: Sequence[Row], files: Sequence[Path], base: Path, table: str
+  rows: Sequence[Row],
+  files: Sequence[Path],
+  bases: tuple[Path, Path],
+  table: str,
 ) -> tuple[dict[Path, int | str], list[str]]:
   """The classes of images, and names in the table that no image has.
 
   A name is a path from the folder of the table or of the images, or else the
   name of a file in any sub-folder, with or without its ending.
+
+  Args:
+    rows: the table.
+    files: paths of the images.
+    bases: the folder of the table, and that from which `files` start.
+    table: its path, for errors.
   """
   paths = {*files}
   by_name = collections.defaultdict(list)
   for path in files:
     by_name[path.name].append(path)
     by_name[path.stem].append(path)
+  base, top = bases
   chosen, unknown = {}, []
   for name, label in rows:
     path = Path(name.replace('\\', '/').removeprefix('./'))
-    matches = [x for x in (base / path, path) if x in paths][:1]
+    starts = [path, base / path]
+    starts += [x.relative_to(top) for x in starts if top in x.parents]
+    matches = [x for x in reversed(starts) if x in paths][:1]
     if not matches and len(path.parts) == 1:
       matches = by_name.get(path.name, [])
     if len(matches) > 1:

@@ -166,7 +166,7 @@ class Folder:
       name: as the user named it.
       root: a copy of it on this machine, or the folder itself.
     """
-    self.name, self.root = name, root
+    self.name, self.root, self.base = name, root, pathlib.PurePath()
 
   def listing(self, skip_broken: bool) -> Listing:
     """Lists the images, see `list_images`."""

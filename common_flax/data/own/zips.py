@@ -12,6 +12,7 @@ import pathlib
 import stat
 import zipfile
 
+from common_flax.data.arrangement import split_named
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import num_channels
 from common_flax.data.own.listing import Listing
@@ -32,7 +33,15 @@ Path = pathlib.PurePosixPath
 
 
 class Zip:
-  """A zip file as a place of images."""
+  """A zip file as a place of images.
+
+  A folder in it that holds all images is no class: most zip files of a folder
+  have one. Paths of images start below it.
+
+  Attributes:
+    name: the file as the user named it.
+    base: the folder that holds all images.
+  """
 
   def __init__(self, name: str, file: pathlib.Path):
     """Opens a zip file.
@@ -53,6 +62,7 @@ class Zip:
         f'{_one_line(error)}'
       ) from error
     self._members: dict[Path, zipfile.ZipInfo] = {}
+    self.base = Path()
 
   def listing(self, skip_broken: bool) -> Listing:
     """Lists the images.
@@ -91,25 +101,31 @@ class Zip:
       else:
         self._members[path] = info
         folders.update(path.parents)
-    images = [x for x in self._members if x.suffix.lower() in SUFFIXES]
+    images = sorted(x for x in self._members if x.suffix.lower() in SUFFIXES)
     self._refuse_bombs(images)
+    self.base = _common_folder(images)
+    below = [x for x in folders if self.base in x.parents]
     return Listing(
-      sorted(images),
-      sorted(folders - {Path()}),
-      [LeftOut(self.shown(x), why) for x, why in left_out.items()],
+      [path.relative_to(self.base) for path in images],
+      sorted(path.relative_to(self.base) for path in below),
+      [
+        LeftOut(os.path.join(self.name, x.lstrip('/')), why)
+        for x, why in left_out.items()
+      ],
     )
 
   def shown(self, path: pathlib.PurePath | str) -> str:
     """The path of a file as the user sees it."""
-    return os.path.join(self.name, path)
+    full = self._full(path)
+    return os.path.join(self.name, full if full in self._members else path)
 
   def size(self, path: Path) -> int:
     """Bytes of a file."""
-    return self._members[path].file_size
+    return self._members[self._full(path)].file_size
 
   def read(self, path: Path) -> bytes:
     """The content of a file; of a damaged one, bytes that are no image."""
-    info = self._members[path]
+    info = self._members[self._full(path)]
     try:
       return _DAMAGED if self._fault(info, True) else self._archive.read(info)
     except Exception:  # damaged members raise many types
@@ -122,7 +138,7 @@ class Zip:
       UserError: if the file is damaged.
     """
     try:
-      with self._archive.open(self._members[path]) as file:
+      with self._archive.open(self._members[self._full(path)]) as file:
         return num_channels(file, rendering)
     except CorruptImageError:
       return 1  # decoding will name it
@@ -133,8 +149,12 @@ class Zip:
 
   def find(self, path: str) -> bytes | None:
     """The content of a file that is no image; None if there is none."""
-    key = Path(path)
-    return self.read(key) if key in self._members else None
+    return self.read(Path(path)) if self._full(path) in self._members else None
+
+  def _full(self, path: pathlib.PurePath | str) -> Path:
+    """The path from the top of a file below the base, or at the top."""
+    below = self.base / path
+    return below if below in self._members else Path(path)
 
   def _fault(self, info: zipfile.ZipInfo, skip_broken: bool) -> str | None:
     """Why a file cannot be read, as a reason to leave it out."""
@@ -146,7 +166,7 @@ class Zip:
       return None
     if not skip_broken:
       raise UserError(
-        f'{self.shown(info.filename)}: is {reason}; {cure}, or leave it out '
+        f'{self.name}/{info.filename}: is {reason}; {cure}, or leave it out '
         'with --config.dataset.skip_corrupt=True'
       )
     return reason
@@ -160,6 +180,17 @@ class Zip:
         f'{unpacked / 2**30:,.1f} GiB of images, as a zip bomb does; if you '
         'trust it, unpack it and give the folder'
       )
+
+
+def _common_folder(images: list[Path]) -> Path:
+  """The folder that holds all images, unless it is a split."""
+  common = Path(
+    os.path.commonpath([x.parent for x in images]) if images else ''
+  )
+  for folder in (common, *common.parents):
+    if split_named(folder.name):
+      common = folder.parent
+  return common
 
 
 def _leads_outside(path: Path) -> bool:

@@ -95,6 +95,21 @@ def test_a_zip_is_read_as_its_folder(tmp_path, kind):
     assert reasons[0] == reasons[1]
 
 
+def test_a_folder_around_all_images_is_no_class(tmp_path):
+  names = [f'photos/{c}/{i}.png' for c in 'ab' for i in range(10)]
+  assert load(zip_of(tmp_path, files_of(*names))).class_names == ('a', 'b')
+  table = {'labels': [[name, int(name[-5]) % 3] for name in names]}
+  for place in ('dataset.json', 'photos/dataset.json'):
+    files = files_of(*names) | {place: json.dumps(table).encode()}
+    source = load(zip_of(tmp_path, files))
+    assert (source.num_classes, len(source)) == (3, 18)
+    assert not source.report.left_out
+    assert source.report.notes[0].endswith(f'.zip/{place} gives the labels.')
+  names = [f'photos/test/{c}/{i}.png' for c in 'ab' for i in range(3)]
+  source = load(zip_of(tmp_path, files_of(*names)), 'test')
+  assert (len(source), source.class_names) == (6, ('a', 'b'))
+
+
 def test_names_that_lead_outside_are_left_out(tmp_path):
   names = ('../a.png', '/b.png', 'c:\\d.png', 'e\\f.png', 'g.png', 'e/h.png')
   source = load(zip_of(tmp_path, files_of(*names)))
