@@ -67,6 +67,9 @@ class Rows:
     return self.shape[0]
 
   def __getitem__(self, index: Any) -> np.ndarray:
+    if isinstance(index, tuple):
+      values = self[index[0]]
+      return values[(slice(None),) * (values.ndim - 3) + index[1:]]
     rows = index if self._indices is None else self._indices[index]
     values = self._array[rows]
     return values if self._scale is None else self._scale(values)

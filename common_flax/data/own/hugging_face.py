@@ -201,8 +201,8 @@ class HuggingFaceImages:
 
 def _library(name: str) -> Any:
   """The module `datasets`, which must not reach for the network."""
-  os.environ['HF_DATASETS_OFFLINE'] = '1'  # which it reads when imported
-  os.environ['HF_HUB_OFFLINE'] = '1'
+  os.environ.setdefault('HF_DATASETS_OFFLINE', '1')  # read when imported
+  os.environ.setdefault('HF_HUB_OFFLINE', '1')
   try:
     import datasets
   except ImportError as error:

@@ -142,6 +142,9 @@ def test_large_files_stay_on_the_disk(tmp_path, monkeypatch, order):
   held = load(str(tmp_path / 'a.npy'))
   np.testing.assert_array_equal(np.asarray(part.examples), held.examples)
   np.testing.assert_array_equal(part[3]['image'], held[3]['image'])
+  some = np.array([4, 0])
+  for index in (2, some, slice(3), (some, slice(None), 1, 0), (1, 2)):
+    np.testing.assert_array_equal(part.examples[index], held.examples[index])
   assert part.fingerprint == held.fingerprint
 
 

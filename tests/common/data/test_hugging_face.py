@@ -98,6 +98,12 @@ def test_without_splits_a_tenth_is_kept(tmp_path, kind):
   assert train | test == {i: i % 2 for i in range(NUM)}
 
 
+def test_a_file_that_is_replaced_is_read_anew(tmp_path):
+  for numbers in (range(10), range(30, 40)):
+    dataset(numbers).to_parquet(tmp_path / 'a.parquet')
+    assert shades(load(tmp_path / 'a.parquet')).keys() <= {*numbers}
+
+
 def test_columns_have_many_names(tmp_path):
   fine = [i % 4 for i in range(NUM)]
   table = dataset(
