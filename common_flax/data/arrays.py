@@ -185,6 +185,10 @@ def _scale_of(
   cure = 'give uint8 from 0 to 255, or floats in [0, 1] or [-1, 1]'
   if lowest >= 0 and highest <= 255:
     cure = 'if 255 is white, store images.astype(np.uint8)'
+  if lowest >= 0:
+    cure += (
+      '; for an array in a file, dataset.white_level can say what is white'
+    )
   raise UserError(f'{name}: {found}; {cure}')
 
 

@@ -80,7 +80,7 @@ def _read_header(
   if dtype.hasobject:
     raise UserError(
       f'{name}: holds Python objects, which are not read, as they could run '
-      'code; store uint8 from 0 to 255'
+      'code; store numbers, or names as strings'
     )
   if min(shape, default=0) < 0 or (
     math.prod(shape) * dtype.itemsize > stored - file.tell()
