@@ -70,7 +70,9 @@ def base() -> ConfigDict:
   dataset.name = 'digits'  # or 'folder', 'stacked', a world, a TFDS data set
   dataset.split = 'train'
   dataset.data_dir = config_dict.placeholder(str)  # None: TFDS_DATA_DIR
-  dataset.path = config_dict.placeholder(str)  # folder of 'folder'
+  dataset.path = config_dict.placeholder(str)  # folder or file of 'folder'
+  # A file of labels, or the name of an array or column, of 'folder'.
+  dataset.labels = config_dict.placeholder(str)
   dataset.stack_of = 'digits'  # grey images behind 'stacked'
   # The side of square images in pixels, or (height, width).
   dataset.image_size = config_dict.FieldReference(32, field_type=SIZE_TYPE)

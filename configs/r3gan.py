@@ -8,11 +8,11 @@ tenth, the learning rate to a quarter, Adam's b2 rises from 0.9 to 0.99, and the
 half-life of the moving average grows, all along a cosine. The paper also
 augments images, which these variants do not.
 
-  (none)   The embedded digits at 16x16, with narrow networks for a CPU. Measured
-           on 2 cores of a shared x86 CPU (AVX-512) on 28 November 2026, beside
-           other work: FID 9.0, precision 0.61 in the features of a classifier
-           (real digits: 2.9, 0.89). `configs/quick.py` draws better digits in
-           less time.
+  (none)   The embedded digits at 16x16, with narrow networks for a CPU.
+           Measured on 2 cores of a shared x86 CPU (AVX-512) on 28 November
+           2026, beside other work: FID 9.0, precision 0.61 in the features of a
+           classifier (real digits: 2.9, 0.89). `configs/quick.py` draws better
+           digits in less time.
   stacked  1,000 modes: stacks of three TFDS mnist digits at 32x32, with the
            paper's γ of 1, narrower networks; for a GPU. Not measured.
   cifar10  TFDS cifar10 with the paper's widths, for a GPU. Not measured.

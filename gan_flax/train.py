@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import functools
 
 from etils import epath
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import data
 from common_flax import images
@@ -19,6 +21,7 @@ from common_flax.training.hooks import Pictures
 from common_flax.training.hooks import Profile
 from common_flax.training.loop import Hook
 from common_flax.training.run import open_run
+from common_flax.training.run import Run
 from common_flax.training.watch import Scoring
 from gan_flax import config as gan_config
 from gan_flax import pictures
@@ -39,7 +42,8 @@ def train(
   config: ConfigDict,
   workdir: epath.PathLike,
   *,
-  source: Source | None = None,
+  source: Source | np.ndarray | None = None,
+  labels: np.ndarray | None = None,
   hooks: Sequence[Hook] = (),
   init_from: epath.PathLike | None = None,
   profile: range | None = None,
@@ -50,7 +54,8 @@ def train(
   Args:
     config: has every field of `gan_flax.config.default`.
     workdir: folder of the run, created if missing.
-    source: training data that replaces `config.dataset`.
+    source: training data that replaces `config.dataset`, see `data.given`.
+    labels: labels of the images of a `source` that is an array.
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
@@ -63,18 +68,11 @@ def train(
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
   """
+  source = data.given(source, labels)
   config = _settled(config, workdir, source, init_from, max_minutes)
-  with open_run(
-    config,
-    workdir,
-    default=gan_config.default(),
-    effects=gan_config.EFFECTS,
-    has_fixed_steps=gan_config.has_fixed_steps(config),
-    num_seeds=config.num_seeds,
-    init_from=init_from,
-  ) as run:
+  with _opened(config, workdir, init_from) as run:
     gan_config.check_groups(config, run.devices_per_batch)
-    source = source or data.load_for_training(config.dataset)
+    source = data.of_run(config, source)
     gan = create_gan(config, source.example_shape, source.num_classes, run.axis)
     return run.fit(
       functools.partial(steps.train_step, gan),
@@ -94,6 +92,21 @@ def train(
       with_labels=gan.is_conditional,
       is_convolutional=not gan.is_of_points,
     )
+
+
+def _opened(
+  config: ConfigDict, workdir: epath.PathLike, init_from: epath.PathLike | None
+) -> contextlib.AbstractContextManager[Run]:
+  """Opens the run of a settled config; see `open_run`."""
+  return open_run(
+    config,
+    workdir,
+    default=gan_config.default(),
+    effects=gan_config.EFFECTS,
+    has_fixed_steps=gan_config.has_fixed_steps(config),
+    num_seeds=config.num_seeds,
+    init_from=init_from,
+  )
 
 
 def _settled(

@@ -30,6 +30,7 @@ FAMILIES = {
 NONE = {'augmentation.name': 'none'}
 ADA = {'augmentation.name': 'ada'}
 FOLDER = {'dataset.name': 'folder'}
+NPZ = FOLDER | {'dataset.path': '/x.npz'}
 STACKED = {'dataset.name': 'stacked'}
 GREY = {'dataset.binarise': 'none', 'likelihood': 'logistic'}
 IWAE = {'objective': 'iwae'}
@@ -81,6 +82,9 @@ REFUSED = [
   ('gan', 'dataset.path', '/no', CUSTOM, 'custom; remove it, or leave out the'),
   ('gan', 'dataset.path', '/no', STACKED, 'dataset.stack_of=folder'),
   ('vae', 'dataset.path', '/no', {}, 'dataset.name=folder'),
+  ('gan', 'dataset.labels', 'a.csv', {}, 'add --config.dataset.name=folder'),
+  ('gan', 'dataset.background', 'red', NPZ, 'dataset.path=/x.npz; set it to'),
+  ('gan', 'dataset.skip_corrupt', True, NPZ, 'dataset.path=/x.npz; set it to'),
   ('gan', 'dataset.data_dir', '/no', {}, 'add --config.dataset.name=mnist'),
   ('gan', 'dataset.data_dir', '/no', FOLDER, 'dataset.name=folder'),
   ('gan', 'dataset.data_dir', '/no', RING, 'dataset.name=ring'),
@@ -186,6 +190,7 @@ def test_every_condition_is_tested():
   [
     ('gan', FOLDER | {'dataset.path': '/x', 'dataset.skip_corrupt': True}),
     ('gan', STACKED | {'dataset.stack_of': 'folder', 'dataset.path': '/x'}),
+    ('gan', NPZ | {'dataset.labels': 'y', 'dataset.white_level': 255.0}),
     ('gan', STACKED | {'dataset.stack_of': 'mnist', 'dataset.data_dir': '/x'}),
     ('gan', {'dataset.name': 'mnist', 'dataset.data_dir': '/x'}),
     ('gan', {'dataset.split': 'train[:9]', 'dataset.flip': True}),

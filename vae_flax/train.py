@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import functools
 import math
 
 from etils import epath
 import jax
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import data
 from common_flax import images
@@ -21,6 +23,7 @@ from common_flax.training.hooks import Pictures
 from common_flax.training.hooks import Profile
 from common_flax.training.loop import Hook
 from common_flax.training.run import open_run
+from common_flax.training.run import Run
 from common_flax.training.watch import Scoring
 from vae_flax import config as vae_config
 from vae_flax import generation
@@ -40,7 +43,8 @@ def train(
   config: ConfigDict,
   workdir: epath.PathLike,
   *,
-  source: Source | None = None,
+  source: Source | np.ndarray | None = None,
+  labels: np.ndarray | None = None,
   hooks: Sequence[Hook] = (),
   init_from: epath.PathLike | None = None,
   profile: range | None = None,
@@ -51,7 +55,8 @@ def train(
   Args:
     config: has every field of `vae_flax.config.default`.
     workdir: folder of the run, created if missing.
-    source: training images that replace `config.dataset`.
+    source: training images that replace `config.dataset`, see `data.given`.
+    labels: labels of the images of a `source` that is an array.
     hooks: called before metrics are written, see `common_flax.training.hooks`.
     init_from: workdir of a run whose weights initialise a new run.
     profile: steps to trace, if any.
@@ -64,17 +69,10 @@ def train(
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
   """
+  source = data.given(source, labels)
   config = _settled(config, workdir, source, init_from, max_minutes)
-  with open_run(
-    config,
-    workdir,
-    default=vae_config.default(),
-    effects=vae_config.EFFECTS,
-    has_fixed_steps=vae_config.has_fixed_steps(config),
-    init_from=init_from,
-  ) as run:
-    source = source or data.load_for_training(config.dataset)
-    source = observations.prepare_source(config, source)
+  with _opened(config, workdir, init_from) as run:
+    source = observations.prepare_source(config, data.of_run(config, source))
     vae = create_vae(config, source.example_shape, axis=run.axis)
     _check_memory(vae, config)
     watched = generation.watched(vae, run.root, source)
@@ -95,6 +93,20 @@ def train(
       adopt=trained.adopting(run.init_from),
       is_convolutional=MODELS[config.model.name].is_convolutional,
     )
+
+
+def _opened(
+  config: ConfigDict, workdir: epath.PathLike, init_from: epath.PathLike | None
+) -> contextlib.AbstractContextManager[Run]:
+  """Opens the run of a settled config; see `open_run`."""
+  return open_run(
+    config,
+    workdir,
+    default=vae_config.default(),
+    effects=vae_config.EFFECTS,
+    has_fixed_steps=vae_config.has_fixed_steps(config),
+    init_from=init_from,
+  )
 
 
 def _settled(

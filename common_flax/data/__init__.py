@@ -1,21 +1,23 @@
 """Sources of images and points, opened by name or made from arrays."""
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from common_flax.data import digits
+from common_flax.data import own
 from common_flax.data import stacked
 from common_flax.data import worlds
+from common_flax.data.arrays import from_arrays
 from common_flax.data.decoded_images import load_decoded
 from common_flax.data.fields import CUSTOM
-from common_flax.data.folder import FolderImages
 from common_flax.data.rendering import ON_WHITE
 from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
+from common_flax.data.source import check_source
 from common_flax.data.source import class_names
 from common_flax.data.source import first_examples
-from common_flax.data.source import from_arrays
 from common_flax.data.source import Source
 from common_flax.data.tfds_images import TfdsImages
 from common_flax.data.worlds import WORLDS
@@ -28,15 +30,49 @@ __all__ = [
   'Source',
   'class_names',
   'first_examples',
+  'for_source',
   'from_arrays',
+  'given',
   'load',
   'load_for_training',
   'load_source',
+  'of_run',
   'stacked_base',
 ]
 
 # Larger decoded sources are memory-mapped.
 IN_MEMORY_BYTES = 2**30
+
+
+def given(source: Any, labels: Any = None) -> Source | None:
+  """The source that a caller gives from Python.
+
+  Args:
+    source: an array of images, see `from_arrays`; or a source, which is checked
+      at a few of its examples; or None.
+    labels: labels of the images of an array.
+
+  Raises:
+    UserError: if they cannot be trained on.
+  """
+  if source is None:
+    if labels is not None:
+      raise UserError('labels: belong to an array of images; give it as source')
+    return None
+  is_array = hasattr(source, '__array__') or isinstance(source, list | tuple)
+  if is_array and not hasattr(source, 'example_shape'):
+    return from_arrays(source, labels)
+  if labels is not None:
+    raise UserError('labels: belong to an array; a source has its own labels')
+  check_source(source)
+  return source
+
+
+def of_run(config: ConfigDict, source: Source | None) -> Source:
+  """The training data of a run: what was given, or what its config names."""
+  if source is not None:
+    return source
+  return load_for_training(config.dataset)
 
 
 def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
@@ -92,6 +128,7 @@ def load(
     dataset.image_size,
     data_dir=dataset.data_dir,
     path=dataset.path,
+    labels=dataset.labels,
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
     rendering=Rendering(
@@ -132,6 +169,7 @@ def load_source(
   *,
   data_dir: str | None = None,
   path: str | None = None,
+  labels: str | None = None,
   stack_of: str = 'digits',
   skip_corrupt: bool = False,
   rendering: Rendering = ON_WHITE,
@@ -145,7 +183,8 @@ def load_source(
     split: 'train' or 'test'; for TFDS any of its splits.
     image_size: in pixels; toy worlds ignore it.
     data_dir: folder of prepared TFDS data sets; None for TFDS_DATA_DIR.
-    path: the folder of 'folder'.
+    path: the folder or file of 'folder'.
+    labels: file of labels of 'folder', or the name of an array or column.
     stack_of: name of the grey source behind 'stacked'.
     skip_corrupt: skip images that cannot be decoded instead of raising.
     rendering: how images become opaque, 8 bits deep, and of one shape.
@@ -159,20 +198,21 @@ def load_source(
   if name in WORLDS:
     return worlds.load(name, split)
   if name == 'stacked':
-    base = load_source(
-      stack_of,
+    options = dict(data_dir=data_dir, path=path, labels=labels)
+    options |= dict(skip_corrupt=skip_corrupt, rendering=rendering)
+    base = load_source(stack_of, split, image_size, **options)
+    return stacked.stack(base, stack_of, split)
+  if name == 'folder':
+    encoded = own.open_images(
+      path,
       split,
-      image_size,
-      data_dir=data_dir,
-      path=path,
+      labels=labels,
       skip_corrupt=skip_corrupt,
       rendering=rendering,
     )
-    return stacked.stack(base, stack_of, split)
-  if name == 'folder':
-    encoded = FolderImages(
-      path, split, skip_corrupt=skip_corrupt, rendering=rendering
-    )
+    source = own.as_it_is(encoded, image_size, IN_MEMORY_BYTES)
+    if source is not None:
+      return source
   else:
     encoded = TfdsImages(name, split, data_dir)
   return load_decoded(

@@ -54,6 +54,7 @@ def arrange(
   folders: Iterable[Path] = (),
   name: str = '.',
   extra: str | None = None,
+  has_classes: bool = True,
 ) -> Arrangement:
   """Finds the splits and classes of a folder.
 
@@ -66,6 +67,7 @@ def arrange(
       be a split.
     name: of the folder, for errors.
     extra: name of a sub-folder that is one more split, if there are splits.
+    has_classes: whether sub-folders that are no splits are classes.
 
   Raises:
     UserError: if held-out images might be trained on: the splits are ambiguous,
@@ -84,7 +86,7 @@ def arrange(
   if found:
     others = sorted(x for x in tops - {*found} if base / x in folders)
     _check_splits(found, others, here)
-    return _by_split_first(paths, base, found, here)
+    return _by_split_first(paths, base, found, here, has_classes)
   below = {
     path.parts[0]
     for path in paths
@@ -93,6 +95,8 @@ def arrange(
   if below:
     return _by_class_first(paths, below, name)
   _refuse_hidden_splits(paths, name)
+  if not has_classes:
+    return Arrangement({None: paths}, None, {})
   classes, left_out, note = classes_of({path: path for path in paths})
   kept = [path for path in paths if path not in left_out]
   return Arrangement({None: kept}, classes, left_out, note)
@@ -136,7 +140,11 @@ def _check_splits(
 
 
 def _by_split_first(
-  paths: Sequence[Path], base: Path, found: Mapping[str, str], here: str
+  paths: Sequence[Path],
+  base: Path,
+  found: Mapping[str, str],
+  here: str,
+  has_classes: bool,
 ) -> Arrangement:
   """Arranges split/class/image."""
   splits, rest, left_out = {split: [] for split in found.values()}, {}, {}
@@ -153,7 +161,7 @@ def _by_split_first(
       )
     splits[found[first]].append(path)
     rest[path] = Path(*inner)
-  classes, strays, note = classes_of(rest)
+  classes, strays, note = classes_of(rest) if has_classes else (None, {}, '')
   kept = {
     split: [path for path in members if path not in strays]
     for split, members in splits.items()

@@ -31,6 +31,7 @@ import numpy as np
 
 from common_flax.data.cropping.wide_images import random_words
 from common_flax.data.source import ArraySource
+from common_flax.data.source import example_of
 from common_flax.data.source import Source
 
 T = TypeVar('T')
@@ -107,9 +108,10 @@ def _batch_reader(
       return Labelled(source.wide.crops(indices, words), source.labels[indices])
     if is_array and source.is_in_memory:
       return Labelled(source.examples[indices], source.labels[indices])
-    examples = [source[int(i)] for i in indices]
+    examples = [example_of(source, int(i)) for i in indices]
+    kind = 'image' if 'image' in examples[0] else 'point'
     return Labelled(
-      np.stack([example['image'] for example in examples]),
+      np.stack([example[kind] for example in examples]),
       np.array([example['label'] for example in examples], np.int32),
     )
 

@@ -23,7 +23,7 @@ class CorruptImageError(Exception):
 
 # Formats found in files with the suffixes of images. Pillow knows more, some of
 # which start other programs.
-_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF')
+_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _MAX_PIXELS = PIL.Image.MAX_IMAGE_PIXELS
 
 # Of values with 16 bits: each byte order, and the other one.

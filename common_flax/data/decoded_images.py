@@ -48,8 +48,10 @@ _THREADED_BYTES = 16_384
 _CHUNK = 256  # small encoded images read at a time
 
 
-def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
-  """The name of the cache entry of these images."""
+def _digests(
+  encoded: EncodedImages, size: Size, rendering: Rendering
+) -> tuple[str, str]:
+  """The name of the cache entry of these images, and their fingerprint."""
   height, width = sides(size)
   options = (
     _DECODE_VERSION,
@@ -58,7 +60,7 @@ def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
     *(rendering.background, rendering.white_level),
     *(('whole',) if rendering.is_whole else ()),
   )
-  digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
+  digest = hashlib.blake2b(digest_size=16)
   examples = (
     example
     for _, data, labels in chunks(encoded, _CHUNK)
@@ -67,7 +69,9 @@ def _digest(encoded: EncodedImages, size: Size, rendering: Rendering) -> str:
   for data, label in track(examples, len(encoded), 'Checking images'):
     digest.update(f'{len(data)} {label} '.encode())
     digest.update(data)
-  return digest.hexdigest()
+  fingerprint = digest.hexdigest()
+  name = f'{options} {fingerprint}'.encode()
+  return hashlib.blake2b(name, digest_size=16).hexdigest(), fingerprint
 
 
 def _decode_all(
@@ -311,8 +315,9 @@ def load_decoded(
   check_grey(rendering, encoded.channels)
   shape = (len(encoded), *sides(size), encoded.channels)
   in_memory = np.prod(shape) <= in_memory_bytes
+  name, fingerprint = _digests(encoded, size, rendering)
   # An entry without corrupt images serves either setting.
-  entry = caches.folder('images') / _digest(encoded, size, rendering)
+  entry = caches.folder('images') / name
   if skip_corrupt and not entry.exists():
     entry = entry.with_name(f'{entry.name}_skipping')
   try:
@@ -343,4 +348,5 @@ def load_decoded(
     class_names=encoded.class_names,
     report=_report(encoded, account, size, rendering),
     wide=wide,
+    fingerprint=fingerprint,
   )

@@ -62,6 +62,13 @@ _TFDS = _reads(lambda name: name not in _NOT_TFDS, 'mnist')
 _FILES = _reads(
   lambda name: name == 'folder' or name not in _NOT_TFDS, 'folder'
 )
+# Arrays hold pixels, not files that are damaged or transparent.
+_ENCODED = Condition(
+  ('dataset.path',),
+  lambda config: (
+    not str(config.dataset.path).lower().endswith(('.npz', '.npy'))
+  ),
+)
 _STACKS = (_LOADED, needs('dataset.name', 'stacked'))
 _IMAGES = (
   Condition(
@@ -73,7 +80,8 @@ _IS_SEEN = (
   Condition(
     ('dataset.name', 'dataset.crop'),
     lambda config: (
-      config.dataset.crop == 'fit' or all(c.holds(config) for c in _FILES)
+      config.dataset.crop == 'fit'
+      or all(c.holds(config) for c in (*_FILES, _ENCODED))
     ),
     'add --config.dataset.crop=fit',
   ),
@@ -83,12 +91,13 @@ EFFECTS: Effects = {
   'dataset.name': ALWAYS,
   'dataset.stack_of': _STACKS,
   'dataset.path': _FOLDERS,
+  'dataset.labels': _FOLDERS,
   'dataset.data_dir': _TFDS,
   'dataset.split': (_LOADED,),
   'dataset.image_size': _IMAGES,
   'dataset.crop': (_LOADED, *_IMAGES),
   'dataset.flip': _IMAGES,
-  'dataset.skip_corrupt': _FILES,
+  'dataset.skip_corrupt': (*_FILES, _ENCODED),
   'dataset.background': _IS_SEEN,
   'dataset.white_level': _FILES,
 }

@@ -14,9 +14,12 @@ import numpy as np
 
 from common_flax.cpu import memory
 from common_flax.data import arrangement
-from common_flax.data import folder
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
+from common_flax.data.own.listing import list_images
+from common_flax.data.own.listing import max_channels
+from common_flax.data.own.listing import read_file
+from common_flax.data.own.listing import SUFFIXES
 from common_flax.data.rendering import Facts
 from common_flax.data.source import ArraySource
 from common_flax.data.source import LeftOut
@@ -121,7 +124,7 @@ def _labelled(
 
 
 def _read_folder(path: pathlib.Path) -> ArraySource:
-  listing = folder.list_images(path)
+  listing = list_images(path)
   relative = {file.relative_to(path): file for file in listing.files}
   classes, strays, note = arrangement.classes_of({x: x for x in relative})
   files = [file for x, file in relative.items() if x not in strays]
@@ -129,10 +132,10 @@ def _read_folder(path: pathlib.Path) -> ArraySource:
   report = Report((*listing.left_out, *left_out), (note,) if note else ())
   if not files:
     raise UserError(
-      f'{path}: contains no images; looked for {", ".join(folder.SUFFIXES)} in '
+      f'{path}: contains no images; looked for {", ".join(SUFFIXES)} in '
       'it and its sub-folders'
     )
-  channels = folder.max_channels(files)
+  channels = max_channels(files)
   images, num_transparent = [], 0
   for file in track(files, len(files), f'Reading {path}'):
     image, facts = _decode(file, channels)
@@ -160,7 +163,7 @@ def _read_folder(path: pathlib.Path) -> ArraySource:
 
 def _decode(file: pathlib.Path, channels: int) -> tuple[np.ndarray, Facts]:
   try:
-    return decode_with_facts(folder.read_file(file), None, channels)
+    return decode_with_facts(read_file(file), None, channels)
   except CorruptImageError as error:
     raise UserError(
       f'{file}: cannot be decoded ({error}); repair or remove it'

@@ -16,8 +16,6 @@ from common_flax import files
 from common_flax.data.cropping.wide_images import WideImages
 from common_flax.errors import UserError
 
-_MAX_CLASSES = 2**16
-
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
@@ -97,7 +95,8 @@ def report_of(source: 'Source') -> Report:
 class Source(Protocol):
   """Random access to examples, as TFDS and Grain define it.
 
-  A source may have the attribute `class_names` too, see `class_names`.
+  A source may have the attribute `class_names` too, see `class_names`, and
+  `fingerprint`, a string by which a resumed run knows its data.
   """
 
   @property
@@ -120,7 +119,10 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-  """A source held in memory, or in a memory-mapped file."""
+  """A source held in memory, or in a memory-mapped file.
+
+  `examples` may be anything that is indexed as an array is and has its shape.
+  """
 
   examples: np.ndarray  # uint8 [N, H, W, C], or float32 [N, 2]
   labels: np.ndarray  # int32 [N]
@@ -128,6 +130,7 @@ class ArraySource:
   class_names: tuple[str, ...] | None = None  # the name of class 0 first
   report: Report = Report()
   wide: WideImages | None = None  # from which batches are cropped, if given
+  fingerprint: str | None = None  # a digest of the data; None if not taken
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -140,7 +143,7 @@ class ArraySource:
   @property
   def is_in_memory(self) -> bool:
     pixels = self.examples if self.wide is None else self.wide.pixels
-    return not isinstance(pixels, np.memmap)
+    return isinstance(pixels, np.ndarray) and not isinstance(pixels, np.memmap)
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -148,61 +151,6 @@ class ArraySource:
   def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
     kind = 'image' if self.examples.dtype == np.uint8 else 'point'
     return {kind: self.examples[index], 'label': int(self.labels[index])}
-
-
-def from_arrays(
-  images: np.ndarray,
-  labels: np.ndarray | None = None,
-  class_names: Sequence[str] | None = None,
-) -> ArraySource:
-  """A source of images given as an array.
-
-  Args:
-    images: uint8 [N, H, W, C] with C 1 or 3, or [N, H, W].
-    labels: integer classes from 0 on, [N]; None for images without labels.
-    class_names: a name for each class, that of class 0 first; None if they have
-      none.
-
-  Raises:
-    UserError: if an array has the wrong type, shape or values.
-  """
-  images = np.asanyarray(images)  # which leaves a memory-mapped file as it is
-  if images.dtype != np.uint8:
-    raise UserError(f'images: {images.dtype}; give uint8 from 0 to 255')
-  if images.ndim == 3:
-    images = images[..., None]
-  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
-    raise UserError(
-      f'images: shape {list(images.shape)}; give at least one image as '
-      '[N, H, W, C] with C 1 or 3, or as [N, H, W]'
-    )
-  if labels is None:
-    if class_names is not None:
-      raise UserError('class_names: name the classes of labels; give labels')
-    return ArraySource(images, np.full(len(images), -1, np.int32), None)
-  labels = np.asarray(labels)
-  is_integer = np.issubdtype(labels.dtype, np.integer)
-  if not is_integer or labels.shape != (len(images),):
-    raise UserError(
-      f'labels: {labels.dtype} {list(labels.shape)}; give one integer class '
-      f'for each of the {len(images):,} images'
-    )
-  lowest, highest = int(labels.min()), int(labels.max())
-  if lowest < 0 or highest >= _MAX_CLASSES:
-    raise UserError(
-      f'labels: from {lowest} to {highest}; number the classes from 0 to at '
-      f'most {_MAX_CLASSES - 1:,}'
-    )
-  labels = labels.astype(np.int32)
-  if class_names is None:
-    return ArraySource(images, labels, highest + 1)
-  names = checked_names(class_names, 'class_names')
-  if highest >= len(names):
-    raise UserError(
-      f'class_names: {len(names)} names, and labels up to {highest}; name '
-      'every class'
-    )
-  return ArraySource(images, labels, len(names), names)
 
 
 def checked_names(names: Sequence[str], field: str) -> tuple[str, ...]:
@@ -241,6 +189,65 @@ def class_names(source: Source) -> tuple[str, ...] | None:
       f'{source.num_classes} classes; name every class'
     )
   return names
+
+
+def example_of(source: Source, index: int) -> dict[str, np.ndarray | int]:
+  """Reads an example, and checks that it is what the source promises.
+
+  Raises:
+    UserError: naming the example and what is wrong.
+  """
+  try:
+    example = source[index]
+    kind = 'point' if len(source.example_shape) == 1 else 'image'
+    found, label = np.asarray(example[kind]), int(example['label'])
+  except UserError:
+    raise
+  except Exception as error:  # of the user's code
+    reason = ' '.join(str(error).split())[:300]
+    raise UserError(
+      f'source[{index}] of {len(source):,}: cannot be read '
+      f'({type(error).__name__}: {reason}); correct __len__ or __getitem__'
+    ) from error
+  shape, dtype = tuple(source.example_shape), np.dtype(source.dtype)
+  if found.shape != shape or found.dtype != dtype:
+    raise UserError(
+      f'source[{index}]: is {found.dtype} {list(found.shape)}, and the source '
+      f'has the example_shape {list(shape)} and the dtype {dtype}'
+    )
+  num = source.num_classes
+  if num is not None and not 0 <= label < num:
+    raise UserError(
+      f'source[{index}]: has the label {label}; num_classes={num} allows 0 to '
+      f'{num - 1}'
+    )
+  return example
+
+
+def check_source(source: Source) -> None:
+  """Checks a source that was given, at a few of its examples.
+
+  Raises:
+    UserError: naming what is wrong.
+  """
+  names = ('__len__', '__getitem__', 'example_shape', 'dtype', 'num_classes')
+  lacks = [name for name in names if not hasattr(source, name)]
+  if lacks:
+    raise UserError(
+      f'source: a {type(source).__name__} without {", ".join(lacks)}; give an '
+      'array of images, or a Source as common_flax.data describes it'
+    )
+  num, shape = len(source), tuple(source.example_shape)
+  allowed = {1: np.float32, 3: np.uint8}.get(len(shape))
+  if allowed is None or source.dtype != allowed or shape[-1] not in (1, 2, 3):
+    raise UserError(
+      f'source: examples {np.dtype(source.dtype)} {list(shape)}; give images '
+      'uint8 [H, W, C] with C 1 or 3, or points float32 [2]'
+    )
+  if not num:
+    raise UserError('source: holds no example; give at least one')
+  for index in sorted({0, num // 2, num - 1}):
+    example_of(source, index)
 
 
 class EncodedImages(Protocol):

@@ -65,6 +65,7 @@ def stack(base: ArraySource, name: str, split: str) -> ArraySource:
     labels=join_labels(base.labels[indices], base.num_classes),
     num_classes=base.num_classes**NUM_CHANNELS,
     report=base.report,
+    fingerprint=base.fingerprint,
   )
 
 

@@ -66,6 +66,9 @@ class Inputs:
       'num_examples': len(self.source),
       'num_classes': self.source.num_classes,
     }
+    fingerprint = getattr(self.source, 'fingerprint', None)
+    if fingerprint is not None:
+      info['content'] = fingerprint
     if self.report.background is not None:
       info['background'] = self.report.background
     return info

@@ -24,6 +24,7 @@ _MAY_CHANGE = {
   'parallelism',
   'dataset.data_dir',
   'dataset.path',
+  'dataset.labels',  # checkpoints remember what it says
   # Checkpoints remember it where the data has transparent images.
   'dataset.background',
 }

@@ -51,6 +51,8 @@ class Streamed:
 
   def __init__(self, source):
     self._source = source
+    self.example_shape, self.dtype = source.example_shape, source.dtype
+    self.num_classes = source.num_classes
 
   def __len__(self):
     return len(self._source)

@@ -10,7 +10,7 @@ from common_flax import data
 from common_flax.data import image_sets
 from common_flax.data.decode import decode
 from common_flax.data.decode import decode_with_facts
-from common_flax.data.folder import FolderImages
+from common_flax.data.own import open_images
 from common_flax.data.rendering import Rendering
 from common_flax.errors import UserError
 from common_flax.training.inputs import Inputs
@@ -66,7 +66,7 @@ def many(image=odd_images.save, count=20):
 def test_greys_on_a_coloured_background_are_in_colour(tmp_path):
   files = {'a.png': PICTURES['grey and alpha.png'][0]}
   for background, channels in (('white', 1), ('red', 3), ('none', 1)):
-    images = FolderImages(
+    images = open_images(
       str(folder_of(tmp_path, files)), 'train', rendering=Rendering(background)
     )
     assert images.channels == channels
@@ -203,7 +203,7 @@ def test_every_format_is_read(tmp_path):
   files['PHOTO.JPE'] = PICTURES['turned 3.jpg'][0]
   files['scan.TIF'] = PICTURES['fax.tiff'][0]
   folder = folder_of(tmp_path, {f'train/{k}': x for k, x in files.items()})
-  images = FolderImages(str(folder), 'train')
+  images = open_images(str(folder), 'train')
   assert not images.report.left_out
   assert {*files} == {images.name(i).split('/')[-1] for i in range(len(images))}
 
@@ -250,7 +250,7 @@ def test_a_test_folder_of_nothing_but_copies_is_kept_and_said(tmp_path):
 def test_a_stray_picture_leaves_the_labels(tmp_path):
   files = {f'{cls}/{name}': x for cls in 'ab' for name, x in many().items()}
   folder = folder_of(tmp_path, {**files, 'stray.png': files['a/0.png']})
-  images = FolderImages(str(folder), 'train')
+  images = open_images(str(folder), 'train')
   assert images.num_classes == 2
   (stray,) = images.report.left_out
   assert (stray.name, stray.reason) == (
@@ -263,7 +263,7 @@ def test_a_hidden_folder_is_named_once(tmp_path):
   files = many() | dict.fromkeys(
     ['.x/a.png', '.x/b.png', '__MACOSX/c.png'], b''
   )
-  images = FolderImages(str(folder_of(tmp_path, files)), 'train')
+  images = open_images(str(folder_of(tmp_path, files)), 'train')
   found = sorted(
     (x.name.split('/')[-2], x.kind) for x in images.report.left_out
   )

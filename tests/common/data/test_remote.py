@@ -8,7 +8,7 @@ import pytest
 from common_flax import config
 from common_flax import data
 from common_flax.data import remote
-from common_flax.data.folder import FolderImages
+from common_flax.data.own import open_images
 from common_flax.errors import UserError
 
 
@@ -90,7 +90,7 @@ def test_a_failed_copy_leaves_no_files(store, tmp_path, monkeypatch):
 
 
 def test_a_broken_image_is_named_by_its_remote_path(store):
-  images = FolderImages('memory://photos', 'train')
+  images = open_images('memory://photos', 'train')
   assert {images.name(i) for i in range(len(images))} <= {
     'memory://photos/a.png',
     'memory://photos/cats/b.PNG',

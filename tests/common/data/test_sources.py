@@ -14,7 +14,7 @@ from common_flax import data
 from common_flax.data import decode as decode_lib
 from common_flax.data import decoded_images as decoded
 from common_flax.data.decoded_images import load_decoded
-from common_flax.data.folder import FolderImages
+from common_flax.data.own import open_images
 from common_flax.errors import UserError
 
 
@@ -60,7 +60,16 @@ class TestArrays:
   @pytest.mark.parametrize(
     ('images', 'message'),
     [
-      (np.zeros((2, 8, 8, 3)), r'^images: float64; give uint8 from 0 to 255$'),
+      (np.zeros((2, 8, 8, 3)) + 9, r'^images: float64 from 9 to 9; .*uint8'),
+      (np.full((2, 8, 8), np.nan), r'^images: holds NaN or infinity; '),
+      (np.zeros((2, 8, 8)) - 1.5, r'^images: .*-1.5; .* floats in \[0, 1\]'),
+      (np.full((2, 8, 8), None), r'^images: Python objects, .*; give uint8 '),
+      (np.zeros((2, 8, 8), complex), r'^images: complex128, '),
+      ([[[1], [1, 2]]], r'^images: is no array: '),
+      (noise(8, 8, 3), r'^images: shape \[8, 8, 3\], which may be a single '),
+      (noise(3, 8, 8), r'^images: shape \[3, 8, 8\], which may be a single '),
+      (noise(2, 3, 8, 3), r'^images: .* the second or the last axis; '),
+      (noise(2, 5, 8, 8), r'^images: shape \[2, 5, 8, 8\]; '),
       (noise(8, 8), r'^images: shape \[8, 8\]; '),
       (noise(2, 8, 8, 4), r'^images: shape \[2, 8, 8, 4\]; '),
       (noise(0, 8, 8, 3), r'^images: shape \[0, 8, 8, 3\]; '),
@@ -72,10 +81,63 @@ class TestArrays:
       data.from_arrays(images)
 
   @pytest.mark.parametrize(
+    ('images', 'expected', 'note'),
+    [
+      (
+        np.array([0, 0.5, 1, 1]),
+        [0, 128, 255, 255],
+        'float64 from 0 to 1, in [0, 1]',
+      ),
+      (
+        np.array([-1, 0, 1, 0], 'f4'),
+        [0, 128, 255, 128],
+        'from -1 to 1, in [-1, 1]',
+      ),
+      (np.array([0, 1], 'f2'), [0, 255], 'float16 from 0 to 1, in [0, 1]'),
+      (np.array([False, True]), [0, 255], 'black and white'),
+    ],
+  )
+  def test_other_numbers_are_scaled_and_said(self, images, expected, note):
+    images = np.broadcast_to(images[:, None, None], (len(images), 8, 8))
+    source = data.from_arrays(images[::-1])
+    assert source.dtype == source.examples.dtype == np.uint8
+    assert source.examples[::-1, 0, 0, 0].tolist() == expected
+    assert source.report.notes[0].endswith(f'{note}.')
+
+  def test_channels_may_come_first(self):
+    images = noise(5, 3, 8, 9)
+    source = data.from_arrays(images)
+    np.testing.assert_array_equal(
+      source[2]['image'], np.moveaxis(images[2], 0, -1)
+    )
+    assert source.report.notes == ('images: read as [N, C, H, W].',)
+
+  def test_names_may_be_labels(self):
+    source = data.from_arrays(noise(3, 8, 8, 1), ['dog', 'cat', 'dog'])
+    assert source.class_names == ('cat', 'dog')
+    assert source.labels.tolist() == [1, 0, 1]
+
+  def test_classes_without_images_are_named(self):
+    source = data.from_arrays(noise(3, 8, 8, 1), [0, 3, 3])
+    assert source.num_classes == 4
+    assert source.report.notes == ('labels: no image has the classes 1, 2.',)
+
+  def test_the_fingerprint_tells_images_and_labels_apart(self):
+    images, other = noise(5, 8, 8), noise(5, 8, 8)
+    other[4, 7, 7] ^= 1
+    prints = [
+      data.from_arrays(x, y).fingerprint
+      for x in (images, other)
+      for y in (None, np.zeros(5, int))
+    ]
+    assert len({*prints}) == 4
+    assert data.from_arrays(images[..., None]).fingerprint == prints[0]
+
+  @pytest.mark.parametrize(
     ('labels', 'message'),
     [
       ([0, 1, 2], r'^labels: int64 \[3\]; .* each of the 2 images$'),
-      ([[0], [1]], r'^labels: int64 \[2, 1\]; '),
+      ([[0, 1], [1, 0]], r'^labels: int64 \[2, 2\]; .*argmax'),
       ([0.0, 1.0], r'^labels: float64 \[2\]; give one integer class '),
       ([-1, 0], r'^labels: from -1 to 0; number the classes from 0 '),
       ([0, 2**16], r'^labels: from 0 to 65536; '),
@@ -222,14 +284,14 @@ class TestFolder:
 
   def test_the_two_splits_make_the_whole(self, photographs):
     splits = [
-      FolderImages(str(photographs), split) for split in ('train', 'test')
+      open_images(str(photographs), split) for split in ('train', 'test')
     ]
     names = [{split.name(i) for i in range(len(split))} for split in splits]
     assert not names[0] & names[1]
     assert len(names[0] | names[1]) == 48
 
   def test_labels_follow_the_sub_folders(self, photographs):
-    images = FolderImages(str(photographs), 'train')
+    images = open_images(str(photographs), 'train')
     for i in range(len(images)):
       ((_, label),) = images.read([i])
       assert label == ['china', 'flower'].index(
@@ -242,7 +304,7 @@ class TestFolder:
       for i in range(number):
         (tmp_path / name / f'{i}.png').write_bytes(encode(noise(8, 8)))
     for split in ('train', 'test'):
-      images = FolderImages(str(tmp_path), split)
+      images = open_images(str(tmp_path), split)
       assert images.num_classes == 3
       for i in range(len(images)):
         ((_, label),) = images.read([i])
@@ -253,7 +315,7 @@ class TestFolder:
     with pytest.raises(
       UserError, match=f'{NAMES_BOTH}no folder .*test; .*train$'
     ):
-      FolderImages(str(tmp_path), 'test')
+      open_images(str(tmp_path), 'test')
 
   def test_sub_folders_train_and_test_are_the_splits(self, tmp_path):
     for split, number in (('train', 3), ('test', 2)):
@@ -280,7 +342,7 @@ class TestFolder:
       (tmp_path / f'{i:02d}.png').write_bytes(encode(noise(8, 8) // (i + 1)))
     (tmp_path / '07.png').write_bytes(b'no image')
     (tmp_path / '11.png').write_bytes(encode(noise(8, 8))[:60])
-    return FolderImages(str(tmp_path), 'train')
+    return open_images(str(tmp_path), 'train')
 
   @pytest.mark.parametrize('in_memory_bytes', [0, 10**6])
   def test_a_broken_image_stops_before_training(self, broken, in_memory_bytes):
@@ -298,7 +360,7 @@ class TestFolder:
   def test_only_broken_images_are_refused(self, tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
     with pytest.raises(UserError, match=r'a\.png'):
-      load(FolderImages(str(tmp_path), 'train'), True, 0)
+      load(open_images(str(tmp_path), 'train'), True, 0)
 
 
 def load(encoded, skip_corrupt, in_memory_bytes):
@@ -311,7 +373,7 @@ def load(encoded, skip_corrupt, in_memory_bytes):
 
 
 def test_large_sources_are_read_when_needed(photographs):
-  encoded = FolderImages(str(photographs), 'train')
+  encoded = open_images(str(photographs), 'train')
   held, streamed = load(encoded, False, 10**9), load(encoded, False, 0)
   assert held.is_in_memory
   assert not streamed.is_in_memory
@@ -336,7 +398,7 @@ class TestCache:
     return tmp_path / 'images'
 
   def load(self, folder, in_memory_bytes=10**6):
-    return load(FolderImages(str(folder), 'train'), False, in_memory_bytes)
+    return load(open_images(str(folder), 'train'), False, in_memory_bytes)
 
   def test_images_are_decoded_once(self, folder, monkeypatch):
     first = self.load(folder)
