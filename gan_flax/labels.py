@@ -99,7 +99,7 @@ def of_given(
     UserError: naming a class that does not exist or is missing, or if there
       are neither one class nor as many as samples.
   """
-  where = f'--{given.flag}'
+  where = given.flag
   if label is not None:
     where, chosen = f'--label={",".join(label)}', label
   elif given.labels is not None:

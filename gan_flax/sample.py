@@ -188,8 +188,8 @@ def _check_rows(
       f'multiple of {columns}, or add --seed_index'
     )
   raise UserError(
-    f'--{given.flag}: a row of {columns} of the {num} images would mix those '
-    'of two seeds; add --seed_index'
+    f'{given.flag}: a row of {columns} of the {num} images would mix those of '
+    'two seeds; add --seed_index'
   )
 
 

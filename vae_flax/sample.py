@@ -213,7 +213,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   else:
     if given.labels is not None:
       raise UserError(
-        f'--latents={values.latents}: has `labels`, and a VAE has no classes; '
+        f'{given.flag}: has `labels`, and a VAE has no classes; '
         'store the latents alone'
       )
     num = given_latents.num_samples(values, len(given))
@@ -250,7 +250,7 @@ def _draw_own(
     own.write_reconstructions(values.output, drawing, pictures, source, names)
     print(f'{len(source):,} reconstructions in {values.output}')
     return
-  given_latents.check_stops(len(source), 'images')
+  given_latents.check_stops(len(source), f'--images={values.images}')
   if values.kind == WALK:
     means = encoded.encode_all(drawing, source)['mean']
     num = given_latents.num_samples(values, len(means))

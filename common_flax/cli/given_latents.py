@@ -136,7 +136,7 @@ class Given:
   """What --latents or --seeds gives.
 
   Attributes:
-    flag: the flag's name.
+    flag: the flag with its value, for errors.
     latents: floats [N, Z], or [S, N, Z] of a run of several seeds; None with
       --seeds.
     labels: integers [N] of a file; None if there are none.
@@ -191,7 +191,8 @@ def given(
   if values.latents is not None:
     found = read(values.latents, size, num_seeds)
   elif values.seeds is not None:
-    found = Given('seeds', seeds=tuple(parse_seeds(values.seeds)))
+    seeds = tuple(parse_seeds(values.seeds))
+    found = Given(f'--seeds={values.seeds}', seeds=seeds)
   if found is not None and values.kind == WALK:
     check_stops(len(found), found.flag)
   return found
@@ -205,7 +206,7 @@ def check_stops(num: int, flag: str) -> None:
   """
   if num < 2:
     raise UserError(
-      f'--{flag}: leads nowhere, because it gives only one; give at least two'
+      f'{flag}: leads nowhere, because it gives only one; give at least two'
     )
 
 
@@ -263,7 +264,7 @@ def read(path: str, size: int, num_seeds: int = 1) -> Given:
       f'--latents={path}: the labels are {labels.dtype} {list(labels.shape)}; '
       f'store one integer class for each of the {num:,} latents'
     )
-  return Given('latents', latents, labels)
+  return Given(f'--latents={path}', latents, labels)
 
 
 def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:

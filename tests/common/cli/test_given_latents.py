@@ -146,7 +146,7 @@ def test_flags_with_an_effect_are_accepted(arguments):
 
 def test_a_walk_needs_two_stops():
   values = parsed('--kind=walk', '--seeds=3')
-  with pytest.raises(UserError, match=r'--seeds: .* give at least two'):
+  with pytest.raises(UserError, match=r'--seeds=3: .* give at least two'):
     given_latents.given(values, 4)
 
 
