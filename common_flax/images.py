@@ -213,17 +213,37 @@ def write_gif(
   path: epath.PathLike, frames: Sequence[PIL.Image.Image], seconds: float
 ) -> None:
   """Writes an endlessly repeating GIF; one round takes about `seconds`."""
+  milliseconds = max(40, round(1000 * seconds / len(frames)))
+  durations = [milliseconds] * len(frames)
+  durations[-1] = 2000  # pause on the last frame
+  write_animation(path, frames, durations, '.gif')
+
+
+def write_animation(
+  path: epath.PathLike,
+  frames: Sequence[PIL.Image.Image],
+  milliseconds: Sequence[int],
+  ending: str,
+) -> None:
+  """Writes an endlessly repeating '.gif' or, without loss, '.webp'.
+
+  Args:
+    path: of the file.
+    frames: at least one.
+    milliseconds: how long each frame is shown.
+    ending: the format.
+  """
+  name, options = ('GIF', {}) if ending == '.gif' else _FORMATS[ending]
   buffer = io.BytesIO()
   first, *rest = frames
-  milliseconds = max(40, round(1000 * seconds / len(frames)))
-  durations = [milliseconds] * len(rest) + [2000]  # pause on the last frame
   first.save(
     buffer,
-    'GIF',
+    name,
     save_all=True,
     append_images=rest,
-    duration=durations,
+    duration=list(milliseconds),
     loop=0,
+    **options,
   )
   files.write_bytes(path, buffer.getvalue())
 

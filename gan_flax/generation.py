@@ -9,6 +9,7 @@ section 3).
 Dimensions: N samples, H height, W width, C channels, Z latent size.
 """
 
+from collections.abc import Sequence
 import functools
 import math
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 from common_flax import images as images_lib
 from common_flax.latents import by_number
+from common_flax.latents import of_seeds
 from gan_flax.batches import draw_latents
 from gan_flax.gan import for_whole_batches
 from gan_flax.gan import GAN
@@ -156,3 +158,16 @@ def latents_by_number(
   return by_number(
     lambda key: draw_latents(gan, key, 1, truncation)[0], key, numbers
   )
+
+
+def latents_of_seeds(
+  gan: GAN, seeds: Sequence[int], truncation: float = math.inf
+) -> jax.Array:
+  """Latents [N, Z], each that of sample 0 of one seed of `sample`.
+
+  Args:
+    gan: the static part.
+    seeds: the seeds, [N].
+    truncation: see `batches.draw_latents`.
+  """
+  return of_seeds(lambda key: draw_latents(gan, key, 1, truncation)[0], seeds)

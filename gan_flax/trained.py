@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import math
-import re
 
 from etils import epath
 import jax
@@ -19,6 +18,10 @@ import numpy as np
 
 from common_flax import prng
 from common_flax.errors import UserError
+from common_flax.latents import CHUNK
+from common_flax.latents import chunks_of_numbers
+from common_flax.latents import given
+from common_flax.latents import LatentsOf
 from common_flax.latents import slerp
 from common_flax.training import seeds as seeds_lib
 from common_flax.workdir import classes
@@ -26,8 +29,11 @@ from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from gan_flax import config as gan_config
 from gan_flax import generation
+from gan_flax import labels as labels_lib
 from gan_flax.gan import create_gan
 from gan_flax.gan import GAN
+from gan_flax.labels import COLUMNS
+from gan_flax.labels import Label
 from gan_flax.state import BatchStats
 from gan_flax.state import exported_generator
 from gan_flax.state import GANState
@@ -36,14 +42,7 @@ from gan_flax.state import init_state
 from gan_flax.state import Params
 from gan_flax.state import with_weights_of
 
-# Samples are drawn in chunks of a fixed size, so the bits of a sample do
-# not depend on how many are drawn.
-CHUNK = 64
-COLUMNS = 8  # images per row of a class or an interpolation
-_MAX_LISTED = 20  # names of classes in a message
-
-# A class by number or name, or one for each sample.
-Label = int | str | Sequence[int | str] | np.ndarray | None
+_FLOATS = 'real floating'
 
 # (gan, key, numbers [N], truncation) -> latents [N, Z]
 LatentsByNumber = Callable[[GAN, jax.Array, jax.Array, float], jax.Array]
@@ -99,7 +98,7 @@ class Sampler:
     if label is None:
       if not self.gan.is_conditional:
         return None
-      return in_rows(num, range(self.gan.num_classes))
+      return labels_lib.in_rows(num, range(self.gan.num_classes))
     numbers = self.class_numbers(label)
     if numbers.shape not in ((), (num,)):
       raise UserError(
@@ -109,40 +108,8 @@ class Sampler:
     return np.broadcast_to(numbers, num)
 
   def class_numbers(self, label: Label) -> np.ndarray:
-    """The numbers of classes given by number or name, int32 of any shape.
-
-    Raises:
-      UserError: naming a class that does not exist.
-    """
-    try:
-      given = np.asarray(label)
-    except ValueError as error:
-      raise UserError(f'label={label}: is no list of classes') from error
-    if not self.gan.is_conditional:
-      shown = ','.join(map(str, given.ravel()[:_MAX_LISTED]))
-      raise UserError(
-        f'label={shown}: the generator is not conditional; train one with '
-        "config.model.conditioning='projection'"
-      )
-    numbers = [self._class_number(each) for each in given.ravel().tolist()]
-    return np.array(numbers, np.int32).reshape(given.shape)
-
-  def _class_number(self, label: int | str) -> int:
-    """The number of one class; a name goes before a number in words."""
-    num_classes = self.gan.num_classes
-    names = self.class_names or classes.numbered(num_classes)
-    if isinstance(label, str):
-      if label in names:
-        return names.index(label)
-      number = int(label) if re.fullmatch('[0-9]{1,9}', label) else None
-    else:
-      number = label if type(label) is int else None
-    if number is None or not 0 <= number < num_classes:
-      raise UserError(
-        f'label={label}: there is no such class; the classes are 0 to '
-        f'{num_classes - 1}{_listed(names)}'
-      )
-    return number
+    """The numbers of classes, see `labels.class_numbers`."""
+    return labels_lib.class_numbers(self.gan, self.class_names, label)
 
   def chunks(
     self,
@@ -173,29 +140,74 @@ class Sampler:
       raise UserError(f'kind={kind!r}: unknown; known: {", ".join(KINDS)}')
     if not truncation > 0:
       raise UserError(f'truncation={truncation}: must be greater than 0')
-    return self._chunks(key, num, kind, truncation, self.labels(num, label))
+    labels = self.labels(num, label)
+    return self.chunks_of(self.latents_of(key, kind, truncation), num, labels)
 
-  def _chunks(
-    self,
-    key: jax.Array,
-    num: int,
-    kind: str,
-    truncation: float,
-    labels: np.ndarray | None,
+  def latents_of(
+    self, key: jax.Array, kind: str = 'samples', truncation: float = math.inf
+  ) -> LatentsOf:
+    """The latents of samples by number, see `chunks`."""
+
+    def latents_of(numbers: np.ndarray) -> jax.Array:
+      return KINDS[kind](self.gan, key, jnp.asarray(numbers), truncation)
+
+    return latents_of
+
+  def chunks_of(
+    self, latents_of: LatentsOf, num: int, labels: np.ndarray | None
   ) -> Iterator[jax.Array]:
+    """Generates `num` samples, at most 64 at a time.
+
+    Args:
+      latents_of: the latents of samples by number.
+      num: number of samples.
+      labels: from `labels`.
+
+    Yields:
+      uint8 images [n, H, W, C], or points [n, 2].
+    """
     if labels is not None:
       labels = np.pad(labels, (0, -num % CHUNK))
-    for start in range(0, num, CHUNK):
-      numbers = jnp.arange(start, start + CHUNK)
-      latents = KINDS[kind](self.gan, key, numbers, truncation)
+    for numbers in chunks_of_numbers(num):
       samples = generation.generate(
         self.gan,
         self.params,
         self.batch_stats,
-        latents,
-        None if labels is None else labels[start : start + CHUNK],
+        latents_of(numbers),
+        None if labels is None else labels[numbers],
       )
-      yield samples[: num - start]
+      yield samples[: num - numbers[0]]
+
+  def latents_of_seeds(
+    self, seeds: Sequence[int], truncation: float = math.inf
+  ) -> jax.Array:
+    """The latents [N, Z] of `--seeds`, see `generation.latents_of_seeds`."""
+    return generation.latents_of_seeds(self.gan, seeds, truncation)
+
+  def generate_from(self, z: jax.Array, label: Label = None) -> jax.Array:
+    """Generates the samples of given latents.
+
+    Args:
+      z: floats [N, Z], such as the `latents` that the command writes.
+      label: see `labels`.
+
+    Returns:
+      uint8 images [N, H, W, C], or points [N, 2]; each depends on its latent
+      and label alone.
+
+    Raises:
+      UserError: if the latents are no floats or have another shape, or naming
+        a class that does not exist.
+    """
+    z, size = jnp.asarray(z), self.gan.latent_size
+    is_float = jnp.isdtype(z.dtype, _FLOATS)
+    if z.ndim != 2 or z.shape[1] != size or not len(z) or not is_float:
+      raise UserError(
+        f'z: {z.dtype} {list(z.shape)}; give latents as floats [N, {size}]'
+      )
+    labels = self.labels(len(z), label)
+    latents_of = given(z.astype(self.gan.dtype))
+    return jnp.concatenate(list(self.chunks_of(latents_of, len(z), labels)))
 
   def generate(
     self,
@@ -211,24 +223,6 @@ class Sampler:
     """
     chunks = self.chunks(key, num, truncation=truncation, label=label)
     return jnp.concatenate(list(chunks))
-
-
-def in_rows(num: int, numbers: Sequence[int]) -> np.ndarray:
-  """The classes of `num` samples that have one class per row of 8, in turn.
-
-  Returns:
-    int32 [num].
-  """
-  rows = np.arange(num) // COLUMNS
-  return np.asarray(numbers, np.int32)[rows % len(numbers)]
-
-
-def _listed(names: Sequence[str]) -> str:
-  """The names of the classes for a message; nothing if they are numbers."""
-  if tuple(names) == classes.numbered(len(names)):
-    return ''
-  shown = ', '.join(names[:_MAX_LISTED])
-  return f' ({shown}{", ..." if len(names) > _MAX_LISTED else ""})'
 
 
 def load_all(

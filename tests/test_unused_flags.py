@@ -17,6 +17,7 @@ from gan_flax import sample as gan_sample
 from vae_flax import config as vae_config
 from vae_flax import evaluate as vae_evaluate
 from vae_flax import sample as vae_sample
+from vae_flax.drawing import kinds
 
 INCEPTION = '--features=inception'
 WEIGHTS = '--inception_weights=FILE'
@@ -80,6 +81,14 @@ def workdir_of(tmp_path, config_lib, **changes):
     (['--kind=manifold', '--split=train'], '--kind=manifold; remove it'),
     (['--kind=manifold', '--seed=1'], '--seed=1: has no effect'),
     (['--kind=latents', '--num_samples=9'], '--num_samples=9: has no effect'),
+    (['--images=x'], '--images=x: has no effect with --kind=prior'),
+    (['--kind=traversal', '--images=x'], '--images=x: has no effect'),
+    (['--kind=latents', '--images=x', '--split=train'], 'with --images'),
+    (['--kind=reconstruction', '--seeds=1'], '--seeds=1: has no effect'),
+    (['--kind=walk', '--images=x', '--seeds=1'], '--images=x: has no effect'),
+    (['--kind=walk', '--seeds=1', '--num_samples=9'], '--kind=walk; remove it'),
+    (['--latents=x', '--num_samples=9'], 'with --latents; remove it'),
+    (['--frames=9'], '--frames=9: has no effect without --kind=walk'),
   ],
 )
 def test_a_kind_of_picture_refuses_what_it_does_not_use(
@@ -91,9 +100,9 @@ def test_a_kind_of_picture_refuses_what_it_does_not_use(
 
 def test_a_manifold_is_a_square():
   with pytest.raises(UserError, match=r'--num_samples=30: .* use 25 or 36'):
-    vae_sample._check_square('manifold', 30)
-  vae_sample._check_square('manifold', 25)
-  vae_sample._check_square('prior', 30)
+    kinds.check_square('manifold', 30)
+  kinds.check_square('manifold', 25)
+  kinds.check_square('prior', 30)
 
 
 def test_a_truncation_beyond_uniform_latents_is_refused(refuses, tmp_path):

@@ -6,6 +6,7 @@ VAE.
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -16,6 +17,7 @@ from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.data.source import Source
 from common_flax.latents import by_number
+from common_flax.latents import of_seeds
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
 from vae_flax.state import Params
@@ -59,6 +61,11 @@ def latents_by_number(
 ) -> jax.Array:
   """Latents [N, Z] from the prior, each a function of key and number alone."""
   return by_number(lambda key: draw_latents(vae, key, 1)[0], key, numbers)
+
+
+def latents_of_seeds(vae: VAE, seeds: Sequence[int]) -> jax.Array:
+  """Latents [N, Z], each that of image 0 of one seed of `sample`."""
+  return of_seeds(lambda key: draw_latents(vae, key, 1)[0], seeds)
 
 
 @functools.partial(jax.jit, static_argnums=0)

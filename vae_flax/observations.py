@@ -115,6 +115,11 @@ def scale(
   return images.astype(dtype) / 255
 
 
+def is_random(observe: Observe) -> bool:
+  """Whether observations of an image are drawn at random."""
+  return observe in (binarise, dequantise)
+
+
 def fix(images: np.ndarray, seed: int) -> np.ndarray:
   """Draws binary images once, with a fixed seed.
 

@@ -5,6 +5,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import functools
 
@@ -16,6 +17,9 @@ import numpy as np
 
 from common_flax import prng
 from common_flax.errors import UserError
+from common_flax.latents import chunks_of_numbers
+from common_flax.latents import given
+from common_flax.latents import LatentsOf
 from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
@@ -29,9 +33,6 @@ from vae_flax.state import with_weights_of
 from vae_flax.vae import create_vae
 from vae_flax.vae import VAE
 
-# Images are drawn in chunks of a fixed size, so the bits of an image do
-# not depend on how many are drawn.
-CHUNK = 64
 _FLOATS = 'real floating'
 
 
@@ -58,9 +59,18 @@ class TrainedVAE:
     return self._chunks(key, num)
 
   def _chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
-    for start in range(0, num, CHUNK):
-      numbers = jnp.arange(start, start + CHUNK)
+    for numbers in chunks_of_numbers(num):
       yield self.decode(generation.latents_by_number(self.vae, key, numbers))
+
+  def chunks_of(self, latents_of: LatentsOf, num: int) -> Iterator[jax.Array]:
+    """Yields the images of `num` latents, at most 64 at a time."""
+    for numbers in chunks_of_numbers(num):
+      images = generation.generate(self.vae, self.params, latents_of(numbers))
+      yield images[: num - numbers[0]]
+
+  def latents_of_seeds(self, seeds: Sequence[int]) -> jax.Array:
+    """The latents [N, Z] of `--seeds`, see `generation.latents_of_seeds`."""
+    return generation.latents_of_seeds(self.vae, seeds)
 
   def generate(self, key: jax.Array, num: int) -> jax.Array:
     """The first `num` images of `chunks`, uint8 [num, H, W, C]."""
@@ -99,16 +109,20 @@ class TrainedVAE:
   def decode(self, z: jax.Array | np.ndarray) -> jax.Array:
     """Decodes latents [N, Z] as mean images uint8 [N, H, W, C].
 
+    Each image depends on its latent alone.
+
     Raises:
       UserError: if the latents are no floats, or have another shape.
     """
     z = jnp.asarray(z)
     size = self.vae.latent_size
-    if z.ndim != 2 or z.shape[1] != size or not jnp.isdtype(z.dtype, _FLOATS):
+    is_float = jnp.isdtype(z.dtype, _FLOATS)
+    if z.ndim != 2 or z.shape[1] != size or not len(z) or not is_float:
       raise UserError(
         f'z: {z.dtype} {list(z.shape)}; give latents as floats [N, {size}]'
       )
-    return generation.generate(self.vae, self.params, z)
+    latents_of = given(z.astype(self.vae.dtype))
+    return jnp.concatenate(list(self.chunks_of(latents_of, len(z))))
 
 
 def load(

@@ -1,4 +1,4 @@
-"""Animations of samples, one after another: GIF and MP4.
+"""Animations of samples, one after another: GIF, MP4 and WebP.
 
 MP4 needs the package imageio-ffmpeg, which brings its own ffmpeg.
 
@@ -6,6 +6,7 @@ Dimensions: N frames, H height, W width, C channels.
 """
 
 from collections.abc import Iterable
+import dataclasses
 import itertools
 import pathlib
 import subprocess
@@ -15,8 +16,24 @@ import numpy as np
 from common_flax import images as images_lib
 from common_flax.errors import UserError
 
-FRAMES_PER_SECOND = 8  # a row of 8 in a second
 _SIDE = 256  # pixels; smaller images are enlarged
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """How an animation plays.
+
+  Attributes:
+    frames_per_second: at most 25, the most that viewers play of a GIF.
+    has_pause: whether it stops at its end before it starts again.
+  """
+
+  frames_per_second: int
+  has_pause: bool
+
+
+SAMPLES = Timing(8, has_pause=True)  # a row of 8 in a second
+_PAUSE = 2_000  # milliseconds
 
 
 def check_available(path: str) -> None:
@@ -41,17 +58,23 @@ def check_available(path: str) -> None:
     ) from error
 
 
-def write(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
-  """Writes images uint8 [H, W, C] as the frames of a GIF or MP4.
+def write(
+  target: pathlib.Path, images: Iterable[np.ndarray], timing: Timing = SAMPLES
+) -> None:
+  """Writes images uint8 [H, W, C] as the frames of a GIF, MP4 or WebP.
 
   Raises:
     OSError: if the file cannot be written.
   """
-  if target.suffix.lower() == '.mp4':
-    _write_mp4(target, images)
+  rate, ending = timing.frames_per_second, target.suffix.lower()
+  if ending == '.mp4':
+    _write_mp4(target, images, rate)
     return
   frames = [images_lib.to_pil(_enlarged(image)) for image in images]
-  images_lib.write_gif(target, frames, len(frames) / FRAMES_PER_SECOND)
+  durations = [1_000 // rate] * len(frames)
+  if timing.has_pause:
+    durations[-1] = _PAUSE
+  images_lib.write_animation(target, frames, durations, ending)
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
@@ -60,7 +83,9 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
   return image.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _write_mp4(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
+def _write_mp4(
+  target: pathlib.Path, images: Iterable[np.ndarray], rate: int
+) -> None:
   import imageio_ffmpeg  # an extra
 
   partial = target.with_name(f'.{target.stem}.partial{target.suffix}')
@@ -70,7 +95,7 @@ def _write_mp4(target: pathlib.Path, images: Iterable[np.ndarray]) -> None:
   # Not by imageio-ffmpeg's own writer, which forks and so alarms JAX.
   command = [imageio_ffmpeg.get_ffmpeg_exe(), '-y', '-loglevel', 'error']
   command += ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}']
-  command += ['-r', str(FRAMES_PER_SECOND), '-i', '-']
+  command += ['-r', str(rate), '-i', '-']
   command += ['-c:v', 'libx264', '-pix_fmt', 'yuv420p']
   command += ['-crf', '12', str(partial.absolute())]  # samples have sharp edges
   try:

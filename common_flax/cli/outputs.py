@@ -19,7 +19,8 @@ PICTURES = ('.png', '.jpg', '.jpeg', '.webp')
 ANIMATIONS = ('.gif', '.mp4')
 ARRAYS = ('.npz', '.npy')
 NUMBERS = '.json'
-_KNOWN = (*PICTURES, *ANIMATIONS, *ARRAYS, NUMBERS)
+TABLE = '.csv'
+_KNOWN = (*PICTURES, *ANIMATIONS, *ARRAYS, NUMBERS, TABLE)
 
 
 @contextlib.contextmanager

@@ -59,8 +59,8 @@ def define_flags(
     'output',
     None,
     'FILE.png, FILE.jpg or FILE.webp for a grid, FILE.gif or FILE.mp4 for an '
-    'animation, FILE.npz or FILE.npy for an array, or an empty or new folder '
-    'for one PNG per sample. A file is replaced.',
+    'animation (and FILE.webp for a walk), FILE.npz or FILE.npy for an array, '
+    'or an empty or new folder for one PNG per sample. A file is replaced.',
     flag_values=values,
   )
   flags.DEFINE_integer(
@@ -103,6 +103,8 @@ def write(
   columns: int | None = None,
   labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
+  latents: Iterable[np.ndarray] | None = None,
+  timing: animations.Timing | None = None,
 ) -> None:
   """Writes images in the format of the path's ending.
 
@@ -115,27 +117,32 @@ def write(
       of a folder.
     class_names: of class 0 first, with labels only: the array `class_names` of
       an .npz, the names of the sub-folders and, unless they are numbers, of the
-      rows of a grid.
+      rows of a grid that have one class each.
+    latents: consecutive latents of the images, floats [n, Z] each: the array
+      `latents` of an .npz, read once the images are written.
+    timing: of the frames of a walk, for which a .webp is an animation.
 
   Raises:
     UserError: if the path cannot be written.
   """
   ending = outputs.ending(path)
+  is_animation = ending in outputs.ANIMATIONS or (timing and ending == '.webp')
   with outputs.writable(path) as target:
     target.parent.mkdir(parents=True, exist_ok=True)
     if ending in outputs.ARRAYS:
       others = _label_arrays(labels, class_names) if ending == '.npz' else {}
-      _write_array_file(target, chunks, shape, others)
+      _write_array_file(target, chunks, shape, others, latents)
+    elif is_animation:
+      images = itertools.chain.from_iterable(chunks)
+      animations.write(target, images, timing or animations.SAMPLES)
     elif ending in outputs.PICTURES:
       grid = images_lib.grid(np.concatenate(list(chunks)), columns, _MARGIN)
-      if (
-        columns and labels is not None and not classes.are_numbers(class_names)
-      ):
-        rows = np.resize(labels, math.prod(shape[:-3]))[::columns]
-        grid = plotting.name_rows(grid, [class_names[k] for k in rows], _MARGIN)
+      has_names = labels is not None and not classes.are_numbers(class_names)
+      if columns and has_names:
+        rows = _labels_of_rows(labels, math.prod(shape[:-3]), columns)
+        names = [class_names[k] for k in rows]
+        grid = plotting.name_rows(grid, names, _MARGIN) if names else grid
       files.write_bytes(target, images_lib.encode(grid, ending))
-    elif ending in outputs.ANIMATIONS:
-      animations.write(target, itertools.chain.from_iterable(chunks))
     else:
       _write_folder(target, chunks, labels, class_names)
 
@@ -156,8 +163,9 @@ def write_arrays(
   labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
   flag: str = '--output',
+  latents: np.ndarray | None = None,
 ) -> None:
-  """Writes samples held in memory as .npz or, without labels, as .npy.
+  """Writes samples held in memory as .npz or, alone, as .npy.
 
   Args:
     path: of the file.
@@ -166,12 +174,15 @@ def write_arrays(
     labels: int32 [N], optional.
     class_names: see `write`.
     flag: the flag that names the path, for errors.
+    latents: of the samples, floats [N, Z], optional: the array `latents` of an
+      .npz.
 
   Raises:
     UserError: if the path cannot be written.
   """
   if outputs.ending(path) == '.npz':
-    arrays = {name: array, **_label_arrays(labels, class_names)}
+    arrays = {name: array} | ({} if latents is None else {'latents': latents})
+    arrays |= _label_arrays(labels, class_names)
     write_npz(path, arrays, flag)
     return
   buffer = io.BytesIO()
@@ -204,6 +215,14 @@ def _label_arrays(
   return arrays
 
 
+def _labels_of_rows(labels: np.ndarray, num: int, columns: int) -> np.ndarray:
+  """The class of each row of a grid of `num`; none if a row has several."""
+  every = np.resize(labels, num)
+  rows = every[::columns]
+  is_pure = np.array_equal(np.repeat(rows, columns)[:num], every)
+  return rows if is_pure else rows[:0]
+
+
 def _dateless(name: str) -> zipfile.ZipInfo:
   """A member of an .npz without its time of writing."""
   return zipfile.ZipInfo(f'{name}.npy')
@@ -221,17 +240,22 @@ def _write_array_file(
   chunks: Iterable[np.ndarray],
   shape: tuple[int, ...],
   others: Mapping[str, np.ndarray],
+  latents: Iterable[np.ndarray] | None,
 ) -> None:
   """Writes like np.savez or np.save, one chunk at a time."""
   partial = target.with_name(f'.{target.name}.partial')
   try:
     if target.suffix.lower() == '.npy':
       with partial.open('wb') as file:
-        _write_chunks(file, chunks, shape)
+        _write_chunks(file, chunks, shape[:-3])
     else:
       with zipfile.ZipFile(partial, 'w') as archive:
         with archive.open(_dateless('images'), 'w', force_zip64=True) as file:
-          _write_chunks(file, chunks, shape)
+          _write_chunks(file, chunks, shape[:-3])
+        if latents is not None:
+          name = _dateless('latents')
+          with archive.open(name, 'w', force_zip64=True) as file:
+            _write_chunks(file, latents, shape[:-3])
         for name, array in others.items():
           _write_array(archive, name, array)
     partial.replace(target)
@@ -240,15 +264,18 @@ def _write_array_file(
 
 
 def _write_chunks(
-  file: IO[bytes], chunks: Iterable[np.ndarray], shape: tuple[int, ...]
+  file: IO[bytes], chunks: Iterable[np.ndarray], leading: tuple[int, ...]
 ) -> None:
+  """Writes an array whose chunks lie along its first or `leading` axes."""
+  chunks = iter(chunks)
+  first = np.asarray(next(chunks))
   header = {
-    'descr': np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+    'descr': np.lib.format.dtype_to_descr(first.dtype),
     'fortran_order': False,
-    'shape': shape,
+    'shape': (*leading, *first.shape[1:]),
   }
   np.lib.format.write_array_header_1_0(file, header)
-  for chunk in chunks:
+  for chunk in itertools.chain([first], chunks):
     file.write(np.ascontiguousarray(chunk).data)
 
 

@@ -58,7 +58,9 @@ def open_whole(data: bytes) -> PIL.Image.Image:
   return image
 
 
-def num_channels(file: pathlib.Path, rendering: Rendering = ON_WHITE) -> int:
+def num_channels(
+  file: pathlib.Path | io.BytesIO, rendering: Rendering = ON_WHITE
+) -> int:
   """Reads from an image file's header whether it is grey (1) or colour (3).
 
   Raises:

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common_flax import prng
+from common_flax.latents import by_number
+from common_flax.latents import of_seeds
 from common_flax.latents import slerp
 
 
@@ -24,3 +27,19 @@ def test_slerp_between_equal_latents_is_that_latent():
   np.testing.assert_allclose(
     slerp(latent, latent, jnp.float32(0.3)), latent, rtol=1e-5
   )
+
+
+def test_slerp_through_the_origin_is_a_straight_line():
+  latent, origin = jnp.ones(4), jnp.zeros(4)
+  for ends in ((latent, origin), (origin, latent)):
+    np.testing.assert_allclose(slerp(*ends, jnp.float32(0.5)), latent / 2)
+
+
+def test_a_seed_gives_the_latent_of_its_sample_0():
+  def draw(key):
+    return jax.random.normal(key, (5,))
+
+  seeds = [7, 0, 2**32 - 1]
+  for seed, latent in zip(seeds, of_seeds(draw, seeds), strict=True):
+    key = prng.stream(prng.root_key(seed), 'sample')
+    np.testing.assert_array_equal(latent, by_number(draw, key, np.arange(3))[0])

@@ -77,6 +77,59 @@ def test_labels_are_given_by_name_or_number(named, tmp_path):
   np.testing.assert_array_equal(sampler.labels(3, 'dogs'), [9, 9, 9])
 
 
+def test_given_latents_have_given_classes(named, tmp_path):
+  def draw(name, *arguments):
+    assert run(named, tmp_path / name, *arguments) == 0
+    with np.load(tmp_path / name, allow_pickle=False) as file:
+      return dict(file)
+
+  pair = draw('x.npz', '--seeds=4,4', '--label=cats,3')
+  np.testing.assert_array_equal(pair['labels'], [8, 3])
+  assert not np.array_equal(*pair['images'])  # of the same latent
+  again = draw('y.npz', f'--latents={tmp_path}/x.npz')
+  np.testing.assert_array_equal(again['images'], pair['images'])
+  np.testing.assert_array_equal(again['labels'], [8, 3])
+  other = draw('y.npz', f'--latents={tmp_path}/x.npz', '--label=3')
+  np.testing.assert_array_equal(other['images'], pair['images'][[1, 1]])
+  images = sample.load(named).generate_from(pair['latents'], label=['cats', 3])
+  np.testing.assert_array_equal(images, pair['images'])
+  walk = draw('y.npz', '--seeds=4-5', '--label=3', '--kind=walk', '--frames=9')
+  assert walk['labels'].tolist() == [3] * 18
+  np.testing.assert_array_equal(walk['images'][0], pair['images'][1])
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--seeds=1,2'], '--label: missing; the run is conditional'),
+    (['--seeds=1-3', '--label=1,2'], '--label=1,2: 2 classes for 3 samples'),
+    (['--seeds=1', '--label=birds'], '--label=birds: there is no such class'),
+    (
+      ['--seeds=1-3', '--label=1,2,3', '--kind=walk'],
+      '--label=1,2,3: 3 classes, and a walk keeps one',
+    ),
+    (['--latents=LABELLED'], 'x.npz: label=10: there is no such class'),
+    (['--latents=LABELLED', '--kind=walk'], 'there is no such class'),
+  ],
+)
+def test_other_classes_of_given_latents_are_refused(
+  refuses, monkeypatch, named, tmp_path, arguments, words
+):
+  monkeypatch.setattr(Sampler, 'chunks_of', None)  # before any work
+  size = sample.load(named).gan.latent_size
+  np.savez(tmp_path / 'x.npz', latents=np.ones((2, size)), labels=[0, 10])
+  arguments = [x.replace('LABELLED', f'{tmp_path}/x.npz') for x in arguments]
+  arguments += [f'--workdir={named}', f'--output={tmp_path}/y.npz']
+  refuses(sample.main, arguments, words, folder=tmp_path)
+
+
+def test_labels_without_classes_are_refused(refuses, trained, tmp_path):
+  np.savez(tmp_path / 'x.npz', latents=np.ones((2, 100)), labels=[0, 1])
+  arguments = [f'--workdir={trained}', f'--output={tmp_path}/y.npz']
+  arguments += [f'--latents={tmp_path}/x.npz']
+  refuses(sample.main, arguments, 'x.npz: has `labels`', folder=tmp_path)
+
+
 def test_folders_and_grids_bear_the_names(named, tmp_path):
   arguments = ['--label=cats,dogs', '--num_samples=12']
   for name in ('folder', 'x.png', 'x.gif'):
@@ -92,7 +145,7 @@ def test_folders_and_grids_bear_the_names(named, tmp_path):
 def test_the_command_refuses_other_classes(
   refuses, monkeypatch, named, tmp_path, label
 ):
-  monkeypatch.setattr(Sampler, 'chunks', None)  # before any work
+  monkeypatch.setattr(Sampler, 'chunks_of', None)  # before any work
   arguments = [f'--workdir={named}', f'--output={tmp_path}/x.npz']
   refuses(
     sample.main, [*arguments, f'--label={label}'], '--label', folder=tmp_path

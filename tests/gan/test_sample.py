@@ -9,6 +9,8 @@ import PIL.Image
 import pytest
 
 from common_flax import prng
+from common_flax.errors import UserError
+from common_flax.latents import slerp
 from gan_flax import evaluate
 from gan_flax import generation
 from gan_flax import sample
@@ -26,9 +28,13 @@ def run(trained, output, *arguments):
   )
 
 
-def images_of(path):
+def arrays_of(path):
   with np.load(path, allow_pickle=False) as file:
-    return file['images']
+    return dict(file)
+
+
+def images_of(path):
+  return arrays_of(path)['images']
 
 
 def test_the_same_seed_gives_the_same_file(trained, tmp_path):
@@ -113,6 +119,69 @@ def test_generate_matches_the_command(sampler, trained, tmp_path):
   assert sampler.step == 8
 
 
+@pytest.mark.parametrize('kind', ['samples', 'interpolation'])
+def test_the_latents_of_a_file_give_its_images(
+  sampler, trained, tmp_path, kind
+):
+  """Bit for bit, also of those that are not at the beginning."""
+  run(trained, tmp_path / 'x.npz', '--num_samples=70', f'--kind={kind}')
+  first = arrays_of(tmp_path / 'x.npz')
+  assert first['latents'].shape == (70, sampler.gan.latent_size)
+  assert first['latents'].dtype == np.float32
+  np.save(tmp_path / 'x.npy', first['latents'])
+  for name in ('x.npz', 'x.npy'):
+    given = f'--latents={tmp_path / name}'
+    assert run(trained, tmp_path / 'y.npz', given) == 0
+    again = arrays_of(tmp_path / 'y.npz')
+    for key in ('images', 'latents'):
+      np.testing.assert_array_equal(again[key], first[key])
+  images = sampler.generate_from(first['latents'][61:66])
+  np.testing.assert_array_equal(images, first['images'][61:66])
+
+
+def test_a_seed_gives_sample_0_of_it(trained, tmp_path):
+  assert run(trained, tmp_path / 'x.npz', '--seeds=3,0-66,3') == 0
+  found = arrays_of(tmp_path / 'x.npz')
+  assert len(found['images']) == 69
+  for place, seed in ((0, 3), (1, 0), (66, 65), (68, 3)):
+    run(trained, tmp_path / 'y.npz', f'--seed={seed}', '--num_samples=1')
+    for name, array in arrays_of(tmp_path / 'y.npz').items():
+      np.testing.assert_array_equal(found[name][place], array[0])
+
+
+def test_a_walk_leads_from_seed_to_seed(sampler, trained, tmp_path):
+  arguments = ['--kind=walk', '--seeds=1,5,9', '--frames=4']
+  assert run(trained, tmp_path / 'x.npz', *arguments) == 0
+  frames = arrays_of(tmp_path / 'x.npz')
+  stops = sampler.latents_of_seeds([1, 5, 9])
+  np.testing.assert_array_equal(frames['latents'][::4], stops)
+  np.testing.assert_allclose(
+    frames['latents'][2], slerp(stops[0], stops[1], 0.5), rtol=1e-5, atol=1e-6
+  )
+  np.testing.assert_array_equal(
+    frames['images'], sampler.generate_from(frames['latents'])
+  )
+  assert run(trained, tmp_path / 'x.webp', *arguments) == 0
+  with PIL.Image.open(tmp_path / 'x.webp') as walk:
+    assert walk.n_frames == 12
+    for i, image in enumerate(frames['images']):
+      walk.seek(i)
+      shown = np.asarray(walk.convert('L'))[::16, ::16]
+      np.testing.assert_array_equal(shown, image[..., 0])
+  run(trained, tmp_path / 'x.png', *arguments)
+  with PIL.Image.open(tmp_path / 'x.png') as grid:
+    assert grid.size == (4 * 18 + 2, 3 * 18 + 2)  # a row for each leg
+
+
+@pytest.mark.parametrize(
+  'z',
+  [np.ones((2, 3)), np.ones(100), np.ones((0, 100)), np.ones((2, 100), int)],
+)
+def test_generate_from_refuses_what_are_no_latents(sampler, z):
+  with pytest.raises(UserError, match=r'^z: .*latents as floats \[N, 100\]'):
+    sampler.generate_from(z)
+
+
 def test_generate_can_be_compiled(sampler):
   key = jax.random.key(3)
   compiled = jax.jit(lambda key: sampler.generate(key, 3))(key)
@@ -171,6 +240,16 @@ def test_evaluating_another_split_is_refused(trained, capsys, monkeypatch):
       ['--label=3', 'not conditional', 'model.conditioning'],
     ),
     (['--workdir=TRAINED', '--output=x.png', '--label=-1'], ['label']),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--latents=setup.cfg'],
+      ['--latents=setup.cfg', '.npz'],
+    ),
+    (
+      ['--workdir=TRAINED', '--output=x.png', '--latents=x', '--truncation=1'],
+      ['--truncation=1.0: has no effect with --latents'],
+    ),
+    (['--workdir=TRAINED', '--output=x.png', '--seeds=1,b'], ['--seeds=1,b']),
+    (['--workdir=TRAINED', '--output=x.png', '--kind=walk'], ['--seeds']),
     (['--workdir=TRAINED', '--output=setup.cfg/x.png'], ['setup.cfg']),
     (['--workdir=TRAINED', '--output=setup.cfg/x.npz'], ['setup.cfg']),
     (['--workdir=TRAINED', '--output=setup.cfg'], ['setup.cfg']),

@@ -195,6 +195,28 @@ def test_samples_of_all_seeds_contain_those_of_each(several, tmp_path):
   assert sampler.seed == 6
 
 
+def test_latents_of_all_seeds_give_the_points_of_each(several, tmp_path):
+  def draw(name, *arguments):
+    output = f'--output={tmp_path}/{name}.npz'
+    assert sample.main(['', f'--workdir={several}', output, *arguments]) == 0
+    with np.load(tmp_path / f'{name}.npz', allow_pickle=False) as file:
+      return dict(file)
+
+  every = draw('every', '--seeds=4,9')
+  assert every['latents'].shape == (NUM_SEEDS, 2, 2)
+  given = f'--latents={tmp_path}/every.npz'
+  again, one = draw('again', given), draw('one', given, '--seed_index=1')
+  for name, array in every.items():
+    np.testing.assert_array_equal(again[name], array)
+    np.testing.assert_array_equal(one[name], array[1])
+  # Each seed takes its own latents.
+  every['latents'][1] += 1
+  np.savez(tmp_path / 'every.npz', **every)
+  moved = draw('moved', given)['points']
+  same = (moved == every['points']).all(axis=(1, 2))
+  assert same.tolist() == [True, False, True]
+
+
 def test_interpolations_of_all_seeds_contain_those_of_each(several, tmp_path):
   """Also with truncated latents."""
   arguments = ['--kind=interpolation', '--truncation=0.5']

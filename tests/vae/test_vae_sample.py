@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from common_flax import data
+from common_flax.data.decode import decode
 from common_flax.errors import UserError
 from vae_flax import sample
 from vae_flax.train import train
@@ -36,9 +37,25 @@ def run(workdir, output, *arguments):
   )
 
 
-def images_of(path):
+def arrays_of(path):
   with np.load(path, allow_pickle=False) as file:
-    return file['images']
+    return dict(file)
+
+
+def images_of(path):
+  return arrays_of(path)['images']
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+  """Three pictures of one's own, of sizes that the VAE does not know."""
+  folder = tmp_path_factory.mktemp('pictures')
+  random = np.random.default_rng(0)
+  for name, shape in (('a.png', (20, 30, 3)), ('b.webp', (9, 9, 3))):
+    pixels = random.integers(0, 256, shape, np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / name, lossless=True)
+  PIL.Image.new('RGBA', (16, 16), (0, 0, 0, 0)).save(folder / 'c.png')
+  return folder
 
 
 @pytest.mark.parametrize(
@@ -58,6 +75,116 @@ def test_a_file_depends_on_the_seed_and_an_image_on_its_number(
   assert images.dtype == np.uint8
   assert not np.array_equal(images, images_of(tmp_path / 'other.npz'))
   np.testing.assert_array_equal(images[:3], images_of(tmp_path / 'few.npz'))
+
+
+@pytest.mark.parametrize('kind', ['prior', 'interpolation', 'traversal'])
+def test_the_latents_of_a_file_give_its_images(
+  vae, trained_vae, tmp_path, kind
+):
+  arguments = (f'--kind={kind}', '--num_samples=70')
+  run(trained_vae, tmp_path / 'x.npz', *arguments)
+  first = arrays_of(tmp_path / 'x.npz')
+  assert first['latents'].shape == (70, 4)
+  given = f'--latents={tmp_path}/x.npz'
+  assert run(trained_vae, tmp_path / 'y.npz', given) == 0
+  for name, array in arrays_of(tmp_path / 'y.npz').items():
+    np.testing.assert_array_equal(array, first[name])
+  images = vae.decode(first['latents'][61:66])
+  np.testing.assert_array_equal(images, first['images'][61:66])
+
+
+def test_a_seed_gives_image_0_of_it(trained_vae, tmp_path):
+  assert run(trained_vae, tmp_path / 'x.npz', '--seeds=3,0-2') == 0
+  found = arrays_of(tmp_path / 'x.npz')
+  for place, seed in ((0, 3), (3, 2)):
+    run(trained_vae, tmp_path / 'y.npz', f'--seed={seed}', '--num_samples=1')
+    for name, array in arrays_of(tmp_path / 'y.npz').items():
+      np.testing.assert_array_equal(found[name][place], array[0])
+
+
+def test_own_pictures_stand_above_their_reconstructions(
+  vae, trained_vae, pictures, tmp_path
+):
+  arguments = ('--kind=reconstruction', f'--images={pictures}')
+  assert run(trained_vae, tmp_path / 'x.npz', *arguments) == 0
+  found = arrays_of(tmp_path / 'x.npz')
+  names = ['a.png', 'b.webp', 'c.png']
+  assert found['name'].tolist() == names
+  expected = [decode((pictures / x).read_bytes(), 16, 1) for x in names]
+  np.testing.assert_array_equal(found['images'], expected)
+  results = found['reconstructions']
+  np.testing.assert_array_equal(results, vae.decode(found['latents']))
+  run(trained_vae, tmp_path / 'x.png', *arguments)
+  grid = np.asarray(PIL.Image.open(tmp_path / 'x.png'))
+  assert grid.shape[0] == 2 * 18 + 2
+  right = grid[:, -18:]
+  np.testing.assert_array_equal(right[2:18, :16], found['images'][2, ..., 0])
+  np.testing.assert_array_equal(right[20:36, :16], results[2, ..., 0])
+  assert grid.shape[1] > 3 * 18 + 2 + 40  # the names of the rows
+
+
+def test_own_pictures_have_latents_with_their_names(
+  trained_vae, pictures, tmp_path
+):
+  for images in (pictures, pictures / 'b.webp'):
+    for name in ('x.npz', 'x.csv'):
+      arguments = ('--kind=latents', f'--images={images}')
+      assert run(trained_vae, tmp_path / name, *arguments) == 0
+    arrays = arrays_of(tmp_path / 'x.npz')
+    assert set(arrays) == {'name', 'mean', 'log_var'}
+    header, *lines = (tmp_path / 'x.csv').read_text().splitlines()
+    assert header.split(',')[:3] == ['name', 'mean_0', 'mean_1']
+    assert [line.split(',')[0] for line in lines] == arrays['name'].tolist()
+    numbers = np.array([line.split(',')[1:] for line in lines], np.float32)
+    expected = np.concatenate([arrays['mean'], arrays['log_var']], axis=1)
+    np.testing.assert_array_equal(numbers, expected)
+  assert arrays['name'].tolist() == ['b.webp']
+
+
+def test_paths_lead_from_own_picture_to_picture(
+  vae, trained_vae, pictures, tmp_path
+):
+  own = f'--images={pictures}'
+  run(trained_vae, tmp_path / 'x.npz', '--kind=latents', own)
+  means = arrays_of(tmp_path / 'x.npz')['mean']
+  assert run(trained_vae, tmp_path / 'y.npz', '--kind=interpolation', own) == 0
+  rows = arrays_of(tmp_path / 'y.npz')['latents'].reshape(2, 8, 4)
+  close = dict(rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(rows[:, 0], means[:2], **close)
+  np.testing.assert_allclose(rows[:, 7], means[1:], **close)
+  walk = ('--kind=walk', own, '--frames=5', '--noloop')
+  assert run(trained_vae, tmp_path / 'z.npz', *walk) == 0
+  frames = arrays_of(tmp_path / 'z.npz')
+  np.testing.assert_array_equal(frames['latents'][::5], means)
+  np.testing.assert_array_equal(frames['images'], vae.decode(frames['latents']))
+  assert run(trained_vae, tmp_path / 'z.gif', *walk) == 0
+  with PIL.Image.open(tmp_path / 'z.gif') as animation:
+    assert 1 < animation.n_frames <= 11  # equal ones are shown for longer
+
+
+@pytest.mark.parametrize(
+  ('kind', 'output', 'images', 'words'),
+  [
+    ('reconstruction', 'x.npz', 'nosuch', '--images=nosuch: there is no such'),
+    ('reconstruction', 'x.npz', '', '--images: is empty'),
+    ('reconstruction', 'x.gif', 'PICTURES', 'files in .gif are not written'),
+    ('interpolation', 'x.png', 'PICTURES/a.png', 'a.png: leads nowhere'),
+    ('walk', 'x.png', 'PICTURES/a.png', 'a.png: leads nowhere'),
+    ('latents', 'x.npz', 'EMPTY', 'contains no images'),
+    ('latents', 'x.npz', 'EMPTY/text.png', 'text.png: cannot be decoded'),
+  ],
+)
+def test_other_pictures_are_refused(
+  refuses, trained_vae, pictures, tmp_path, kind, output, images, words
+):
+  (tmp_path / 'empty').mkdir()
+  if images.endswith('text.png'):
+    (tmp_path / 'empty' / 'text.png').write_text('text')
+  images = images.replace('PICTURES', str(pictures))
+  images = images.replace('EMPTY', f'{tmp_path}/empty')
+  arguments = [f'--workdir={trained_vae}', f'--output={tmp_path}/{output}']
+  arguments += [f'--kind={kind}', f'--images={images}']
+  refuses(sample.main, arguments, words, folder=tmp_path)
 
 
 def test_reconstructions_follow_images_of_the_split(trained_vae, tmp_path):
@@ -132,7 +259,7 @@ def test_encode_refuses_what_is_no_image_of_bytes(vae, images, words):
 
 
 @pytest.mark.parametrize(
-  'z', [np.zeros((2, 3)), np.zeros(4), np.zeros((2, 4), int)]
+  'z', [np.ones((2, 3)), np.ones(4), np.ones((0, 4)), np.ones((2, 4), int)]
 )
 def test_decode_refuses_what_are_no_latents(vae, z):
   with pytest.raises(UserError, match=r'^z: .*give latents as floats \[N, 4\]'):

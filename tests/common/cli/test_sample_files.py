@@ -51,6 +51,16 @@ def test_arrays_hold_images_and_what_they_show(tmp_path, images):
     assert file['class_names'].tolist() == list(NAMES)
 
 
+def test_an_npz_holds_the_latents_of_its_images(tmp_path, images):
+  z = np.random.default_rng(1).normal(size=(NUM, 5)).astype(np.float32)
+  for name in ('x.npz', 'x.npy'):
+    write(tmp_path / name, images, latents=np.array_split(z, 3))
+  with np.load(tmp_path / 'x.npz', allow_pickle=False) as file:
+    np.testing.assert_array_equal(file['latents'], z)
+    np.testing.assert_array_equal(file['images'], images)
+  np.testing.assert_array_equal(np.load(tmp_path / 'x.npy'), images)
+
+
 def test_a_folder_bears_the_names_and_can_be_trained_on(tmp_path, images):
   write(tmp_path / 'x', images, labels=LABELS, class_names=NAMES)
   found = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob('*.png'))
@@ -80,6 +90,14 @@ def test_rows_of_a_grid_bear_the_names(tmp_path, images):
   np.testing.assert_array_equal(column[2:14], other[16:28])
   np.testing.assert_array_equal(column[16:28], other[2:14])
   assert not np.array_equal(column[2:14], column[16:28])
+
+
+def test_a_row_of_several_classes_bears_no_name(tmp_path, images):
+  write(tmp_path / 'plain.png', images, columns=8)
+  mixed = dict(columns=8, labels=LABELS[::-1], class_names=NAMES)
+  write(tmp_path / 'mixed.png', images, **mixed)
+  same = [(tmp_path / f'{x}.png').read_bytes() for x in ('plain', 'mixed')]
+  assert same[0] == same[1]
 
 
 def test_any_name_can_be_drawn():
@@ -132,6 +150,26 @@ def test_a_gif_shows_one_image_after_another(tmp_path, images):
       frame = np.asarray(gif.convert('RGB')).astype(int)
       assert min(frame.shape[:2]) > 200  # enlarged
       assert np.abs(frame[100, 100] - image[0, 0]).max() <= 8
+
+
+@pytest.mark.parametrize('has_pause', [False, True])
+@pytest.mark.parametrize('ending', ['webp', 'gif'])
+def test_a_walk_is_an_animation_of_its_frames(
+  tmp_path, images, ending, has_pause
+):
+  path = tmp_path / f'x.{ending}'
+  write(path, images, timing=animations.Timing(25, has_pause))
+  with PIL.Image.open(path) as walk:
+    assert walk.n_frames == NUM
+    durations = []
+    for i, image in enumerate(images):
+      walk.seek(i)
+      walk.load()
+      durations.append(walk.info['duration'])
+      frame = np.asarray(walk.convert('RGB'))[::21, ::21]
+      if ending == 'webp':
+        np.testing.assert_array_equal(frame, image)
+  assert durations == [40] * (NUM - 1) + [2000 if has_pause else 40]
 
 
 @pytest.mark.parametrize('shape', [(12, 12, 3), (15, 12, 1)])

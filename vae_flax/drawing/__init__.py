@@ -1,0 +1,1 @@
+"""What the command `sample` draws from a trained VAE."""

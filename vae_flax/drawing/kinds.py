@@ -1,0 +1,185 @@
+"""The kinds of pictures, each a function from numbers to latents or images.
+
+Dimensions: N images, H height, W width, C channels, Z latent size.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.scipy import stats
+import numpy as np
+
+from common_flax import images as images_lib
+from common_flax import prng
+from common_flax.data.source import Source
+from common_flax.errors import UserError
+from common_flax.latents import CHUNK
+from common_flax.latents import chunks_of_numbers
+from common_flax.latents import LatentsOf
+from common_flax.latents import slerp
+from vae_flax import generation
+from vae_flax.trained import TrainedVAE
+
+COLUMNS = 8
+_REACH = 3.0  # of a traversal, in standard deviations of the prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+  """What every kind of picture is drawn from."""
+
+  trained: TrainedVAE
+  root: jax.Array  # key of all random draws, not consumed
+  open_source: Callable[[], Source]  # opens the images, if a kind needs them
+  is_in_order: bool = False  # whether image i is that of the source
+
+  def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
+    """Images of the source by number, which wraps around its length.
+
+    Unless they are in order, the source is shuffled.
+    """
+    chosen = numbers % len(source)
+    if not self.is_in_order:
+      order = np.random.default_rng(
+        np.asarray(jax.random.key_data(self.root))
+      ).permutation(len(source))
+      chosen = order[chosen]
+    return np.stack([source[int(i)]['image'] for i in chosen])
+
+  def x(self, images: np.ndarray, numbers: np.ndarray) -> jax.Array:
+    """The observations x of images, each drawn from its number's key."""
+    key = prng.stream(self.root, 'observe')
+    return generation.observe_by_number(
+      self.trained.vae, key, jnp.asarray(images), jnp.asarray(numbers)
+    )
+
+  def posteriors(
+    self, source: Source, numbers: np.ndarray
+  ) -> tuple[jax.Array, jax.Array]:
+    """Means and log-variances [N, Z] of images by their numbers."""
+    x = self.x(self.images(source, numbers), numbers)
+    return generation.encode(self.trained.vae, self.trained.params, x)
+
+  def means(self, source: Source, numbers: np.ndarray) -> jax.Array:
+    """Posterior means [N, Z] of images by their numbers."""
+    return self.posteriors(source, numbers)[0]
+
+
+def reconstructions(drawing: Drawing, num: int) -> Iterator[jax.Array]:
+  """Yields images, each followed by its reconstruction, at most 64 at a time.
+
+  Args:
+    drawing: what they are drawn from.
+    num: number of images and reconstructions.
+  """
+  source = drawing.open_source()
+  for places in chunks_of_numbers(num):
+    numbers = places[::2] // 2  # two places per image
+    x = drawing.x(drawing.images(source, numbers), numbers)
+    vae, params = drawing.trained.vae, drawing.trained.params
+    mean, _ = generation.encode(vae, params, x)
+    pairs = jnp.stack(
+      [images_lib.from_unit(x), generation.generate(vae, params, mean)], axis=1
+    )
+    yield pairs.reshape(CHUNK, *vae.image_shape)[: num - places[0]]
+
+
+def _prior(drawing: Drawing, num: int) -> LatentsOf:
+  del num
+  key = prng.stream(drawing.root, 'sample')
+  return lambda numbers: generation.latents_by_number(
+    drawing.trained.vae, key, numbers
+  )
+
+
+def _interpolation(drawing: Drawing, num: int) -> LatentsOf:
+  del num
+  source = drawing.open_source()
+  # Pictures in order are walked along; of a split, every row is another pair.
+  stride = 1 if drawing.is_in_order else 2
+
+  def latents_of(numbers: np.ndarray) -> jax.Array:
+    rows, columns = np.divmod(numbers, COLUMNS)
+    starts = drawing.means(source, stride * rows)
+    ends = drawing.means(source, stride * rows + 1)
+    shares = jnp.asarray(columns / (COLUMNS - 1), starts.dtype)
+    return jax.vmap(slerp)(starts, ends, shares)
+
+  return latents_of
+
+
+def _traversal(drawing: Drawing, num: int) -> LatentsOf:
+  del num
+  source = drawing.open_source()
+  trained = drawing.trained
+  watched = np.arange(min(generation.NUM_WATCHED, len(source)))
+  use = generation.latent_use(
+    trained.vae,
+    trained.params,
+    drawing.x(drawing.images(source, watched), watched),
+  )
+  by_use = np.argsort(-np.asarray(use['kl_per_latent_nats']))
+  centre = np.asarray(drawing.means(source, watched[:1]))[0]
+
+  def latents_of(numbers: np.ndarray) -> jax.Array:
+    rows, columns = np.divmod(numbers, COLUMNS)
+    z = np.tile(centre, (len(numbers), 1))
+    latents = by_use[rows % len(by_use)]
+    places = _REACH * (2 * columns / (COLUMNS - 1) - 1)
+    z[np.arange(len(numbers)), latents] = places
+    return jnp.asarray(z)
+
+  return latents_of
+
+
+def _manifold(drawing: Drawing, num: int) -> LatentsOf:
+  side = manifold_side(num)
+  # Equally spaced in probability under the prior (Kingma & Welling 2013).
+  places = stats.norm.ppf((jnp.arange(side) + 0.5) / side)
+
+  def latents_of(numbers: np.ndarray) -> jax.Array:
+    rows, columns = np.divmod(np.minimum(numbers, side**2 - 1), side)
+    # The second latent increases upwards.
+    z = jnp.stack([places[columns], places[side - 1 - rows]], axis=1)
+    return z.astype(drawing.trained.vae.dtype)
+
+  return latents_of
+
+
+def manifold_side(num: int) -> int:
+  """Images per row and per column of a manifold."""
+  return int(np.sqrt(num))
+
+
+# (drawing, number of images) -> their latents by number
+KINDS: dict[str, Callable[[Drawing, int], LatentsOf]] = {
+  'prior': _prior,
+  'interpolation': _interpolation,
+  'traversal': _traversal,
+  'manifold': _manifold,
+}
+RECONSTRUCTION = 'reconstruction'
+
+
+def columns(kind: str, num: int) -> int | None:
+  """Images per row of the grid; None for a square grid."""
+  if kind == 'manifold':
+    return manifold_side(num)
+  return None if kind == 'prior' else COLUMNS
+
+
+def check_square(kind: str, num: int) -> None:
+  """Checks that the images of a manifold fill a square.
+
+  Raises:
+    UserError: naming numbers that do.
+  """
+  side = manifold_side(num)
+  if kind == 'manifold' and side**2 != num:
+    raise UserError(
+      f'--num_samples={num}: a manifold is a square of images; use {side**2} '
+      f'or {(side + 1) ** 2}'
+    )
