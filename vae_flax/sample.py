@@ -56,7 +56,6 @@ from common_flax.cli import given_pictures
 from common_flax.cli import outputs
 from common_flax.cli import sample_files
 from common_flax.cli.given_latents import WALK
-from common_flax.data.rendering import Rendering
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.latents import CHUNK
@@ -236,7 +235,7 @@ def _draw_own(
     values.images,
     dataset.image_size,
     vae.image_shape[-1],
-    Rendering(dataset.background, dataset.white_level),
+    data.rendering_of(dataset),
   )
   source = observations.prepare_source(
     trained.config, data.from_arrays(pictures)

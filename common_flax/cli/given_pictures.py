@@ -6,6 +6,7 @@ cropped and resized.
 Dimensions: N pictures, H height, W width, C channels.
 """
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -15,21 +16,22 @@ import PIL.Image
 
 from common_flax import files as files_lib
 from common_flax import images as images_lib
-from common_flax.data import folder
 from common_flax.data import image_sets
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
 from common_flax.data.decode import num_channels
+from common_flax.data.own import listing
 from common_flax.data.rendering import Rendering
 from common_flax.data.source import Report
 from common_flax.errors import UserError
+from common_flax.images import Size
 from common_flax.progress import track
 
 _ORIENTATION, _SIDEWAYS = 0x0112, 5  # EXIF: from this value on, turned
 
 
 def read(
-  path: str, image_size: int, channels: int, rendering: Rendering
+  path: str, image_size: Size, channels: int, rendering: Rendering
 ) -> tuple[np.ndarray, list[str]]:
   """Reads pictures, and prints what happened to them.
 
@@ -38,7 +40,7 @@ def read(
       `images`, uint8 [N, H, W, C], as `sample` writes it.
     image_size: `config.dataset.image_size` of the run.
     channels: 1 for grey, 3 for colour.
-    rendering: how they become opaque and 8 bits deep.
+    rendering: how they become opaque, 8 bits deep, and of one shape.
 
   Returns:
     uint8 [N, H, W, C], in the order of their names, and the names.
@@ -48,10 +50,11 @@ def read(
   """
   pictures, are_files = _find(path)
   if not are_files:
-    rendering = Rendering(rendering.background)  # 8 bits deep already
+    # 8 bits deep already.
+    rendering = dataclasses.replace(rendering, white_level=None)
   images, facts, num_resized, num_colour = [], [], 0, 0
   for file, _, content in track(pictures, len(pictures), 'Reading pictures'):
-    data = folder.read_file(file) if content is None else content
+    data = listing.read_file(file) if content is None else content
     try:
       image, found = decode_with_facts(data, image_size, channels, rendering)
     except CorruptImageError as error:
@@ -93,24 +96,24 @@ def _find(path: str) -> tuple[list[_Picture], bool]:
     raise UserError(f'--images={path}: there is no such file or folder')
   if place.suffix.lower() == '.npz':
     return _of_npz(place), False
-  if place.suffix.lower() in folder.SUFFIXES:
+  if place.suffix.lower() in listing.SUFFIXES:
     return [(place, place.name, None)], True
   raise UserError(
     f'--images={path}: is no image; give a folder, or a file that ends in '
-    f'{", ".join(folder.SUFFIXES)} or .npz'
+    f'{", ".join(listing.SUFFIXES)} or .npz'
   )
 
 
 def _of_folder(path: str, place: pathlib.Path) -> list[_Picture]:
-  listing = folder.list_images(place)
-  for line in Report((*listing.left_out,)).lines():
+  found = listing.list_images(place)
+  for line in Report((*found.left_out,)).lines():
     print(f'{path}: {line}')
-  if not listing.files:
+  if not found.files:
     raise UserError(
       f'--images={path}: contains no images; looked for '
-      f'{", ".join(folder.SUFFIXES)} in it and its sub-folders'
+      f'{", ".join(listing.SUFFIXES)} in it and its sub-folders'
     )
-  return [(x, str(x.relative_to(place)), None) for x in listing.files]
+  return [(x, str(x.relative_to(place)), None) for x in found.files]
 
 
 def _of_npz(place: pathlib.Path) -> list[_Picture]:

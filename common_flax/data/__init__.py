@@ -37,6 +37,7 @@ __all__ = [
   'load_for_training',
   'load_source',
   'of_run',
+  'rendering_of',
   'stacked_base',
 ]
 
@@ -131,9 +132,7 @@ def load(
     labels=dataset.labels,
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
-    rendering=Rendering(
-      dataset.background, dataset.white_level, dataset.crop == 'fit'
-    ),
+    rendering=rendering_of(dataset),
     is_cropped=for_training and dataset.crop == 'random',
   )
   wide = getattr(source, 'wide', None)
@@ -146,6 +145,13 @@ def load(
   notes = (*source.report.notes, note)
   return dataclasses.replace(
     source, report=dataclasses.replace(source.report, notes=notes)
+  )
+
+
+def rendering_of(dataset: ConfigDict) -> Rendering:
+  """How the images of a run's `config.dataset` are rendered."""
+  return Rendering(
+    dataset.background, dataset.white_level, dataset.crop == 'fit'
   )
 
 
@@ -197,19 +203,13 @@ def load_source(
     return digits.load(split, image_size, rendering, is_cropped=is_cropped)
   if name in WORLDS:
     return worlds.load(name, split)
+  options = dict(skip_corrupt=skip_corrupt, rendering=rendering)
   if name == 'stacked':
-    options = dict(data_dir=data_dir, path=path, labels=labels)
-    options |= dict(skip_corrupt=skip_corrupt, rendering=rendering)
+    options |= dict(data_dir=data_dir, path=path, labels=labels)
     base = load_source(stack_of, split, image_size, **options)
     return stacked.stack(base, stack_of, split)
   if name == 'folder':
-    encoded = own.open_images(
-      path,
-      split,
-      labels=labels,
-      skip_corrupt=skip_corrupt,
-      rendering=rendering,
-    )
+    encoded = own.open_images(path, split, labels=labels, **options)
     source = own.as_it_is(encoded, image_size, IN_MEMORY_BYTES)
     if source is not None:
       return source
@@ -218,8 +218,7 @@ def load_source(
   return load_decoded(
     encoded,
     image_size,
-    skip_corrupt=skip_corrupt,
     in_memory_bytes=IN_MEMORY_BYTES,
-    rendering=rendering,
     is_cropped=is_cropped,
+    **options,
   )

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 from common_flax import files
+from common_flax.errors import UserError
 
 _CHECKSUM_BYTES = 16
 _CHECKSUMS = 'checksums.json'  # of the files of a folder
@@ -108,3 +109,11 @@ def _crc32(array: np.ndarray) -> int:
     rows = np.ascontiguousarray(array[start : start + _ROWS])
     checksum = zlib.crc32(rows, checksum)
   return checksum
+
+
+def no_room(folder: pathlib.Path, what: str, error: Exception) -> UserError:
+  """The error for a cache that cannot hold `what`."""
+  return UserError(
+    f'{folder}: cannot store {what} ({error}); free some space, or set '
+    'XDG_CACHE_HOME to a folder on another disk'
+  )

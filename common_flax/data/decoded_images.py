@@ -274,10 +274,7 @@ def _report(
   ]
   return Report(
     left_out=(*before.left_out, *corrupt),
-    notes=(
-      *before.notes,
-      *account.notes(size, rendering.background),
-    ),
+    notes=(*before.notes, *account.notes(size, rendering.background)),
     background=rendering.background if is_seen else None,
   )
 
@@ -329,11 +326,8 @@ def load_decoded(
     if isinstance(error, UserError):
       raise
     if not in_memory:
-      raise UserError(
-        f'{entry.parent}: cannot store {np.prod(shape) / 2**30:.1f} GiB of '
-        f'decoded images ({error}); free some space, or set XDG_CACHE_HOME to '
-        'a folder on another disk'
-      ) from error
+      what = f'{np.prod(shape) / 2**30:.1f} GiB of decoded images'
+      raise caches.no_room(entry.parent, what, error) from error
     images = np.empty(shape, np.uint8)
     labels, account = _decode_into(images, encoded, skip_corrupt, rendering)
   images, wide = images[: len(labels)], None

@@ -43,11 +43,8 @@ def load(
   except (OSError, ValueError, EOFError) as error:
     if isinstance(error, UserError):
       raise
-    raise UserError(
-      f'{entry.parent}: cannot store the images of dataset.crop=random '
-      f'({error}); free some space, or set XDG_CACHE_HOME to a folder on '
-      'another disk'
-    ) from error
+    what = 'the images of dataset.crop=random'
+    raise caches.no_room(entry.parent, what, error) from error
 
 
 def _make(entry: pathlib.Path, images: Iterable[np.ndarray]) -> None:
