@@ -50,7 +50,7 @@ def join(
     UserError: if arguments are wrong or missing.
     TrainingFailedError: if the processes cannot reach each other.
   """
-  coordinator = coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS')
+  coordinator = coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS') or None
   num_processes = _given('num_processes', num_processes)
   process_id = _given('process_id', process_id)
   given = (coordinator, num_processes, process_id)
@@ -82,7 +82,7 @@ def join(
 def _given(name: str, value: int | None) -> int | None:
   """The value of a flag, or of the environment variable JAX_NAME."""
   variable = f'JAX_{name.upper()}'
-  if value is not None or variable not in os.environ:
+  if value is not None or not os.environ.get(variable):
     return value
   try:
     return int(os.environ[variable])

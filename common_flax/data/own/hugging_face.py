@@ -208,7 +208,7 @@ def _library(name: str) -> Any:
   except ImportError as error:
     raise UserError(
       f'config.dataset.path={name}: needs the library datasets of Hugging '
-      "Face: pip install '.[hf]'"
+      'Face: pip install datasets'
     ) from error
   datasets.disable_progress_bars()
   return datasets
