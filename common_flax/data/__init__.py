@@ -123,6 +123,7 @@ def load(
       f'config.dataset.name={CUSTOM!r}: this data was given from Python, and a '
       'command cannot load it; call train(config, workdir, source=SOURCE)'
     )
+  is_cropped = for_training and dataset.crop == 'random'
   source = load_source(
     dataset.name,
     split,
@@ -133,10 +134,10 @@ def load(
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
     rendering=rendering_of(dataset),
-    is_cropped=for_training and dataset.crop == 'random',
+    is_cropped=is_cropped,
   )
   wide = getattr(source, 'wide', None)
-  if wide is None or wide.can_differ:
+  if not is_cropped or (wide is not None and wide.can_differ):
     return source
   note = (
     'dataset.crop=random changes nothing: all images have the shape of '
@@ -213,6 +214,7 @@ def load_source(
     source = own.as_it_is(encoded, image_size, IN_MEMORY_BYTES)
     if source is not None:
       return source
+    options['rendering'] = own.rendering_left(encoded, rendering)
   else:
     encoded = TfdsImages(name, split, data_dir)
   return load_decoded(

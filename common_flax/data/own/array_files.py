@@ -49,7 +49,7 @@ class ArrayImages:
         is 90% of the images and 'test' the other 10%, a fixed random choice.
       labels: name of the array of labels, or path of an .npy of them; None for
         what is there.
-      white_level: the value that is white, of numbers that are not bytes.
+      white_level: the value that is white, see `arrays.read`.
 
     Raises:
       UserError: naming the array, what is wrong, and the cure.
@@ -134,7 +134,7 @@ class ArrayImages:
       self.num_classes,
       self.class_names,
       self.report,
-      arrays.fingerprint(examples, self._labels),
+      fingerprint=arrays.fingerprint(examples, self._labels),
     )
 
   def _read_labels(

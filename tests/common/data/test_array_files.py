@@ -145,7 +145,17 @@ def test_large_files_stay_on_the_disk(tmp_path, monkeypatch, order):
   some = np.array([4, 0])
   for index in (2, some, slice(3), (some, slice(None), 1, 0), (1, 2)):
     np.testing.assert_array_equal(part.examples[index], held.examples[index])
-  assert part.fingerprint == held.fingerprint
+  assert part.fingerprint and part.fingerprint == held.fingerprint
+  assert held.is_in_memory
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int32])
+@pytest.mark.parametrize('side', [SIDE, SIDE // 2])
+def test_a_white_level_counts_once(tmp_path, dtype, side):
+  path = saved(tmp_path, x_train=np.full((9, SIDE, SIDE, 3), 20, dtype))
+  rendering = data.Rendering(white_level=50.0)
+  source = load(path, side=side, rendering=rendering)
+  assert np.unique(source.examples).tolist() == [102]
 
 
 def test_what_is_compressed_must_fit_into_memory(tmp_path, monkeypatch):
@@ -161,7 +171,7 @@ def test_images_of_another_size_are_resized_as_files_are(tmp_path):
   assert source.example_shape == (SIDE, SIDE, 3)
   again = load(path)
   np.testing.assert_array_equal(source.examples, again.examples)
-  assert source.fingerprint == again.fingerprint
+  assert source.fingerprint and source.fingerprint == again.fingerprint
 
 
 def load_same(path):
