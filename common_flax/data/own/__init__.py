@@ -11,6 +11,7 @@ from common_flax.data.own import hugging_face
 from common_flax.data.own.array_files import ArrayImages
 from common_flax.data.own.folder import FolderImages
 from common_flax.data.own.hugging_face import HuggingFaceImages
+from common_flax.data.own.labels import FOUND
 from common_flax.data.own.listing import Folder
 from common_flax.data.own.listing import SUFFIXES
 from common_flax.data.own.zips import Zip
@@ -59,7 +60,8 @@ def open_images(
       f'config.dataset.path={path}: a {ending} file is read from local disks '
       'only; copy it here first'
     )
-  root, rest = remote.copy_and_rest(path, SUFFIXES)
+  tables = (FOUND, os.path.basename(labels or '').lower() or FOUND)
+  root, rest = remote.copy_and_rest(path, (*SUFFIXES, *tables))
   if not os.path.lexists(root):
     raise UserError(f'config.dataset.path={path}: no such folder or file')
   options = dict(labels=labels, skip_corrupt=skip_corrupt, rendering=rendering)
