@@ -92,6 +92,11 @@ def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
   """
   if source is None:
     return config
+  if len(source.example_shape) != 3:
+    raise UserError(
+      'source: holds points, and runs take images from Python; for points, set '
+      f'config.dataset.name={" or ".join(WORLDS)}'
+    )
   size = config.dataset.image_size
   if tuple(source.example_shape[:-1]) != sides(size):
     raise UserError(
