@@ -81,6 +81,11 @@ class Rows:
       whole[part] = self[part]
     return whole if dtype is None else whole.astype(dtype)
 
+  @property
+  def is_scaled(self) -> bool:
+    """Whether the array holds other numbers than the bytes."""
+    return self._scale is not None
+
   def of(self, indices: np.ndarray) -> 'Rows':
     """The images at `indices`, int64 [N]."""
     before = self._indices

@@ -101,6 +101,25 @@ def test_an_npy_holds_images_and_its_labels_lie_beside_it(tmp_path):
   refused(str(tmp_path / 'a.npy'), r'labels=no\.npy: no such', labels='no.npy')
 
 
+def test_labels_in_their_own_file_are_of_all_images(tmp_path):
+  np.save(tmp_path / 'labels.npy', LABELS[:15])
+  path = saved(tmp_path, x_train=IMAGES[:15], x_test=IMAGES[15:])
+  labels = str(tmp_path / 'labels.npy')
+  refused(path, r'^config\.dataset\.labels=.*splits train, test', labels=labels)
+
+
+@pytest.mark.parametrize('side', [SIDE, SIDE // 2])
+def test_bytes_far_below_white_are_named(tmp_path, side):
+  path = saved(tmp_path, images=IMAGES // 200)
+  (note,) = load(path, side=side).report.notes
+  assert 'values up to 1 where 255 is white' in note
+  assert note.endswith('set --config.dataset.white_level=1.')
+  rendering = data.Rendering(white_level=1.0)
+  source = load(path, side=side, rendering=rendering)
+  assert source.examples.max() > 100
+  assert 'where 1 is white' in ''.join(source.report.notes)
+
+
 def test_another_array_can_be_the_labels(tmp_path):
   path = saved(tmp_path, images=IMAGES, labels=LABELS, kinds=LABELS // 2)
   assert load(path, labels='kinds').num_classes == 2
