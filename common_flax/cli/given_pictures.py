@@ -71,7 +71,10 @@ def read(
   with_frames = sum(x.has_frames for x in facts)
   shown = f'by dataset.background={rendering.background}'
   for number, what in (
-    (num_resized, f'of another size, made {width} x {height} pixels'),
+    (
+      num_resized,
+      f'of another size, made {images_lib.size_text((height, width))} pixels',
+    ),
     (num_colour, 'in colour, made grey'),
     (transparent, f'with transparency, rendered {shown}'),
     (with_frames, 'with several frames or pages, only the first is taken'),

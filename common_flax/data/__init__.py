@@ -92,6 +92,11 @@ def for_source(config: ConfigDict, source: Source | None) -> ConfigDict:
   """
   if source is None:
     return config
+  if len(source.example_shape) != 3:
+    raise UserError(
+      'source: holds points, and runs take images from Python; for points, set '
+      f'config.dataset.name={" or ".join(WORLDS)}'
+    )
   size = config.dataset.image_size
   if tuple(source.example_shape[:-1]) != sides(size):
     raise UserError(
@@ -123,6 +128,7 @@ def load(
       f'config.dataset.name={CUSTOM!r}: this data was given from Python, and a '
       'command cannot load it; call train(config, workdir, source=SOURCE)'
     )
+  is_cropped = for_training and dataset.crop == 'random'
   source = load_source(
     dataset.name,
     split,
@@ -133,10 +139,10 @@ def load(
     stack_of=dataset.stack_of,
     skip_corrupt=dataset.skip_corrupt,
     rendering=rendering_of(dataset),
-    is_cropped=for_training and dataset.crop == 'random',
+    is_cropped=is_cropped,
   )
   wide = getattr(source, 'wide', None)
-  if wide is None or wide.can_differ:
+  if not is_cropped or (wide is not None and wide.can_differ):
     return source
   note = (
     'dataset.crop=random changes nothing: all images have the shape of '
@@ -213,6 +219,7 @@ def load_source(
     source = own.as_it_is(encoded, image_size, IN_MEMORY_BYTES)
     if source is not None:
       return source
+    options['rendering'] = own.rendering_left(encoded, rendering)
   else:
     encoded = TfdsImages(name, split, data_dir)
   return load_decoded(

@@ -81,6 +81,11 @@ class Rows:
       whole[part] = self[part]
     return whole if dtype is None else whole.astype(dtype)
 
+  @property
+  def is_scaled(self) -> bool:
+    """Whether the array holds other numbers than the bytes."""
+    return self._scale is not None
+
   def of(self, indices: np.ndarray) -> 'Rows':
     """The images at `indices`, int64 [N]."""
     before = self._indices
@@ -118,7 +123,7 @@ def read(
     array: bytes; or floats in [0, 1] or [-1, 1]; or other numbers with a
       `white_level`. Its axes are NHWC, NCHW or NHW.
     name: of the array, for errors.
-    white_level: the value that is white, of numbers that are not bytes.
+    white_level: the value that is white; of bytes, only one below 255 counts.
 
   Returns:
     The images, and a sentence that says how they were read, or ''.
@@ -163,7 +168,7 @@ def _scale_of(
 ) -> tuple[_Scale | None, str]:
   """How values become bytes, and what they were taken for."""
   dtype, kind = view.dtype, view.dtype.kind
-  if dtype == np.uint8:
+  if dtype == np.uint8 and (white_level is None or white_level >= 255):
     return None, ''
   if kind == 'b':
     return _Scale(0.0, 1.0), 'black and white'
@@ -298,7 +303,7 @@ def from_arrays(
     num_classes,
     class_names,
     Report(notes=(*notes,)),
-    fingerprint(examples, numbers),
+    fingerprint=fingerprint(examples, numbers),
   )
 
 

@@ -1,6 +1,5 @@
 """Local copies of folders in object stores such as gs://."""
 
-from collections.abc import Iterable
 import hashlib
 import os
 import pathlib
@@ -16,14 +15,14 @@ from common_flax.progress import track
 _CHUNK = 64  # objects fetched at a time
 
 
-def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
+def local_copy(path: str, keep: tuple[str, ...] | None = None) -> pathlib.Path:
   """A local folder as it is, or a cached copy of a remote one.
 
   If an object in the store changes, the folder is copied again.
 
   Args:
     path: path of the folder.
-    keep: lower-case suffixes of the objects to copy; None for all.
+    keep: lower-case endings of the objects to copy; None for all.
 
   Raises:
     UserError: if the folder cannot be reached or copied.
@@ -32,7 +31,7 @@ def local_copy(path: str, keep: Iterable[str] | None = None) -> pathlib.Path:
 
 
 def copy_and_rest(
-  path: str, keep: Iterable[str] | None
+  path: str, keep: tuple[str, ...] | None
 ) -> tuple[pathlib.Path, list[str]]:
   """As `local_copy`, with the names of the objects that were not copied.
 
@@ -48,7 +47,7 @@ def copy_and_rest(
   chosen = {
     os.path.relpath(name, root): about
     for name, about in sorted(objects.items())
-    if keep is None or pathlib.PurePath(name).suffix.lower() in keep
+    if keep is None or name.lower().endswith(keep)
   }
   rest = sorted({os.path.relpath(name, root) for name in objects} - {*chosen})
   for name in chosen:

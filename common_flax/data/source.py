@@ -129,6 +129,7 @@ class ArraySource:
   num_classes: int | None
   class_names: tuple[str, ...] | None = None  # the name of class 0 first
   report: Report = Report()
+  _: dataclasses.KW_ONLY
   wide: WideImages | None = None  # from which batches are cropped, if given
   fingerprint: str | None = None  # a digest of the data; None if not taken
 

@@ -201,11 +201,16 @@ def test_a_hook_that_raises_stops_a_run_that_resumes(tmp_path, hooked):
   assert_same_arrays(final_state(workdir), final_state(hooked[-1]))
 
 
-@pytest.mark.parametrize('shape', [(8, 8, 1), (16, 8, 1), (8, 16, 1), (2,)])
+@pytest.mark.parametrize('shape', [(8, 8, 1), (16, 8, 1), (8, 16, 1)])
 def test_a_source_of_another_size_is_refused(tmp_path, smoke_config, shape):
-  dtype = np.float32 if shape == (2,) else np.uint8
-  examples = np.zeros((32, *shape), dtype)
+  examples = np.zeros((32, *shape), np.uint8)
   source = ArraySource(examples, np.full(32, -1, np.int32), None)
   with pytest.raises(UserError, match=r'config\.dataset\.image_size=16: '):
     train(smoke_config, tmp_path / 'run', source=source)
   assert not (tmp_path / 'run').exists()
+
+
+def test_points_from_python_are_refused_by_name(tmp_path):
+  ring = data.load_source('ring', 'test', 0)
+  with pytest.raises(UserError, match=r'^source: holds points, .*ring or grid'):
+    train(points_run(), tmp_path / 'run', source=ring)

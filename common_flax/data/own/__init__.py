@@ -1,5 +1,6 @@
 """Images in people's own files: folders, zip files, arrays and tables."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -10,6 +11,7 @@ from common_flax.data.own import hugging_face
 from common_flax.data.own.array_files import ArrayImages
 from common_flax.data.own.folder import FolderImages
 from common_flax.data.own.hugging_face import HuggingFaceImages
+from common_flax.data.own.labels import FOUND
 from common_flax.data.own.listing import Folder
 from common_flax.data.own.listing import SUFFIXES
 from common_flax.data.own.zips import Zip
@@ -18,8 +20,9 @@ from common_flax.data.rendering import Rendering
 from common_flax.data.source import ArraySource
 from common_flax.data.source import EncodedImages
 from common_flax.errors import UserError
+from common_flax.images import Size
 
-__all__ = ['as_it_is', 'open_images']
+__all__ = ['as_it_is', 'open_images', 'rendering_left']
 
 _FILES = ('.zip', *array_files.SUFFIXES, hugging_face.PARQUET)
 
@@ -57,7 +60,8 @@ def open_images(
       f'config.dataset.path={path}: a {ending} file is read from local disks '
       'only; copy it here first'
     )
-  root, rest = remote.copy_and_rest(path, SUFFIXES)
+  tables = (FOUND, os.path.basename(labels or '').lower() or FOUND)
+  root, rest = remote.copy_and_rest(path, (*SUFFIXES, *tables))
   if not os.path.lexists(root):
     raise UserError(f'config.dataset.path={path}: no such folder or file')
   options = dict(labels=labels, skip_corrupt=skip_corrupt, rendering=rendering)
@@ -80,12 +84,19 @@ def open_images(
 
 
 def as_it_is(
-  encoded: EncodedImages, image_size: int, in_memory_bytes: int
+  encoded: EncodedImages, image_size: Size, in_memory_bytes: int
 ) -> ArraySource | None:
   """Images that need no decoding; None unless they are arrays of this size."""
   if not isinstance(encoded, ArrayImages):
     return None
   return encoded.as_source(image_size, in_memory_bytes)
+
+
+def rendering_left(encoded: EncodedImages, rendering: Rendering) -> Rendering:
+  """What remains to be rendered: arrays know their white level already."""
+  if not isinstance(encoded, ArrayImages):
+    return rendering
+  return dataclasses.replace(rendering, white_level=None)
 
 
 def _is_table(folder: pathlib.Path) -> bool:

@@ -13,12 +13,14 @@ import numpy as np
 
 from common_flax.data import arrangement
 from common_flax.data import arrays
+from common_flax.data.own import array_keys
 from common_flax.data.own import splits
 from common_flax.data.own.array_keys import find_keys
-from common_flax.data.own.array_keys import Keys
 from common_flax.data.own.array_keys import labels_beside
+from common_flax.data.own.array_keys import with_labels_beside
 from common_flax.data.own.stored_arrays import Member
 from common_flax.data.own.stored_arrays import members_of
+from common_flax.data.rendering import likely_white
 from common_flax.data.source import ArraySource
 from common_flax.data.source import checked_names
 from common_flax.data.source import Report
@@ -49,7 +51,7 @@ class ArrayImages:
         is 90% of the images and 'test' the other 10%, a fixed random choice.
       labels: name of the array of labels, or path of an .npy of them; None for
         what is there.
-      white_level: the value that is white, of numbers that are not bytes.
+      white_level: the value that is white, see `arrays.read`.
 
     Raises:
       UserError: naming the array, what is wrong, and the cure.
@@ -67,7 +69,7 @@ class ArrayImages:
     rows, note = arrays.read(images.load(), images.name, white_level)
     self._notes += [note] if note else []
     if extra:
-      keys = Keys(keys.images, {None: 'labels'})
+      keys = with_labels_beside(keys, labels, name)
       members = {**members, 'labels': extra}
     numbers = self._read_labels(members, keys, len(rows), chosen)
     train = None
@@ -133,14 +135,28 @@ class ArrayImages:
       self._labels,
       self.num_classes,
       self.class_names,
-      self.report,
-      arrays.fingerprint(examples, self._labels),
+      Report(notes=(*self._notes, *self._dark())),
+      fingerprint=arrays.fingerprint(examples, self._labels),
     )
+
+  def _dark(self) -> list[str]:
+    """A sentence about bytes that are far below white, as of files."""
+    if self._rows.is_scaled:
+      return []
+    parts = arrays.chunks(self._rows)
+    highest = max(int(self._rows[part].max()) for part in parts)
+    if not 0 < 4 * highest <= 255:
+      return []
+    return [
+      f'{self._name}: has values up to {highest} where 255 is white, so that '
+      'images look dark. If that is wrong, set '
+      f'--config.dataset.white_level={likely_white(highest)}.'
+    ]
 
   def _read_labels(
     self,
     members: Mapping[str, Member],
-    keys: Keys,
+    keys: array_keys.Keys,
     num: int,
     chosen: str,
   ) -> np.ndarray:

@@ -112,6 +112,26 @@ def labels_beside(
   return members_of(pathlib.Path(os.path.expanduser(given)), given)['images']
 
 
+def with_labels_beside(keys: Keys, given: str, shown: str) -> Keys:
+  """The keys where a file of their own has the labels, of all images.
+
+  Args:
+    keys: those of the images.
+    given: the file of labels, for errors.
+    shown: the file of images, for errors.
+
+  Raises:
+    UserError: if the images are in splits.
+  """
+  if None not in keys.images:
+    raise UserError(
+      f'config.dataset.labels={given}: is one array of labels, and {shown} has '
+      f'the splits {", ".join(map(str, keys.images))}; store the labels beside '
+      'them as y_train and so on'
+    )
+  return Keys(keys.images, {None: 'labels'})
+
+
 def _is_key(given: str, members: Mapping[str, Member]) -> bool:
   rests = {_role(key)[1] for key in members}
   return given in members or _role(given)[1] in rests

@@ -101,6 +101,25 @@ def test_an_npy_holds_images_and_its_labels_lie_beside_it(tmp_path):
   refused(str(tmp_path / 'a.npy'), r'labels=no\.npy: no such', labels='no.npy')
 
 
+def test_labels_in_their_own_file_are_of_all_images(tmp_path):
+  np.save(tmp_path / 'labels.npy', LABELS[:15])
+  path = saved(tmp_path, x_train=IMAGES[:15], x_test=IMAGES[15:])
+  labels = str(tmp_path / 'labels.npy')
+  refused(path, r'^config\.dataset\.labels=.*splits train, test', labels=labels)
+
+
+@pytest.mark.parametrize('side', [SIDE, SIDE // 2])
+def test_bytes_far_below_white_are_named(tmp_path, side):
+  path = saved(tmp_path, images=IMAGES // 200)
+  (note,) = load(path, side=side).report.notes
+  assert 'values up to 1 where 255 is white' in note
+  assert note.endswith('set --config.dataset.white_level=1.')
+  rendering = data.Rendering(white_level=1.0)
+  source = load(path, side=side, rendering=rendering)
+  assert source.examples.max() > 100
+  assert 'where 1 is white' in ''.join(source.report.notes)
+
+
 def test_another_array_can_be_the_labels(tmp_path):
   path = saved(tmp_path, images=IMAGES, labels=LABELS, kinds=LABELS // 2)
   assert load(path, labels='kinds').num_classes == 2
@@ -145,7 +164,17 @@ def test_large_files_stay_on_the_disk(tmp_path, monkeypatch, order):
   some = np.array([4, 0])
   for index in (2, some, slice(3), (some, slice(None), 1, 0), (1, 2)):
     np.testing.assert_array_equal(part.examples[index], held.examples[index])
-  assert part.fingerprint == held.fingerprint
+  assert part.fingerprint and part.fingerprint == held.fingerprint
+  assert held.is_in_memory
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int32])
+@pytest.mark.parametrize('side', [SIDE, SIDE // 2])
+def test_a_white_level_counts_once(tmp_path, dtype, side):
+  path = saved(tmp_path, x_train=np.full((9, SIDE, SIDE, 3), 20, dtype))
+  rendering = data.Rendering(white_level=50.0)
+  source = load(path, side=side, rendering=rendering)
+  assert np.unique(source.examples).tolist() == [102]
 
 
 def test_what_is_compressed_must_fit_into_memory(tmp_path, monkeypatch):
@@ -161,7 +190,7 @@ def test_images_of_another_size_are_resized_as_files_are(tmp_path):
   assert source.example_shape == (SIDE, SIDE, 3)
   again = load(path)
   np.testing.assert_array_equal(source.examples, again.examples)
-  assert source.fingerprint == again.fingerprint
+  assert source.fingerprint and source.fingerprint == again.fingerprint
 
 
 def load_same(path):

@@ -212,3 +212,21 @@ def test_pictures_decode_to_rectangles_at_a_lower_resolution():
   expected = np.asarray(images.crop_and_resize(whole, (8, 4)))
   assert pixels.shape == (8, 4, 3)
   assert np.abs(pixels.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize('side', [8, 16])
+def test_arrays_are_cropped_at_random_where_their_shape_allows(tmp_path, side):
+  path = tmp_path / 'wide.npy'
+  np.save(path, np.stack([stripes(16, 48), stripes(16, 16).repeat(3, 1)] * 5))
+  config = dataset(crop='random', image_size=side)
+  config.update(name='folder', path=str(path))
+  source = data.load(config, 'train', for_training=True)
+  assert source.wide.can_differ
+  assert len({x.tobytes() for x in batches(source).reshape(12, -1)}) > 3
+  config.image_size = (16, 48)  # as they are
+  source = data.load(config, 'train', for_training=True)
+  assert batches(source).shape == (3, 4, 16, 48, 3)
+  assert [x[:40] for x in source.report.lines()] == [
+    'dataset.crop=random changes nothing: all'
+  ]
+  assert not data.load(config, 'train').report.lines()

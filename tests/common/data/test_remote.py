@@ -1,8 +1,10 @@
 """Remote folders are copied to the cache once, and never outside it."""
 
+import io
 import sys
 
 import fsspec
+import PIL.Image
 import pytest
 
 from common_flax import config
@@ -107,3 +109,17 @@ def test_a_store_whose_library_is_missing_says_what_to_install(monkeypatch):
     UserError, match=r'^--workdir=gs://b/x: .*pip install gcsfs google'
   ):
     config.require_reachable('--workdir', 'gs://b/x')
+
+
+@pytest.mark.parametrize('labels', [None, 'tables/Kinds.csv'])
+def test_a_remote_folder_keeps_its_tables_of_labels(store, labels):
+  content = io.BytesIO()
+  PIL.Image.new('L', (8, 8)).save(content, 'PNG')
+  for i in range(12):
+    store.pipe(f'/marked/{i}.png', content.getvalue() + bytes([i]))
+  table = b'{"labels": [["0.png", 0], ["1.png", 2]]}'
+  store.pipe('/marked/dataset.json', table)
+  rows = '\n'.join(f'{i}.png,{i % 4}' for i in range(12))
+  store.pipe('/marked/tables/Kinds.csv', f'file,label\n{rows}'.encode())
+  images = open_images('memory://marked', 'train', labels=labels)
+  assert (images.num_classes, len(images)) == ((4, 11) if labels else (3, 2))
