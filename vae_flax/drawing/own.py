@@ -61,9 +61,7 @@ def write_reconstructions(
     sample_files.write_picture(output, _above(images, results, columns))
 
 
-def _above(
-  images: np.ndarray, results: np.ndarray, columns: int
-) -> np.ndarray:
+def _above(images: np.ndarray, results: np.ndarray, columns: int) -> np.ndarray:
   """A grid of rows of images [N, H, W, C], each above a row of results."""
   rows = [
     np.pad(
