@@ -316,7 +316,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   gan, step = samplers[0].gan, samplers[0].step
   if not gan.is_of_points:
     total, columns = len(samplers) * num, _columns(values, config)
-    sample_files.check_size(values.output, total, gan.example_shape, columns)
+    timing = given_latents.timing(values)
+    sample_files.check_size(
+      values.output, total, gan.example_shape, columns, timing
+    )
   latents_of = [
     _latents_of(values, truncation, sampler, given) for sampler in samplers
   ]

@@ -76,12 +76,13 @@ __all__ = ['KINDS', 'TrainedVAE', 'load', 'main']
 KINDS = ('prior', kinds.RECONSTRUCTION, *[*kinds.KINDS][1:], encoded.KIND, WALK)
 # Flags that have no effect on a kind.
 _UNUSED = {
-  'prior': ('split', 'images'),
-  'traversal': ('images',),
-  'manifold': ('split', 'seed', 'images'),
+  'prior': ('split',),
+  'manifold': ('split', 'seed'),
   encoded.KIND: ('num_samples',),
   WALK: ('num_samples', 'split'),
 }
+# Kinds for which --images has an effect.
+_OF_IMAGES = (kinds.RECONSTRUCTION, 'interpolation', encoded.KIND, WALK)
 
 
 def _check_flags(values: flags.FlagValues) -> None:
@@ -92,6 +93,9 @@ def _check_flags(values: flags.FlagValues) -> None:
   """
   reason = f'with --kind={values.kind}; remove it'
   commands.refuse_unused(values, reason, *_UNUSED.get(values.kind, ()))
+  if values.kind not in _OF_IMAGES:
+    reason = f'with --kind={values.kind}; use --kind={" or ".join(_OF_IMAGES)}'
+    commands.refuse_unused(values, reason, 'images')
   given_latents.check_flags(values, 'prior', ('images',))
   for name in ('seeds', 'latents'):
     if values[name].value is not None:
@@ -156,8 +160,8 @@ def _write_images(
   columns = kinds.columns(values.kind, num)
   if values.kind == WALK:
     columns = values.frames
-  shape = (num, *trained.vae.image_shape)
-  sample_files.check_size(values.output, num, shape[1:], columns)
+  shape, timing = (num, *trained.vae.image_shape), given_latents.timing(values)
+  sample_files.check_size(values.output, num, shape[1:], columns, timing)
   latents = None
   if latents_of is not None:
     latents = (
@@ -170,7 +174,7 @@ def _write_images(
     shape,
     columns=columns,
     latents=latents,
-    timing=given_latents.timing(values),
+    timing=timing,
   )
   print(f'{num:,} images of step {trained.step:,} in {values.output}')
 

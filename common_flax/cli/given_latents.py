@@ -90,9 +90,10 @@ def check_flags(
     reason = 'with --seeds; remove it'
     commands.refuse_unused(values, reason, 'seed', 'num_samples')
   elif is_walk and all(values[name].value is None for name in others):
-    named = ', '.join(f'--{name}' for name in ('latents', *others))
+    named = ' or '.join(f'--{name}' for name in ('latents', *others))
     raise UserError(
-      f'--kind={WALK}: say between what; add --seeds=1,5,9 or {named}'
+      f'--kind={WALK}: has no samples to lead through; add --seeds=1,5,9 or '
+      f'{named}'
     )
 
 
@@ -285,7 +286,8 @@ def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
       if 'latents' not in loaded:
         there = ', '.join(loaded) or 'none'
         raise UserError(
-          f'--latents={path}: has no array `latents`, only {there}'
+          f'--latents={path}: has no array `latents`, only {there}; store '
+          'latents [N, Z] under this name'
         )
       for name in {'latents', 'labels'} & {*loaded}:
         stored = loaded.zip.getinfo(f'{name}.npy').file_size

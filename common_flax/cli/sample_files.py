@@ -70,7 +70,11 @@ def define_flags(
 
 
 def check_size(
-  path: str, num: int, image_shape: Sequence[int], columns: int | None
+  path: str,
+  num: int,
+  image_shape: Sequence[int],
+  columns: int | None,
+  timing: animations.Timing | None = None,
 ) -> None:
   """Checks that the format of the path can hold a grid.
 
@@ -79,10 +83,13 @@ def check_size(
     num: number of images.
     image_shape: [H, W, C].
     columns: images per row of the grid; None for a square grid.
+    timing: of the frames of a walk, for which a .webp holds no grid.
 
   Raises:
     UserError: naming the longest side that the format allows.
   """
+  if _is_animation(path, timing):
+    return
   most = _MAX_SIDES.get(outputs.ending(path))
   columns = columns or math.ceil(math.sqrt(num))
   height, width, _ = image_shape
@@ -92,7 +99,7 @@ def check_size(
   if most and side + _MARGIN > most:
     raise UserError(
       f'--output={path}: the grid has {side + _MARGIN:,} pixels a side, and '
-      f'this format at most {most:,}; use FILE.png, or fewer --num_samples'
+      f'this format at most {most:,}; use FILE.png, or draw fewer images'
     )
 
 
@@ -126,13 +133,12 @@ def write(
     UserError: if the path cannot be written.
   """
   ending = outputs.ending(path)
-  is_animation = ending in outputs.ANIMATIONS or (timing and ending == '.webp')
   with outputs.writable(path) as target:
     target.parent.mkdir(parents=True, exist_ok=True)
     if ending in outputs.ARRAYS:
       others = _label_arrays(labels, class_names) if ending == '.npz' else {}
       _write_array_file(target, chunks, shape, others, latents)
-    elif is_animation:
+    elif _is_animation(path, timing):
       images = itertools.chain.from_iterable(chunks)
       animations.write(target, images, timing or animations.SAMPLES)
     elif ending in outputs.PICTURES:
@@ -145,6 +151,12 @@ def write(
       files.write_bytes(target, images_lib.encode(grid, ending))
     else:
       _write_folder(target, chunks, labels, class_names)
+
+
+def _is_animation(path: str, timing: animations.Timing | None) -> bool:
+  ending = outputs.ending(path)
+  is_walk = timing is not None
+  return ending in outputs.ANIMATIONS or (is_walk and ending == '.webp')
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:

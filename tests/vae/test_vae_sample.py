@@ -12,6 +12,7 @@ from common_flax import data
 from common_flax.data.decode import decode
 from common_flax.errors import UserError
 from vae_flax import sample
+from vae_flax.drawing import own
 from vae_flax.train import train
 
 
@@ -121,6 +122,13 @@ def test_own_pictures_stand_above_their_reconstructions(
   np.testing.assert_array_equal(right[2:18, :16], found['images'][2, ..., 0])
   np.testing.assert_array_equal(right[20:36, :16], results[2, ..., 0])
   assert grid.shape[1] > 3 * 18 + 2 + 40  # the names of the rows
+
+
+def test_more_own_pictures_than_a_format_can_hold_are_refused(tmp_path):
+  images, output = np.zeros((6560, 8, 8, 1), np.uint8), tmp_path / 'x.webp'
+  with pytest.raises(UserError, match=r'16,402 .*16,383.*FILE\.png'):
+    own.write_reconstructions(str(output), None, images, None, [])
+  assert not output.exists()
 
 
 def test_own_pictures_have_latents_with_their_names(

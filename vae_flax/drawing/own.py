@@ -41,8 +41,12 @@ def write_reconstructions(
     names: of the pictures.
 
   Raises:
-    UserError: if the file cannot be written.
+    UserError: if the file cannot be written, or its format cannot hold so many
+      pictures.
   """
+  columns = min(COLUMNS, len(images))
+  places = 2 * columns * -(-len(images) // columns)
+  sample_files.check_size(output, places, images.shape[1:], columns)
   latents = encoded.encode_all(drawing, source)['mean']
   results = np.asarray(drawing.trained.decode(latents))
   if outputs.ending(output) == '.npz':
@@ -54,12 +58,11 @@ def write_reconstructions(
     }
     sample_files.write_npz(output, arrays)
   else:
-    sample_files.write_picture(output, _above(images, results))
+    sample_files.write_picture(output, _above(images, results, columns))
 
 
-def _above(images: np.ndarray, results: np.ndarray) -> np.ndarray:
+def _above(images: np.ndarray, results: np.ndarray, columns: int) -> np.ndarray:
   """A grid of rows of images [N, H, W, C], each above a row of results."""
-  columns = min(COLUMNS, len(images))
   rows = [
     np.pad(
       part, ((0, columns - len(part)), *[(0, 0)] * 3), constant_values=_BLANK

@@ -201,3 +201,12 @@ def test_a_grid_too_large_for_its_format_is_refused():
   sample_files.check_size('x.webp', 10**4, (28, 28, 1), None)
   with pytest.raises(UserError, match=r'30,002 .*16,383.*FILE\.png'):
     sample_files.check_size('x.webp', 10**6, (28, 28, 1), None)
+
+
+def test_a_walk_may_have_more_frames_than_a_grid_has_columns():
+  timing = animations.Timing(25, has_pause=False)
+  sample_files.check_size('x.webp', 2000, (28, 28, 1), 1000, timing)
+  with pytest.raises(UserError, match=r'30,002 .*16,383'):
+    sample_files.check_size('x.webp', 2000, (28, 28, 1), 1000)
+  with pytest.raises(UserError, match=r'90,002 .*65,500'):
+    sample_files.check_size('x.jpg', 6000, (28, 28, 1), 3000, timing)
