@@ -46,6 +46,7 @@ from common_flax.evaluation.protocol import METRICS
 from common_flax.evaluation.protocol import Protocol
 from common_flax.evaluation.protocol import Scores
 from common_flax.evaluation.reference_sets import ReferenceSet
+from common_flax.latents import CHUNK
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from vae_flax import config as vae_config
@@ -331,7 +332,7 @@ def _score_samples(
   key = prng.stream(prng.root_key(seed), 'sample')
   chunks = track(
     trained.chunks(key, num_samples),
-    -(-num_samples // trained_lib.CHUNK),
+    -(-num_samples // CHUNK),
     'Drawing',
   )
   samples = np.concatenate([np.asarray(chunk) for chunk in chunks])

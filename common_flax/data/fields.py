@@ -80,9 +80,13 @@ _IS_SEEN = (
   Condition(
     ('dataset.name', 'dataset.crop'),
     lambda config: (
-      config.dataset.crop == 'fit'
-      or all(c.holds(config) for c in (*_FILES, _ENCODED))
+      config.dataset.crop == 'fit' or all(c.holds(config) for c in _FILES)
     ),
+    'add --config.dataset.crop=fit',
+  ),
+  Condition(
+    ('dataset.path',),
+    lambda config: config.dataset.crop == 'fit' or _ENCODED.holds(config),
     'add --config.dataset.crop=fit',
   ),
 )
