@@ -298,7 +298,7 @@ def from_arrays(
     num_classes,
     class_names,
     Report(notes=(*notes,)),
-    fingerprint(examples, numbers),
+    fingerprint=fingerprint(examples, numbers),
   )
 
 

@@ -134,7 +134,7 @@ class ArrayImages:
       self.num_classes,
       self.class_names,
       self.report,
-      arrays.fingerprint(examples, self._labels),
+      fingerprint=arrays.fingerprint(examples, self._labels),
     )
 
   def _read_labels(
