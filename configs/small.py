@@ -14,7 +14,7 @@ rates are those of `configs/quick.py`.
   (none)       ADA (Karras et al. 2020, arXiv:2006.06676) that turns, shifts
                and stretches. FID 4.3. Its probability rises to 0.63, and the
                run warns at step 2,200 that the discriminator memorises its
-               images. With flips, turns and colours as well, and
+               images. With flips, quarter turns and colours, and
                speed_images=50_000: 4.5.
   none         No augmentation. FID 5.1. The run warns of memorised images at
                step 1,800, and at step 5,000 that the discriminator is never

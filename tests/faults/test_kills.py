@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(('family', 'kills', 'inside_saves'), [('gan', 3, 1)])
+@pytest.mark.parametrize(('family', 'kills', 'inside_saves'), [('gan', 6, 2)])
 def test_kills_change_nothing(
   tmp_path, monkeypatch, family, kills, inside_saves
 ):

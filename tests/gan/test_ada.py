@@ -234,11 +234,12 @@ ADA = {
 }
 
 
-def test_train_steps_raise_the_probability():
+@pytest.mark.parametrize('target', [-0.99, 0.99])
+def test_train_steps_raise_or_lower_the_probability(target):
   gan = create(
     **ADA,
     **{
-      'augmentation.target': -0.99,
+      'augmentation.target': target,
       'discriminator_steps': 2,
       'model.discriminator_norm': 'none',
       'penalty.r1': 1.0,
@@ -251,7 +252,7 @@ def test_train_steps_raise_the_probability():
   step = jax.jit(lambda *args: steps.train_step(gan, *args))
   for batch in batches_for(gan, 2):
     state, metrics = step(state, batch, prng.root_key(0))
-  assert float(state.augmentation.p) == 0.75
+  assert float(state.augmentation.p) == (0.75 if target < 0 else 0.25)
   assert float(metrics['augmentation_p']) == 0.5  # of the last update
   assert -1 <= float(metrics['real_sign']) <= 1
   assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))

@@ -51,10 +51,20 @@ def cosine(**changes):
   return points_run(**{'generator.schedule': 'cosine'} | changes)
 
 
-def test_the_run_is_that_of_the_chosen_number_of_steps(tmp_path, six_steps):
+@pytest.mark.parametrize(
+  'changes',
+  [
+    pytest.param({}, id='jit'),
+    pytest.param({'parallelism': 'pmap'}, id='pmap'),
+    pytest.param({'num_seeds': 2, 'steps_per_call': 2}, id='seeds'),
+  ],
+)
+def test_the_run_is_that_of_the_chosen_number_of_steps(
+  tmp_path, six_steps, changes
+):
   """The schedule is stretched to it, and a trial leaves no trace."""
   limited, plain = tmp_path / 'limited', tmp_path / 'plain'
-  config = cosine(num_seeds=2, steps_per_call=2)
+  config = cosine(**changes)
   assert train(config, limited, max_minutes=MINUTES) is None
   assert config.num_steps == 8  # the caller's config is its own
   assert stored(limited)['num_steps'] == CHOSEN

@@ -209,11 +209,10 @@ def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
 @pytest.mark.skipif(
   'TFDS_DATA_DIR' not in os.environ, reason='needs TFDS_DATA_DIR with mnist'
 )
-def test_it_reads_the_real_mnist(monkeypatch):
-  """A tenth of it, seen three times, is read well already."""
-  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', 250)
-  splits = ('train[:6000]', 'test')
+def test_it_reads_the_real_mnist():
+  """A third of it is read well already."""
+  splits = ('train[:20000]', 'test')
   classifier = classifier_lib.load_or_train(
     *(data.load_source('mnist', split, 28) for split in splits)
   )
-  assert classifier.test_accuracy >= 0.96
+  assert classifier.test_accuracy >= 0.98
