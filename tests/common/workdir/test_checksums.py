@@ -149,11 +149,53 @@ def test_several_runs_are_checked_wherever_they_are_restored(tmp_path):
       abstract = abstract_like(lambda: {'w': jnp.zeros((4, 2))}, place)
       restored = store.restore(1, 'state', abstract)
       np.testing.assert_array_equal(restored['w'], runs['w'])
-    data = np.arange(8, dtype=np.float32)
-    shape = zlib.crc32(b'(4, 2)')
+    whole = np.arange(8, dtype=np.float32).reshape(4, 2)
     assert store._read_info(1)[checksums.CHECKSUMS]['state']["['w']"] == (
-      f'float32 {zlib.crc32(data.tobytes(), shape):08x}'
+      checksums.of_array(whole)
     )
+
+
+@pytest.mark.parametrize('num_bytes', [0, 5, 8192, 3 * 8192 + 13])
+def test_every_changed_bit_changes_a_checksum(num_bytes):
+  rng = np.random.default_rng(num_bytes)
+  data = rng.integers(0, 256, num_bytes, np.uint8)
+  known = {checksums.of_array(data)}
+  bits = rng.permutation(8 * num_bytes)[:500]
+  for bit in bits:
+    data[bit // 8] ^= 1 << bit % 8
+    known.add(checksums.of_array(data))
+    data[bit // 8] ^= 1 << bit % 8
+  assert len(known) == 1 + len(bits)
+
+
+def test_exchanged_and_cleared_parts_change_a_checksum():
+  data = np.random.default_rng(0).integers(0, 256, 4 * 8192, np.uint8)
+  rows, words = data.reshape(4, -1), data.reshape(-1, 8)
+  others = [rows[[1, 0, 2, 3]], rows[:, ::-1], words[::-1]]
+  others += [np.where(np.arange(4)[:, None] == 2, 0, rows), rows[:3], rows.T]
+  known = {checksums.of_array(np.ascontiguousarray(x)) for x in [rows, *others]}
+  assert len(known) == 1 + len(others)
+
+
+def test_the_checksum_of_a_table_is_that_of_its_folds():
+  data = np.arange(2500, dtype=np.float64)  # two rows of 1,024, and a rest
+  bits, rest = data[:2048].view(np.uint64).reshape(2, 1024), data[2048:]
+  columns = bits[0] ^ bits[1]
+  rows = [np.uint64(0)] * 2
+  for word in bits.T:
+    rows = [row ^ bit for row, bit in zip(rows, word, strict=True)]
+  text = columns.tobytes() + np.array(rows).tobytes() + rest.tobytes()
+  expected = zlib.crc32(b'(2500,)' + text)
+  assert checksums.of_array(data) == f'float64 xor-{expected:08x}'
+
+
+def test_checksums_of_whole_arrays_that_earlier_versions_wrote_are_checked():
+  array = np.arange(8, dtype=np.float32).reshape(4, 2)
+  earlier = f'float32 {zlib.crc32(b"(4, 2)" + array.tobytes()):08x}'
+  checksums.check_arrays({'w': array}, {"['w']": earlier})
+  array[2, 1] += 1
+  with pytest.raises(checksums.DamagedError, match=r"\['w'\]"):
+    checksums.check_arrays({'w': array}, {"['w']": earlier})
 
 
 def test_an_array_may_be_restored_as_another_type(folder):
