@@ -155,6 +155,7 @@ def _of_json(value: Any) -> str:
 def why_unreadable(error: Exception) -> str:
   """A short reason why a checkpoint cannot be read, in the user's words."""
   text = ' '.join(str(error).split()) or repr(error)
+  text = text.partition(' See full TensorStore details')[0]  # those of C++
   number = re.search(r"os_error_code='(\d+)'", text)  # by TensorStore
   if isinstance(error, FileNotFoundError) or 'NOT_FOUND' in text:
     return 'a file in it is missing'

@@ -218,6 +218,7 @@ def test_an_array_may_be_restored_as_another_type(folder):
     (KeyError('key_type'), "its description is damaged: KeyError('key_type')"),
     (ValueError("PERMISSION_DENIED [os_error_code='13'"), 'Permission denied'),
     (UserError('a\n b'), 'a b'),
+    (ValueError('bad. See full TensorStore details: <bound>'), 'bad.'),
   ],
 )
 def test_reasons_are_in_the_users_words(error, words):
