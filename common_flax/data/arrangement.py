@@ -108,7 +108,8 @@ def _splits_below(
   """{name: split} of the sub-folders of `folder` that are splits."""
   names = sorted(x.name for x in folders if x.parent == folder and x != folder)
   found = {name: split for name in names if (split := split_named(name))}
-  return found | {name: name for name in names if found and name == extra}
+  more = {name: name for name in names if found and name == extra}
+  return more | found
 
 
 def _check_splits(
