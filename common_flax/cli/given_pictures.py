@@ -70,11 +70,9 @@ def read(
   transparent = sum(x.is_transparent for x in facts)
   with_frames = sum(x.has_frames for x in facts)
   shown = f'by dataset.background={rendering.background}'
+  size = images_lib.size_text((height, width))
   for number, what in (
-    (
-      num_resized,
-      f'of another size, made {images_lib.size_text((height, width))} pixels',
-    ),
+    (num_resized, f'resized to {size} pixels'),
     (num_colour, 'in colour, made grey'),
     (transparent, f'with transparency, rendered {shown}'),
     (with_frames, 'with several frames or pages, only the first is taken'),

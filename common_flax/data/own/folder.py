@@ -189,9 +189,16 @@ class FolderImages:
     skip_unreadable: bool,
     rendering: Rendering,
   ) -> tuple[list[pathlib.PurePath], int]:
-    """The files that can be opened, and the channels of their images."""
+    """The files that can be opened, and the channels of their images.
+
+    After one in colour, the others are opened only if unreadable ones are to be
+    left out; else they are named when they are read.
+    """
     readable, channels = [], 1
     for file in files:
+      if channels == 3 and not skip_unreadable:
+        readable.append(file)
+        continue
       try:
         channels = max(channels, self._place.channels(file, rendering))
         readable.append(file)
