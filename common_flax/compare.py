@@ -6,12 +6,12 @@
 
 IMAGES_A are the samples and IMAGES_B the real images: precision is the share of
 A on the manifold of B, recall the share of B on the manifold of A. Each is a
-folder of images, or an .npz with the array `images` uint8 [N, H, W, C]; all
-images must have the same size. The metrics are fid, kid, inception_score,
-precision, recall, density, coverage and sliced_wasserstein. The classifier
-features need labels of B: one sub-folder per class, or the array `labels` int
-[N]. As a baseline, one half of B is scored against the other. Prints a table,
-and writes all numbers to --output.
+folder of images, or an .npz or .npy of them as `common_flax.data.arrays` reads
+it; all images must have the same size. The metrics are fid, kid,
+inception_score, precision, recall, density, coverage and sliced_wasserstein.
+The classifier features need labels of B: one sub-folder per class, or the array
+`labels` [N]. As a baseline, one half of B is scored against the other. Prints a
+table, and writes all numbers to --output.
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common_flax import prng
+from common_flax.errors import UserError
 
 # Latents are drawn and decoded in chunks of a fixed size, so the bits of a
 # sample do not depend on how many are drawn.
@@ -48,7 +49,12 @@ def of_seeds(
   Args:
     draw: draws one latent [Z]; consumes its key.
     seeds: those of the command `sample`, [N].
+
+  Raises:
+    UserError: if there are none.
   """
+  if not len(seeds):
+    raise UserError('seeds: is empty; give at least one')
   keys = [
     jax.random.fold_in(prng.stream(prng.root_key(int(seed)), 'sample'), 0)
     for seed in seeds

@@ -77,6 +77,7 @@ class _Drawn:
   samplers: list[Sampler]
   latents_of: list[LatentsOf]  # of each sampler
   num: int  # samples of each sampler
+  columns: int | None  # of a grid
   labels: np.ndarray | None  # int32 [num]
 
   @property
@@ -155,13 +156,26 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> str:
   return ending
 
 
-def _columns(values: flags.FlagValues, config: ConfigDict) -> int | None:
-  """Images per row of the grid; None if rows have no meaning."""
-  if values.kind == given_latents.WALK:
-    return values.frames
+def _columns(
+  values: flags.FlagValues, config: ConfigDict, given: Given | None, num: int
+) -> int | None:
+  """Images per row of the grid; None if rows have no meaning.
+
+  Args:
+    values: the parsed flags.
+    config: of the run.
+    given: what --latents or --seeds gives.
+    num: samples of each seed of training.
+  """
+  is_walk = values.kind == given_latents.WALK
   is_conditional = config.model.conditioning != 'none'
   has_rows = is_conditional or values.kind == 'interpolation'
-  return COLUMNS if has_rows else None
+  columns = values.frames if is_walk else COLUMNS if has_rows else None
+  if config.num_seeds == 1 or values.seed_index is not None:
+    return columns
+  if columns is None or (given is not None and num % columns):
+    return num  # one row for each seed of training
+  return columns
 
 
 def _check_rows(
@@ -179,18 +193,12 @@ def _check_rows(
   is_of_one = config.num_seeds == 1 or values.seed_index is not None
   if is_of_one or config.dataset.name in WORLDS:
     return
-  columns = _columns(values, config)
-  if ending not in outputs.PICTURES or not columns or num % columns == 0:
-    return
-  if given is None:
+  columns = _columns(values, config, given, num)
+  if ending in outputs.PICTURES and num % columns:
     raise UserError(
       f'--num_samples={num}: a row would mix images of two seeds; use a '
       f'multiple of {columns}, or add --seed_index'
     )
-  raise UserError(
-    f'{given.flag}: a row of {columns} of the {num} images would mix those of '
-    'two seeds; add --seed_index'
-  )
 
 
 def _labels(
@@ -238,15 +246,11 @@ def _latents_of(
 
 def _write_images(values: flags.FlagValues, drawn: _Drawn) -> None:
   sampler, output = drawn.samplers[0], values.output
-  num_seeds = len(drawn.samplers)
-  columns = _columns(values, sampler.config)
-  if num_seeds > 1 and columns is None:
-    columns = drawn.num  # one row per seed
   sample_files.write(
     output,
     drawn.samples(),
     (*drawn.leading, *sampler.gan.example_shape),
-    columns,
+    drawn.columns,
     drawn.labels,
     sampler.class_names,
     drawn.latents(),
@@ -314,8 +318,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     step=values.step,
   )
   gan, step = samplers[0].gan, samplers[0].step
+  columns = _columns(values, config, given, num)
   if not gan.is_of_points:
-    total, columns = len(samplers) * num, _columns(values, config)
+    total = len(samplers) * num
     timing = given_latents.timing(values)
     sample_files.check_size(
       values.output, total, gan.example_shape, columns, timing
@@ -324,7 +329,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     _latents_of(values, truncation, sampler, given) for sampler in samplers
   ]
   labels = _labels(values, samplers[0], given, num)
-  drawn = _Drawn(samplers, latents_of, num, labels)
+  drawn = _Drawn(samplers, latents_of, num, columns, labels)
   write = _write_points if gan.is_of_points else _write_images
   write(values, drawn)
   kind = 'points' if gan.is_of_points else 'images'

@@ -140,7 +140,7 @@ class Given:
     flag: the flag with its value, for errors.
     latents: floats [N, Z], or [S, N, Z] of a run of several seeds; None with
       --seeds.
-    labels: integers [N] of a file; None if there are none.
+    labels: classes [N] of a file by number or name; None if there are none.
     seeds: None with --latents.
   """
 
@@ -259,11 +259,11 @@ def read(path: str, size: int, num_seeds: int = 1) -> Given:
       'numbers'
     )
   num = shape[-2]
-  is_class = labels is None or labels.dtype.kind in 'iu'
+  is_class = labels is None or labels.dtype.kind in 'iuU'
   if not is_class or (labels is not None and labels.shape != (num,)):
     raise UserError(
       f'--latents={path}: the labels are {labels.dtype} {list(labels.shape)}; '
-      f'store one integer class for each of the {num:,} latents'
+      f'store one class, by number or name, for each of the {num:,} latents'
     )
   return Given(f'--latents={path}', latents, labels)
 

@@ -20,6 +20,7 @@ from common_flax.data import image_sets
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
 from common_flax.data.decode import num_channels
+from common_flax.data.own import array_files
 from common_flax.data.own import listing
 from common_flax.data.rendering import Rendering
 from common_flax.data.source import Report
@@ -36,7 +37,7 @@ def read(
   """Reads pictures, and prints what happened to them.
 
   Args:
-    path: an image file, a folder of them with its sub-folders, or an .npz of
+    path: an image file, a folder of them with its sub-folders, or an array of
       `images`, uint8 [N, H, W, C], as `sample` writes it.
     image_size: `config.dataset.image_size` of the run.
     channels: 1 for grey, 3 for colour.
@@ -70,11 +71,9 @@ def read(
   transparent = sum(x.is_transparent for x in facts)
   with_frames = sum(x.has_frames for x in facts)
   shown = f'by dataset.background={rendering.background}'
+  size = images_lib.size_text((height, width))
   for number, what in (
-    (
-      num_resized,
-      f'of another size, made {images_lib.size_text((height, width))} pixels',
-    ),
+    (num_resized, f'resized to {size} pixels'),
     (num_colour, 'in colour, made grey'),
     (transparent, f'with transparency, rendered {shown}'),
     (with_frames, 'with several frames or pages, only the first is taken'),
@@ -97,13 +96,13 @@ def _find(path: str) -> tuple[list[_Picture], bool]:
     return _of_folder(path, place), True
   if not os.path.exists(place):
     raise UserError(f'--images={path}: there is no such file or folder')
-  if place.suffix.lower() == '.npz':
-    return _of_npz(place), False
+  if place.suffix.lower() in array_files.SUFFIXES:
+    return _of_array(place), False
   if place.suffix.lower() in listing.SUFFIXES:
     return [(place, place.name, None)], True
   raise UserError(
     f'--images={path}: is no image; give a folder, or a file that ends in '
-    f'{", ".join(listing.SUFFIXES)} or .npz'
+    f'{", ".join((*listing.SUFFIXES, *array_files.SUFFIXES))}'
   )
 
 
@@ -119,7 +118,7 @@ def _of_folder(path: str, place: pathlib.Path) -> list[_Picture]:
   return [(x, str(x.relative_to(place)), None) for x in found.files]
 
 
-def _of_npz(place: pathlib.Path) -> list[_Picture]:
+def _of_array(place: pathlib.Path) -> list[_Picture]:
   try:
     images = image_sets.read(str(place)).examples
   except UserError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 import re
 
@@ -74,9 +75,10 @@ def arrange(
       or nested.
   """
   paths, base = sorted(paths), Path()
-  folders = {*folders, *(parent for path in paths for parent in path.parents)}
+  inner = {*folders, *(path.parent for path in paths)}
+  folders = {y for x in inner for y in (x, *x.parents)}
   while True:
-    tops = {path.relative_to(base).parts[0] for path in paths}
+    tops = {path.parts[len(base.parts)] for path in paths}
     found = _splits_below(base, folders, extra)
     only = base / min(tops, default='')
     if found or len(tops) != 1 or not _splits_below(only, folders, extra):
@@ -108,7 +110,8 @@ def _splits_below(
   """{name: split} of the sub-folders of `folder` that are splits."""
   names = sorted(x.name for x in folders if x.parent == folder and x != folder)
   found = {name: split for name in names if (split := split_named(name))}
-  return found | {name: name for name in names if found and name == extra}
+  more = {name: name for name in names if found and name == extra}
+  return more | found
 
 
 def _check_splits(
@@ -230,7 +233,7 @@ def _refuse_hidden_splits(paths: Sequence[Path], here: str) -> None:
     for name in above:
       for split in _splits_in(name):
         seen.setdefault(split, f'the folder {name}')
-    first = re.match('[A-Za-z]+', Path(file).stem)
+    first = re.match('[A-Za-z]+', file)
     split = split_named(first[0]) if first else None
     if split and not above:
       seen.setdefault(split, f'the file {file}')
@@ -246,6 +249,7 @@ def _refuse_hidden_splits(paths: Sequence[Path], here: str) -> None:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _splits_in(name: str) -> set[str]:
   """The splits that a name mentions, such as test_images, trainA or TestSet."""
   words = re.findall('[A-Z]?[a-z]+|[A-Z]+(?![a-z])', name)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import dataclasses
 import hashlib
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from common_flax.data.source import ArraySource
 from common_flax.data.source import checked_names
 from common_flax.data.source import Report
 from common_flax.errors import UserError
+from common_flax.progress import track
 
 MAX_CLASSES = 2**16
 _CHANNELS = (1, 3)
@@ -82,6 +84,11 @@ class Rows:
     return whole if dtype is None else whole.astype(dtype)
 
   @property
+  def array(self) -> np.ndarray:
+    """What is read, of which the images may be some rows alone."""
+    return self._array
+
+  @property
   def is_scaled(self) -> bool:
     """Whether the array holds other numbers than the bytes."""
     return self._scale is not None
@@ -98,17 +105,38 @@ class Rows:
     return self._array if is_plain else self
 
 
-def chunks(images: np.ndarray | Rows) -> Iterator[slice]:
-  """Yields slices of rows that together are a few megabytes."""
+def chunks(
+  images: np.ndarray | Rows, description: str = 'Reading images'
+) -> Iterator[slice]:
+  """Yields slices of rows that together are a few megabytes.
+
+  What was read of a memory-mapped file is let go after each, or it would count
+  as memory of the process.
+
+  Args:
+    images: the rows.
+    description: shown beside a progress bar.
+  """
   size = max(1, _CHUNK // max(1, math.prod(images.shape[1:])))
-  for start in range(0, len(images), size):
+  array = images.array if isinstance(images, Rows) else images
+  starts = range(0, len(images), size)
+  for start in track(starts, len(starts), description):
     yield slice(start, start + size)
+    # Not in other modes, where changes would be lost.
+    if isinstance(array, np.memmap) and array.mode == 'r':
+      _let_go(array)
+
+
+def _let_go(array: np.memmap) -> None:
+  """Lets the pages of a memory-mapped array go; they are read again if used."""
+  if hasattr(mmap, 'MADV_DONTNEED'):  # not on Windows
+    array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def fingerprint(images: np.ndarray | Rows, labels: np.ndarray) -> str:
   """A digest of images uint8 [N, H, W, C] and of their labels."""
   digest = hashlib.blake2b(repr(images.shape).encode(), digest_size=16)
-  for part in chunks(images):
+  for part in chunks(images, 'Taking a fingerprint'):
     digest.update(np.ascontiguousarray(images[part]))
   digest.update(np.ascontiguousarray(labels, '<i4'))
   return digest.hexdigest()
@@ -191,9 +219,7 @@ def _scale_of(
   if lowest >= 0 and highest <= 255:
     cure = 'if 255 is white, store images.astype(np.uint8)'
   if lowest >= 0:
-    cure += (
-      '; for an array in a file, dataset.white_level can say what is white'
-    )
+    cure += '; to train on a file, dataset.white_level can say what is white'
   raise UserError(f'{name}: {found}; {cure}')
 
 

@@ -137,8 +137,8 @@ class _Account:
       facts.white,
     ]
 
-  def notes(self, size: Size, background: str) -> list[str]:
-    """Sentences about what the images do not show."""
+  def notes(self, size: Size, background: str, is_scaled: bool) -> list[str]:
+    """What the images do not show; of scaled arrays no level is suggested."""
     shown = f'laid on {background} (dataset.background)'
     if background == NO_BACKGROUND:
       shown = 'which dataset.background=none drops'
@@ -150,7 +150,8 @@ class _Account:
     ]
     total = int(sum(number for number, *_ in self.depths.values()))
     notes = [f'{n:,} of {total:,} images: {what}.' for n, what in found if n]
-    for depth, (number, highest, white) in sorted(self.depths.items()):
+    depths = {} if is_scaled else self.depths
+    for depth, (number, highest, white) in sorted(depths.items()):
       if 4 * highest > white >= highest or not highest:
         continue
       verb = 'look dark' if highest < white else 'are cut off at white'
@@ -268,13 +269,15 @@ def _report(
 ) -> Report:
   before = encoded.report
   is_seen = account.transparent or account.padded
+  is_scaled = getattr(encoded, 'is_scaled', False)
+  notes = account.notes(size, rendering.background, is_scaled)
   corrupt = [
     LeftOut(encoded.name(index), _kind_of_damage(reason), reason)
     for index, reason in account.corrupt
   ]
   return Report(
     left_out=(*before.left_out, *corrupt),
-    notes=(*before.notes, *account.notes(size, rendering.background)),
+    notes=(*before.notes, *notes),
     background=rendering.background if is_seen else None,
   )
 

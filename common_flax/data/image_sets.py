@@ -1,25 +1,27 @@
-"""Reads sets of images to evaluate: a folder of files, or an .npz.
+"""Reads sets of images to evaluate: a folder of files, or an array.
 
 Unlike training data, the images are never cropped or resized.
 
 Dimensions: N images, H height, W width, C channels.
 """
 
-import math
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 
 from common_flax.cpu import memory
 from common_flax.data import arrangement
+from common_flax.data import arrays
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import decode_with_facts
+from common_flax.data.own.array_files import SUFFIXES as SUFFIXES_OF_ARRAYS
+from common_flax.data.own.array_keys import find_keys
 from common_flax.data.own.listing import list_images
 from common_flax.data.own.listing import max_channels
 from common_flax.data.own.listing import read_file
 from common_flax.data.own.listing import SUFFIXES
+from common_flax.data.own.stored_arrays import members_of
 from common_flax.data.rendering import Facts
 from common_flax.data.source import ArraySource
 from common_flax.data.source import LeftOut
@@ -27,16 +29,14 @@ from common_flax.data.source import Report
 from common_flax.errors import UserError
 from common_flax.progress import track
 
-_MAX_CLASSES = 2**16
-
 
 def read(path: str) -> ArraySource:
-  """Reads the images of a folder or an .npz.
+  """Reads the images of a folder or an array.
 
   Args:
     path: a folder, whose sub-folders are classes, and of which a line is
-      printed for what is left out; or an .npz with `images`, uint8 [N, H, W, C]
-      with C 1 or 3, or [N, H, W], and optionally `labels`, int [N].
+      printed for what is left out; or an .npz or .npy of images, and optionally
+      of labels, by the rules of `common_flax.data.arrays`.
 
   Raises:
     UserError: naming the path and the problem.
@@ -44,83 +44,43 @@ def read(path: str) -> ArraySource:
   location = pathlib.Path(os.path.expanduser(path))
   if os.path.isdir(location):
     return _read_folder(location)
-  if os.path.isfile(location) and location.suffix.lower() == '.npz':
-    return _read_npz(location)
+  if os.path.isfile(location) and location.suffix.lower() in SUFFIXES_OF_ARRAYS:
+    return _read_arrays(location)
   if os.path.exists(location):
-    raise UserError(f'{path}: neither a folder of images nor an .npz')
+    raise UserError(
+      f'{path}: neither a folder of images nor an .npz or .npy of them'
+    )
   raise UserError(f'{path}: no such folder or file')
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-  """Reads an array of an .npz, after checking the size its header claims.
+def _read_arrays(path: pathlib.Path) -> ArraySource:
+  """Reads the images of an .npz or .npy into memory.
 
   Raises:
-    ValueError: if the data is shorter than its header claims, or larger than
-      the machine's memory.
+    UserError: naming the file, what is wrong, and the cure.
   """
-  stored = archive.getinfo(f'{name}.npy').file_size
-  if stored > memory.total_bytes():
-    raise ValueError(f'`{name}` needs {stored / 2**30:,.1f} GiB of memory')
-  with archive.open(f'{name}.npy') as file:
-    read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)]
-    shape, _, dtype = read_header(file)
-  if math.prod(shape) * dtype.itemsize > stored:
-    raise ValueError(f'`{name}` is shorter than its shape, {list(shape)}')
-  with archive.open(f'{name}.npy') as file:
-    return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _read_npz(path: pathlib.Path) -> ArraySource:
-  try:
-    with zipfile.ZipFile(path) as archive:
-      names = [n.removesuffix('.npy') for n in archive.namelist()]
-      if 'images' not in names:
-        raise UserError(
-          f'{path}: has no array `images`, only {", ".join(names) or "none"}'
-        )
-      images = _array(archive, 'images')
-      labels = _array(archive, 'labels') if 'labels' in names else None
-  except UserError:
-    raise
-  except Exception as error:  # zip files and their arrays raise many types
-    reason = str(error) or type(error).__name__
-    raise UserError(f'{path}: cannot be read: {reason}') from error
-  if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
-    raise UserError(f'{path}: the images contain NaN; draw them again')
-  if images.dtype != np.uint8:
+  members = members_of(path, str(path))
+  keys = find_keys(members, str(path), None)
+  if None not in keys.images:
     raise UserError(
-      f'{path}: the images are {images.dtype}; store uint8 from 0 to 255'
+      f'{path}: holds the splits {" and ".join(keys.images.values())}; store '
+      'the images to compare alone, as `images`'
     )
-  if images.ndim == 3:
-    images = images[..., None]
-  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+  images = members[keys.images[None]]
+  rows, note = arrays.read(images.load(), images.name)
+  if rows.nbytes > memory.total_bytes():
     raise UserError(
-      f'{path}: the images have shape {list(images.shape)}; store [N, H, W, C] '
-      'with C 1 or 3'
+      f'{images.name}: needs {rows.nbytes / 2**30:,.1f} GiB of memory; store '
+      'fewer images'
     )
-  return _labelled(path, images, labels)
-
-
-def _labelled(
-  path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None
-) -> ArraySource:
-  if labels is None:
-    return ArraySource(images, np.full(len(images), -1, np.int32), None)
-  is_whole = np.issubdtype(labels.dtype, np.integer)
-  if not is_whole or labels.shape != (len(images),) or labels.min() < 0:
-    raise UserError(
-      f'{path}: the labels are {labels.dtype} {list(labels.shape)}; store one '
-      f'integer class, 0 or more, for each of the {len(images):,} images'
-    )
-  if labels.max() >= _MAX_CLASSES:
-    raise UserError(
-      f'{path}: the labels go up to {labels.max()}; number the classes from 0 '
-      f'to {_MAX_CLASSES - 1:,}'
-    )
-  return ArraySource(images, labels.astype(np.int32), int(labels.max()) + 1)
+  if note:
+    print(note)
+  labels, num_classes = np.full(len(rows), -1), None
+  if None in keys.labels:
+    member = members[keys.labels[None]]
+    labels, _ = arrays.read_labels(member.load(), len(rows), member.name)
+    num_classes = int(labels.max()) + 1
+  return ArraySource(np.array(rows), labels.astype(np.int32), num_classes)
 
 
 def _read_folder(path: pathlib.Path) -> ArraySource:
@@ -154,11 +114,13 @@ def _read_folder(path: pathlib.Path) -> ArraySource:
     laid = f'{num_transparent:,} of {len(files):,} images with transparency'
     print(f'{path}: {laid}, laid on white.')
   stacked = np.stack(images)
-  if classes is None:
-    return _labelled(path, stacked, None)
-  names = [classes[file.relative_to(path)] for file in files]
-  numbers = {name: i for i, name in enumerate(sorted({*names}))}
-  return _labelled(path, stacked, np.array([numbers[x] for x in names]))
+  labels, num_classes = np.full(len(files), -1, np.int32), None
+  if classes is not None:
+    names = [classes[file.relative_to(path)] for file in files]
+    numbers = {name: i for i, name in enumerate(sorted({*names}))}
+    labels = np.array([numbers[x] for x in names], np.int32)
+    num_classes = len(numbers)
+  return ArraySource(stacked, labels, num_classes)
 
 
 def _decode(file: pathlib.Path, channels: int) -> tuple[np.ndarray, Facts]:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import files
+from common_flax import images
 from common_flax.errors import UserError
 from common_flax.workdir.checkpoints import CheckpointStore
 
@@ -28,6 +29,7 @@ _MAY_CHANGE = {
   # Checkpoints remember it where the data has transparent images.
   'dataset.background',
 }
+_SIZES = ('dataset.image_size', 'model.grid_size')
 _MAY_CHANGE_SUFFIX = '_every_steps'
 _MAY_CHANGE_PREFIXES = ('on_', 'evaluation_')
 
@@ -212,9 +214,16 @@ def _differences(
     f'{name} (was {old[name]!r}, now {value!r})'
     for name, value in new.items()
     if name in old  # older checkpoints lack some names
-    and old[name] != value
+    and _plain(name, old[name]) != _plain(name, value)
     and name not in _MAY_CHANGE
     and not name.endswith(_MAY_CHANGE_SUFFIX)
     and not name.startswith(_MAY_CHANGE_PREFIXES)
     and not (name == 'num_steps' and not fixed_steps)
   ]
+
+
+def _plain(name: str, value: Any) -> Any:
+  """A field's value as it is compared: a size 32 is the size (32, 32)."""
+  if name in _SIZES and value is not None:
+    return images.sides(value)
+  return value

@@ -41,6 +41,26 @@ def test_a_folder_and_an_array_of_the_same_images(tmp_path):
     assert source.num_classes is None
 
 
+@pytest.mark.parametrize('layout', ['arr_0', 'floats', 'NCHW', 'npy'])
+def test_arrays_are_read_as_training_reads_them(tmp_path, capsys, layout):
+  """Such as the files of guided diffusion, images in arr_0."""
+  some, path = images(5, shape=(8, 6, 3)), tmp_path / 'a.npz'
+  if layout == 'npy':
+    path = tmp_path / 'a.npy'
+    np.save(path, some)
+  elif layout == 'arr_0':
+    np.savez(path, some, np.arange(5))
+  elif layout == 'floats':
+    np.savez(path, x=some / np.float32(255))
+  else:
+    np.savez(path, images=np.moveaxis(some, -1, 1))
+  source = image_sets.read(str(path))
+  np.testing.assert_array_equal(source.examples, some)
+  assert source.num_classes == (5 if layout == 'arr_0' else None)
+  said = {'floats': 'in [0, 1]', 'NCHW': 'read as [N, C, H, W]'}
+  assert said.get(layout, '') in capsys.readouterr().out
+
+
 def test_labels_are_sub_folders_or_an_array(tmp_path):
   some, labels = images(6, shape=(8, 6, 3)), [0, 1, 1, 0, 2, 2]
   folder = image_sets.read(write_folder(tmp_path / 'a', some, labels))
@@ -96,12 +116,15 @@ def test_equal_sets_are_at_no_distance(tmp_path):
   [
     ({'images': images(9, shape=(8, 9, 1))}, 'have 9 x 8 pixels and IMAGES_B'),
     ({'images': images(3)}, 'needs 6 images'),
-    ({'images': images(9) / np.float32(255)}, 'are float32; store uint8'),
-    ({'images': np.full((9, 8, 8, 1), np.nan)}, 'contain NaN'),
-    ({'images': images(9, shape=(8, 8, 2))}, r'have shape \[9, 8, 8, 2\]'),
-    ({'pictures': images(9)}, 'no array `images`, only pictures'),
-    ({'images': images(9), 'labels': np.zeros(8, int)}, 'the labels'),
-    ({'images': np.array([{}], object)}, 'cannot be read'),
+    (
+      {'images': images(9) / np.float32(2)},
+      r'float32 from 0 to .*\.astype\(np\.uint8\)',
+    ),
+    ({'images': np.full((9, 8, 8, 1), np.nan)}, 'holds NaN'),
+    ({'images': images(9, shape=(8, 8, 2))}, r'shape \[9, 8, 8, 2\]'),
+    ({'one': images(9), 'two': images(9)}, 'no array `images` .*, only one'),
+    ({'images': images(9), 'labels': np.zeros(8, int)}, 'npz: labels: int'),
+    ({'images': np.array([{}], object)}, 'holds Python objects'),
   ],
 )
 def test_arrays_that_cannot_be_compared_are_refused(

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from common_flax.cli.given_latents import Given
 from common_flax.errors import UserError
 from common_flax.workdir import classes
 from gan_flax import pictures
@@ -89,6 +90,9 @@ def test_given_latents_have_given_classes(named, tmp_path):
   again = draw('y.npz', f'--latents={tmp_path}/x.npz')
   np.testing.assert_array_equal(again['images'], pair['images'])
   np.testing.assert_array_equal(again['labels'], [8, 3])
+  np.savez(tmp_path / 'z.npz', latents=pair['latents'], labels=['cats', 'd'])
+  by_name = draw('y.npz', f'--latents={tmp_path}/z.npz')
+  np.testing.assert_array_equal(by_name['images'], pair['images'])
   other = draw('y.npz', f'--latents={tmp_path}/x.npz', '--label=3')
   np.testing.assert_array_equal(other['images'], pair['images'][[1, 1]])
   images = sample.load(named).generate_from(pair['latents'], label=['cats', 3])
@@ -121,6 +125,28 @@ def test_other_classes_of_given_latents_are_refused(
   arguments = [x.replace('LABELLED', f'{tmp_path}/x.npz') for x in arguments]
   arguments += [f'--workdir={named}', f'--output={tmp_path}/y.npz']
   refuses(sample.main, arguments, words, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'given', 'num', 'columns'),
+  [
+    ('samples', True, 3, 3),  # a row for each seed of training
+    ('samples', True, 16, 8),
+    ('samples', False, 16, 8),
+    ('walk', True, 50, 25),
+    ('walk', True, 51, 51),
+  ],
+)
+def test_rows_of_several_seeds_do_not_mix(kind, given, num, columns):
+  config = recipe('conditional.py', 'smoke')
+  config.num_seeds = 2
+  values = types.SimpleNamespace(kind=kind, frames=25, seed_index=None)
+  given = Given('--seeds=1', seeds=(1,)) if given else None
+  assert sample._columns(values, config, given, num) == columns
+  values.seed_index = 1
+  assert sample._columns(values, config, given, 3) == (
+    8 if kind == 'samples' else 25
+  )
 
 
 def test_labels_without_classes_are_refused(refuses, trained, tmp_path):

@@ -60,7 +60,8 @@ def open_images(
       f'config.dataset.path={path}: a {ending} file is read from local disks '
       'only; copy it here first'
     )
-  tables = (FOUND, os.path.basename(labels or '').lower() or FOUND)
+  given = os.path.basename(labels or '').lower()
+  tables = (*FOUND, *([given] if given else []))
   root, rest = remote.copy_and_rest(path, (*SUFFIXES, *tables))
   if not os.path.lexists(root):
     raise UserError(f'config.dataset.path={path}: no such folder or file')

@@ -98,6 +98,11 @@ class ArrayImages:
     """How arrays were read."""
     return Report(notes=(*self._notes,))
 
+  @property
+  def is_scaled(self) -> bool:
+    """Whether the arrays hold other numbers than bytes."""
+    return self._rows.is_scaled
+
   def __len__(self) -> int:
     return len(self._rows)
 
@@ -141,11 +146,14 @@ class ArrayImages:
 
   def _dark(self) -> list[str]:
     """A sentence about bytes that are far below white, as of files."""
-    if self._rows.is_scaled:
+    if self.is_scaled:
       return []
-    parts = arrays.chunks(self._rows)
-    highest = max(int(self._rows[part].max()) for part in parts)
-    if not 0 < 4 * highest <= 255:
+    highest = 0
+    for part in arrays.chunks(self._rows):
+      highest = max(highest, int(self._rows[part].max()))
+      if 4 * highest > 255:
+        return []
+    if not highest:
       return []
     return [
       f'{self._name}: has values up to {highest} where 255 is white, so that '

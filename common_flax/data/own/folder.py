@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import hashlib
-import os
 import pathlib
 from typing import Protocol
 
@@ -69,8 +68,8 @@ class FolderImages:
       split: 'train', 'test' or 'validation', or a synonym, if the folder has
         splits; without a folder 'test', that is 'validation'. Otherwise 'train'
         is 90% of the files and 'test' the other 10%, a fixed random choice.
-      labels: path of a file of labels; None for a `dataset.json` in the folder,
-        or else the class folders.
+      labels: path of a file of labels; None for those that lie in the folder,
+        see `labels.of_files`, or else the class folders.
       skip_corrupt: leave out unreadable files instead of raising.
       rendering: on which it depends whether an image is grey.
       rest: further files of the folder, which have no ending of an image.
@@ -102,7 +101,7 @@ class FolderImages:
         f'looked for {", ".join(SUFFIXES)} in it and its sub-folders'
         + ''.join(f'. {x}' for x in Report((*self._left_out,)).lines())
       )
-    self._number(table or labels_lib.Labels(place.name, found.class_of))
+    self._number(table or labels_lib.Labels([place.name], found.class_of))
 
   @property
   def report(self) -> Report:
@@ -140,11 +139,11 @@ class FolderImages:
     table = labels_lib.of_files(self._place, files, labels)
     if table is None:
       return files, None
-    self._left_out = [x for x in self._left_out if x.name != table.file]
+    self._left_out = [x for x in self._left_out if x.name not in table.files]
     self._notes += table.notes
     if table.class_of is None:
       return files, table
-    reason = f'without a label in {os.path.basename(table.file)}'
+    reason = f'without a label in {table.name}'
     self._left_out += [
       LeftOut(self._place.shown(x), reason)
       for x in files
@@ -190,9 +189,16 @@ class FolderImages:
     skip_unreadable: bool,
     rendering: Rendering,
   ) -> tuple[list[pathlib.PurePath], int]:
-    """The files that can be opened, and the channels of their images."""
+    """The files that can be opened, and the channels of their images.
+
+    After one in colour, the others are opened only if unreadable ones are to be
+    left out; else they are named when they are read.
+    """
     readable, channels = [], 1
     for file in files:
+      if channels == 3 and not skip_unreadable:
+        readable.append(file)
+        continue
       try:
         channels = max(channels, self._place.channels(file, rendering))
         readable.append(file)

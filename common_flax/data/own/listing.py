@@ -85,7 +85,8 @@ def reason_of(
   path: str | pathlib.PurePath, default: str = 'without the ending of an image'
 ) -> str:
   """Why a file or folder is left out by its name."""
-  name = pathlib.PurePath(path).name
+  is_path = isinstance(path, pathlib.PurePath)
+  name = path.name if is_path else pathlib.PurePath(path).name
   return 'hidden' if name.startswith('.') or name == _HIDDEN else default
 
 

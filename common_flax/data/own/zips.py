@@ -7,6 +7,8 @@ Zip files may be made by anyone: a member is read up to the size that the
 directory states, which is checked first.
 """
 
+import functools
+import ntpath
 import os
 import pathlib
 import stat
@@ -74,20 +76,21 @@ class Zip:
     Raises:
       UserError: naming such a file, or if the file is a bomb.
     """
-    infos, left_out, folders = {}, {}, set()
+    infos, left_out, folders, inner = {}, {}, set(), set()
+    hidden_above = functools.cache(_outermost_hidden)  # few folders, many files
     for info in self._archive.infolist():
       path = Path(info.filename.replace('\\', '/'))
       if path in infos and not info.is_dir():
         left_out[f'{path} (earlier)'] = 'replaced by a later file of its name'
       infos[path] = info
     for path, info in infos.items():
-      hidden = [
-        x for x in (path, *path.parents) if reason_of(x, '') == 'hidden'
-      ]
+      hidden = hidden_above(path.parent)
+      if hidden is None and reason_of(path, '') == 'hidden':
+        hidden = path
       if _leads_outside(path):
         left_out[info.filename] = 'with a path outside the zip file'
-      elif hidden:
-        shown = f'{hidden[-1]}/' if hidden[-1] != path else str(path)
+      elif hidden is not None:
+        shown = f'{hidden}/' if hidden != path else str(path)
         left_out[shown] = 'hidden'
       elif info.is_dir():
         folders |= {path, *path.parents}
@@ -100,7 +103,8 @@ class Zip:
         left_out[info.filename] = reason
       else:
         self._members[path] = info
-        folders.update(path.parents)
+        inner.add(path.parent)
+    folders.update(y for x in inner for y in (x, *x.parents))
     images = sorted(x for x in self._members if x.suffix.lower() in SUFFIXES)
     self._refuse_bombs(images)
     self.base = _common_folder(images)
@@ -193,8 +197,14 @@ def _common_folder(images: list[Path]) -> Path:
   return common
 
 
+def _outermost_hidden(folder: Path) -> Path | None:
+  """The outermost hidden folder among a folder and those around it."""
+  hidden = [x for x in (folder, *folder.parents) if reason_of(x) == 'hidden']
+  return hidden[-1] if hidden else None
+
+
 def _leads_outside(path: Path) -> bool:
-  has_drive = pathlib.PureWindowsPath(path).drive
+  has_drive = ntpath.splitdrive(str(path))[0]
   return path.is_absolute() or '..' in path.parts or bool(has_drive)
 
 

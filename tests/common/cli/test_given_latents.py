@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from common_flax import latents as latents_lib
 from common_flax.cli import commands
 from common_flax.cli import given_latents
 from common_flax.errors import UserError
@@ -35,6 +36,17 @@ def test_seeds_are_numbers_and_ranges_in_their_order():
 def test_what_are_no_seeds_is_refused(text, words):
   with pytest.raises(UserError, match=f'^--seeds={text}: .*{words}'):
     given_latents.parse_seeds(text)
+
+
+def test_labels_in_a_file_may_be_names(tmp_path):
+  np.savez(tmp_path / 'x.npz', latents=Z, labels=['a', 'b', 'a'])
+  given = given_latents.read(f'{tmp_path}/x.npz', Z.shape[1])
+  assert given.labels.tolist() == ['a', 'b', 'a']
+
+
+def test_no_seeds_have_no_latents():
+  with pytest.raises(UserError, match='seeds: is empty; give at least one'):
+    latents_lib.of_seeds(None, [])
 
 
 def test_files_hold_latents_and_perhaps_labels(tmp_path):

@@ -39,7 +39,7 @@ def test_a_folder_is_decoded_as_a_data_set_is(folder, channels, capsys):
     np.testing.assert_array_equal(image, expected)
   said = capsys.readouterr().out
   assert 'Left out 1 file' in said
-  assert '6 of 7 pictures of another size, made 8x8 pixels' in said
+  assert '6 of 7 pictures resized to 8x8 pixels' in said
   assert '1 of 7 pictures with transparency, rendered by' in said
   assert ('7 of 7 pictures in colour, made grey' in said) == (channels == 1)
 
@@ -61,7 +61,7 @@ def test_an_npz_of_samples_is_read(folder, capsys):
   assert names == ['x.npz[0]', 'x.npz[1]']
   assert not capsys.readouterr().out
   assert read(folder / 'x.npz', size=4, channels=1)[0].shape == (2, 4, 4, 1)
-  assert 'made 4x4 pixels' in capsys.readouterr().out
+  assert '2 of 2 pictures resized to 4x4 pixels' in capsys.readouterr().out
 
 
 def test_pictures_on_their_side_keep_their_size(folder, capsys):

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -118,6 +119,34 @@ def test_bytes_far_below_white_are_named(tmp_path, side):
   source = load(path, side=side, rendering=rendering)
   assert source.examples.max() > 100
   assert 'where 1 is white' in ''.join(source.report.notes)
+
+
+@pytest.mark.parametrize('side', [SIDE, SIDE // 2])
+def test_dark_floats_are_told_no_level_of_bytes(tmp_path, side):
+  """They were told one of 51, and their white is 1."""
+  path = saved(tmp_path, images=IMAGES / np.float32(255 * 5))
+  (note,) = load(path, side=side).report.notes
+  assert note.endswith('read as float32 from 0 to 0.2, in [0, 1].')
+
+
+@pytest.mark.skipif(not pathlib.Path('/proc/self/status').exists(), reason='')
+def test_what_was_read_of_a_large_file_is_no_memory(tmp_path, monkeypatch):
+  def megabytes(kind):
+    status = pathlib.Path('/proc/self/status').read_text()
+    return int(re.search(rf'{kind}:\s*(\d+) kB', status)[1]) / 1024
+
+  size, path = (4000, 128, 128, 1), tmp_path / 'a.npy'  # 62 MB
+  stored = np.lib.format.open_memmap(path, 'w+', np.uint8, size)
+  stored[::100] = 255
+  del stored
+  monkeypatch.setattr(data, 'IN_MEMORY_BYTES', 10**6)
+  before = megabytes('RssFile'), megabytes('RssAnon')
+  source = load(str(path), side=128)
+  assert not source.is_in_memory
+  assert megabytes('RssFile') - before[0] < 16
+  assert megabytes('RssAnon') - before[1] < 32
+  again = data.load_source('folder', 'train', 128, path=str(path))
+  assert again.fingerprint == source.fingerprint
 
 
 def test_another_array_can_be_the_labels(tmp_path):
