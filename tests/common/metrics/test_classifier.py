@@ -14,6 +14,7 @@ from common_flax.errors import UserError
 from common_flax.metrics import classifier as classifier_lib
 
 NUM_CLASSES = 3
+MIN_STEPS = classifier_lib._MIN_STEPS  # before conftest.py lowers it
 
 
 def noise(num, *shape, seed=0):
@@ -49,14 +50,22 @@ def hurried(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
 
 
-@pytest.fixture(scope='session')
-def of_digits():
+@pytest.fixture
+def in_full(monkeypatch):
+  """All the steps that a user's classifier takes."""
+  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS)
+
+
+@pytest.fixture(scope='module')
+def of_digits(tmp_path_factory):
   """The classifier of the digits, 16 pixels a side, after half its steps."""
   train, test = (
     data.load_source('digits', split, 16) for split in ('train', 'test')
   )
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(classifier_lib, '_MIN_STEPS', 500)
+    # Other tests are content with fewer steps.
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('of_digits')))
+    patch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS // 2)
     return classifier_lib.load_or_train(train, test)
 
 
@@ -201,6 +210,7 @@ def test_points_are_refused():
   ('num_examples', 'num_steps'),
   [(1, 1000), (1500, 1000), (60_000, 2812), (1_000_000, 10_000)],
 )
+@pytest.mark.usefixtures('in_full')
 def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
   assert classifier_lib._num_steps(num_examples) == num_steps
 
@@ -209,6 +219,7 @@ def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
 @pytest.mark.skipif(
   'TFDS_DATA_DIR' not in os.environ, reason='needs TFDS_DATA_DIR with mnist'
 )
+@pytest.mark.usefixtures('in_full')
 def test_it_reads_the_real_mnist():
   """A third of it is read well already."""
   splits = ('train[:20000]', 'test')
