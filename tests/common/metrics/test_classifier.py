@@ -56,29 +56,30 @@ def in_full(monkeypatch):
   monkeypatch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS)
 
 
+def of_digits_in(split):
+  return data.load_source('digits', split, 16)
+
+
 @pytest.fixture(scope='module')
-def of_digits(tmp_path_factory):
-  """The classifier of the digits, 16 pixels a side, after half its steps."""
-  train, test = (
-    data.load_source('digits', split, 16) for split in ('train', 'test')
-  )
-  with pytest.MonkeyPatch.context() as patch:
-    # Other tests are content with fewer steps.
-    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('of_digits')))
-    patch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS // 2)
-    return classifier_lib.load_or_train(train, test)
+def of_digits():
+  """The classifier of the digits, 16 pixels a side, hardly trained."""
+  return classifier_lib.load_or_train(*map(of_digits_in, ('train', 'test')))
 
 
 def cached_files():
   return list(caches.folder('classifiers').iterdir())
 
 
-def test_it_reads_digits_of_other_writers(of_digits):
-  assert of_digits.test_accuracy >= 0.95
-  test = data.load_source('digits', 'test', 16)
-  labels = classifier_lib.labels(of_digits, test.examples)
+@pytest.mark.slow  # half the steps that a user's classifier takes
+@pytest.mark.usefixtures('hurried')
+def test_it_reads_digits_of_other_writers(monkeypatch):
+  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS // 2)
+  train, test = map(of_digits_in, ('train', 'test'))
+  classifier = classifier_lib.load_or_train(train, test)
+  assert classifier.test_accuracy >= 0.95
+  labels = classifier_lib.labels(classifier, test.examples)
   assert labels.dtype == np.int32
-  assert np.mean(labels == test.labels) == of_digits.test_accuracy
+  assert np.mean(labels == test.labels) == classifier.test_accuracy
 
 
 def test_results_do_not_depend_on_how_many_images_there_are(of_digits):
