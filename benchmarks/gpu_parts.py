@@ -73,14 +73,14 @@ PARTS = (
     "R3GAN's networks, 32x32x3, batch 32",
     '--rounds=5',
     '--image_size=8 --base_features=8 --group_size=4 --batch_size=4 '
-    '--only=ours,~bfloat16',
+    '--only=ours',
     75,
   ),
   _step_part(
     'vae',
     'A dense VAE, batch 500',
     '--rounds=9',
-    '--batch_size=24 --steps=20 --only=ours,~bfloat16',
+    '--batch_size=24 --steps=20 --only=ours',
     75,
   ),
   Part(

@@ -22,6 +22,7 @@ import pathlib
 import runpy
 import socket
 import tempfile
+import types
 
 import jax
 import matplotlib
@@ -32,6 +33,9 @@ from saved_arrays import arrays_of
 from sklearn import datasets
 
 from common_flax.cli import exit_status
+from common_flax.metrics import classifier
+from common_flax.training import loop
+from common_flax.training import run as run_lib
 from common_flax.training import seeds
 from common_flax.training import speed
 from common_flax.training.origin import Origin
@@ -52,6 +56,9 @@ FAMILIES = {
   'gan': (gan_config.default, create_gan, init_gan_state),
   'vae': (vae_config_lib.default, create_vae, init_vae_state),
 }
+
+# Enough to tell most digits apart.
+CLASSIFIER_STEPS = 200
 
 _count_flops = speed.count_flops
 
@@ -74,6 +81,24 @@ def short_collections():
   """
   gc.collect()
   gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def without_thawing():
+  """Keeps exempt what is exempt: a run would end the exemption of all."""
+  idle = types.SimpleNamespace(freeze=lambda: None, unfreeze=lambda: None)
+  with pytest.MonkeyPatch.context() as patch:
+    for module in (loop, run_lib):
+      patch.setattr(module, 'gc', idle)
+    yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def hardly_classified():
+  """A classifier of real images takes longer to train than a smoke run."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(classifier, '_MIN_STEPS', CLASSIFIER_STEPS)
+    yield
 
 
 @pytest.fixture(scope='session', autouse=True)

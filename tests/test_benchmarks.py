@@ -86,11 +86,13 @@ def test_multiply_adds_are_eleven_passes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('network', resnet.NETWORKS)
-def test_a_step_of_residual_networks_runs(network, monkeypatch):
+@pytest.mark.parametrize(
+  ('network', 'dtype'), [('resnet', 'float32'), ('r3gan', 'bfloat16')]
+)
+def test_a_step_of_residual_networks_runs(network, dtype, monkeypatch):
   monkeypatch.setattr(memory, 'keep_freed', lambda: None)
   sizes = resnet.Sizes(network, 8, 2, 2, batch_size=2)
-  resnet.build_jax(sizes, 'float32')(1)
+  resnet.build_jax(sizes, dtype)(1)
 
 
 def test_multiply_adds_of_residual_networks():

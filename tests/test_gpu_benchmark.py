@@ -69,6 +69,19 @@ def test_parts_without_time_are_skipped(tmp_path):
   }
 
 
+def test_the_first_step_finds_an_empty_cache(monkeypatch):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'full')
+  code = (
+    'import~os,sys;print(os.environ["XDG_CACHE_HOME"]==sys.argv[1],'
+    'os.environ.get("JAX_COMPILATION_CACHE_DIR"))'
+  )
+  twice = [f'-c {code} {{folder}}'] * 2
+  record = gpu.measure(part('first-step', *twice), False, 60)
+  assert record['output'].count('True None\n') == 2
+  record = gpu.measure(part('training', *twice), False, 60)
+  assert record['output'].count('False full\n') == 2
+
+
 def test_missing_packages_are_named(monkeypatch, capsys):
   monkeypatch.setattr(gpu, '_PROBES', {'jax': 'import nosuch'})
   monkeypatch.setattr(gpu, '_EXTRAS', ('nosuch-package',))
@@ -89,7 +102,8 @@ def test_scripts_are_clean(script):
 @pytest.mark.slow
 def test_the_whole_runs_on_a_cpu_in_small(tmp_path):
   # Of parts that run the same program, one is enough.
-  names = [p.name for p in gpu.PARTS if p.name not in ('dcgan-64', 'tests')]
+  others = ('dcgan-64', 'tests', 'first-step')
+  names = [p.name for p in gpu.PARTS if p.name not in others]
   chosen = [f'--only={name}' for name in names]
   gpu.main(['gpu', '--small', *chosen, f'--output={tmp_path}', '--minutes=20'])
   records = results(tmp_path)['parts']

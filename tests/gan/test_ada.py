@@ -264,6 +264,7 @@ def test_states_without_ada_have_no_probability():
   assert len(jax.tree.leaves(initial_state(create(**ADA)))) == leaves + 3
 
 
+@pytest.mark.slow  # three runs of images
 def test_a_resumed_run_keeps_its_probability(tmp_path):
   """One update after a change of p, which a reset would forget."""
   config = recipe('small.py', 'smoke')

@@ -69,7 +69,7 @@ def test_an_interrupted_run_has_the_same_scores(scored_run, tmp_path):
 @pytest.mark.parametrize(
   ('metrics', 'scores', 'expected'),
   [
-    (('fid',), [5, 3, 4, 6, 7], [4, 8, 10]),
+    slow(('fid',), [5, 3, 4, 6, 7], [4, 8, 10]),
     slow(('recall',), [0.5, 0.3, 0.4, 0.1, 0.1], [2, 8, 10]),
     slow(('fid',), [5, 4, 3, 2, 1], [8, 10]),
     slow(('fid',), [np.nan, 3, 3, np.inf, 4], [4, 8, 10]),

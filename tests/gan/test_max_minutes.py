@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 from conftest import assert_same_end
@@ -25,8 +26,7 @@ MINUTES = 90.0
 CHOSEN = 6
 
 
-@pytest.fixture
-def six_steps(monkeypatch):
+def choose_six_steps(monkeypatch):
   """Chooses six steps after the shortest trial; notes the trials' costs."""
   trials = []
 
@@ -43,6 +43,20 @@ def six_steps(monkeypatch):
   return trials
 
 
+six_steps = pytest.fixture(choose_six_steps)
+
+
+@pytest.fixture(scope='module')
+def limited(tmp_path_factory):
+  """The workdir of a run whose six steps were chosen; read-only."""
+  workdir = tmp_path_factory.mktemp('limited') / 'run'
+  with pytest.MonkeyPatch.context() as patch:
+    trials = choose_six_steps(patch)
+    train(points_run(), workdir, max_minutes=MINUTES)
+  assert len(trials) == 1
+  return workdir
+
+
 def stored(workdir):
   return json.loads((workdir / 'config.json').read_text())
 
@@ -55,8 +69,10 @@ def cosine(**changes):
   'changes',
   [
     pytest.param({}, id='jit'),
-    pytest.param({'parallelism': 'pmap'}, id='pmap'),
-    pytest.param({'num_seeds': 2, 'steps_per_call': 2}, id='seeds'),
+    pytest.param({'parallelism': 'pmap'}, id='pmap', marks=pytest.mark.slow),
+    pytest.param(
+      {'num_seeds': 2, 'steps_per_call': 2}, id='seeds', marks=pytest.mark.slow
+    ),
   ],
 )
 def test_the_run_is_that_of_the_chosen_number_of_steps(
@@ -102,11 +118,12 @@ def test_a_run_keeps_its_number_of_steps(tmp_path, six_steps, capsys):
   assert len(six_steps) == 1
 
 
-def test_another_number_of_steps_trains_longer(tmp_path, six_steps):
-  train(points_run(), tmp_path, max_minutes=MINUTES)
-  train(points_run(num_steps=10), tmp_path)
-  assert saved_steps(tmp_path)[-1] == 10
-  assert six_steps
+def test_another_number_of_steps_trains_longer(limited, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(limited, workdir)
+  assert saved_steps(workdir)[-1] == CHOSEN
+  train(points_run(num_steps=10), workdir)
+  assert saved_steps(workdir)[-1] == 10
 
 
 def test_a_trial_stopped_by_a_signal_is_no_run(tmp_path, monkeypatch, capsys):
@@ -158,11 +175,12 @@ def test_wrong_times_are_refused(refuses, tmp_path, arguments, words):
   refuses(main_lib.main, arguments, *words, folder=tmp_path)
 
 
-def test_a_damaged_note_is_named(tmp_path, six_steps):
-  train(points_run(), tmp_path, max_minutes=MINUTES)
-  (tmp_path / 'time_limit.json').write_text('{')
+def test_a_damaged_note_is_named(limited, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(limited, workdir)
+  (workdir / 'time_limit.json').write_text('{')
   with pytest.raises(UserError, match=r'time_limit\.json: cannot be read'):
-    train(points_run(), tmp_path)
+    train(points_run(), workdir)
 
 
 def test_a_trial_reads_no_program_of_its_schedule_from_a_cache(monkeypatch):

@@ -174,6 +174,7 @@ def test_a_projected_logit_starts_small():
   assert not np.allclose(logits, others)
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_its_workdir_draws(tmp_path):
   assert train(recipe('r3gan.py', 'smoke'), tmp_path) is None
   images = np.concatenate(list(load(tmp_path).chunks(prng.root_key(0), 5)))

@@ -60,6 +60,8 @@ class Store:
       'XLA_FLAGS': HASTY_COMPILER,
       'JAX_PLATFORMS': 'cpu',
     }
+    self._server = None
+    self._said = [cache / name for name in ('out', 'errors')]
 
   def start(self, module, *arguments):
     return subprocess.Popen(
@@ -73,11 +75,38 @@ class Store:
 
   def run(self, *command, status=0):
     """Runs a command to its end; returns what it said, and its errors."""
-    process = self.start(*command)
-    out, errors = process.communicate(timeout=200)
-    assert process.returncode == status, (out, errors)
+    if self._server is None:
+      self._server = self._serve()
+    before = [file.stat().st_size for file in self._said]
+    self._server.stdin.write(json.dumps(command) + '\n')
+    self._server.stdin.flush()
+    found = self._server.stdout.readline()
+    out, errors = (
+      file.read_bytes()[size:].decode()
+      for file, size in zip(self._said, before, strict=True)
+    )
+    assert found == f'{status}\n', (found, out, errors)
     assert 'Traceback' not in errors
     return out, errors
+
+  def _serve(self):
+    """Starts the process that runs commands."""
+    for file in self._said:
+      file.touch()
+    return subprocess.Popen(
+      [sys.executable, ROOT / 'tests/gs/serving.py', *map(str, self._said)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      cwd=ROOT,
+      env=self._environment | {'PYTHONPATH': str(ROOT)},
+    )
+
+  def close(self):
+    if self._server is not None:
+      self._server.stdin.close()
+      self._server.wait(timeout=60)
+      self._server.stdout.close()
 
 
 @pytest.fixture(scope='module')
@@ -98,6 +127,7 @@ def store(tmp_path_factory):
       assert time.monotonic() < deadline
       time.sleep(0.2)
   yield store
+  store.close()
   server.terminate()
   server.wait()
 

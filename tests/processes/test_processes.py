@@ -7,6 +7,7 @@ import signal
 import time
 
 from conftest import free_address
+from conftest import POINTS_RUN
 from conftest import read_metrics
 from conftest import saved_steps
 import numpy as np
@@ -51,8 +52,8 @@ LAYOUTS = {
       ('vae', 'pmap', 'float64'),
     ],
   ),
-  # A GAN's steps are slow here; a stopped run below covers them.
-  '4x1': (4, 1, [('gan', 'pmap', 'float32'), ('vae', 'jit', 'float64')]),
+  # Each process has one device. A stopped run below goes on in four of them.
+  '2x1': (2, 1, [('gan', 'pmap', 'float32'), ('vae', 'jit', 'float64')]),
 }
 TRAINED = [
   (layout, *case) for layout, (*_, cases) in LAYOUTS.items() for case in cases
@@ -157,10 +158,21 @@ COMMAND = [
 ]
 
 
-def command(workdir, num_processes, num_devices, num_steps=32):
+# Of points, whose steps compile faster.
+POINTS_COMMAND = [
+  '-m',
+  'gan_flax.main',
+  '--config=configs/ring.py:smoke',
+  *(f'--config.{name}={value}' for name, value in POINTS_RUN.items()),
+  '--config.log_every_steps=4',
+  '--config.checkpoint_every_steps=1000000',
+]
+
+
+def command(workdir, num_processes, num_devices, num_steps=32, base=COMMAND):
   """Starts the processes of one run."""
   arguments = [
-    *COMMAND,
+    *base,
     f'--workdir={workdir}',
     f'--config.num_steps={num_steps}',
   ]
@@ -214,7 +226,7 @@ def test_a_stopped_run_resumes_with_other_processes(
 
 def test_a_killed_process_ends_the_others(tmp_path):
   """A killed process, like a lost machine, is not waited for."""
-  processes = command(tmp_path / 'run', 2, 1, num_steps=1_000_000)
+  processes = command(tmp_path / 'run', 2, 1, 1_000_000, POINTS_COMMAND)
   wait_for_lines(tmp_path / 'run', 1, processes)
   processes[1].kill()
   processes[0].communicate(timeout=200)

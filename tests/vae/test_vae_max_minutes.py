@@ -18,6 +18,7 @@ def six_steps(monkeypatch):
   monkeypatch.setattr(trial_lib, '_LARGEST_SHARE', 0.0)
 
 
+@pytest.mark.slow  # the tests of a GAN's time are quicker
 @pytest.mark.usefixtures('six_steps')
 @pytest.mark.parametrize('parallelism', ['jit', 'pmap'])
 def test_the_run_is_that_of_the_chosen_number_of_steps(

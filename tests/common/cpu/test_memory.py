@@ -16,11 +16,11 @@ from common_flax.cpu import memory
 if sys.argv[1] == 'keep':
   memory.keep_freed()
 step = jax.jit(lambda x: (x @ x.T) @ x)
-x = jnp.ones((5000, 1))
-for i in range(40):
-  if i == 20:
+x = jnp.ones((4200, 1))
+for i in range(20):
+  if i == 10:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-  x = step(x).block_until_ready() / 5000
+  x = step(x).block_until_ready() / 4200
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

@@ -14,6 +14,7 @@ from common_flax.errors import UserError
 from common_flax.metrics import classifier as classifier_lib
 
 NUM_CLASSES = 3
+MIN_STEPS = classifier_lib._MIN_STEPS  # before conftest.py lowers it
 
 
 def noise(num, *shape, seed=0):
@@ -49,27 +50,36 @@ def hurried(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture
+def in_full(monkeypatch):
+  """All the steps that a user's classifier takes."""
+  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS)
+
+
+def of_digits_in(split):
+  return data.load_source('digits', split, 16)
+
+
+@pytest.fixture(scope='module')
 def of_digits():
-  """The classifier of the digits, 16 pixels a side, after half its steps."""
-  train, test = (
-    data.load_source('digits', split, 16) for split in ('train', 'test')
-  )
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(classifier_lib, '_MIN_STEPS', 500)
-    return classifier_lib.load_or_train(train, test)
+  """The classifier of the digits, 16 pixels a side, hardly trained."""
+  return classifier_lib.load_or_train(*map(of_digits_in, ('train', 'test')))
 
 
 def cached_files():
   return list(caches.folder('classifiers').iterdir())
 
 
-def test_it_reads_digits_of_other_writers(of_digits):
-  assert of_digits.test_accuracy >= 0.95
-  test = data.load_source('digits', 'test', 16)
-  labels = classifier_lib.labels(of_digits, test.examples)
+@pytest.mark.slow  # half the steps that a user's classifier takes
+@pytest.mark.usefixtures('hurried')
+def test_it_reads_digits_of_other_writers(monkeypatch):
+  monkeypatch.setattr(classifier_lib, '_MIN_STEPS', MIN_STEPS // 2)
+  train, test = map(of_digits_in, ('train', 'test'))
+  classifier = classifier_lib.load_or_train(train, test)
+  assert classifier.test_accuracy >= 0.95
+  labels = classifier_lib.labels(classifier, test.examples)
   assert labels.dtype == np.int32
-  assert np.mean(labels == test.labels) == of_digits.test_accuracy
+  assert np.mean(labels == test.labels) == classifier.test_accuracy
 
 
 def test_results_do_not_depend_on_how_many_images_there_are(of_digits):
@@ -201,6 +211,7 @@ def test_points_are_refused():
   ('num_examples', 'num_steps'),
   [(1, 1000), (1500, 1000), (60_000, 2812), (1_000_000, 10_000)],
 )
+@pytest.mark.usefixtures('in_full')
 def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
   assert classifier_lib._num_steps(num_examples) == num_steps
 
@@ -209,6 +220,7 @@ def test_steps_follow_the_size_of_the_data(num_examples, num_steps):
 @pytest.mark.skipif(
   'TFDS_DATA_DIR' not in os.environ, reason='needs TFDS_DATA_DIR with mnist'
 )
+@pytest.mark.usefixtures('in_full')
 def test_it_reads_the_real_mnist():
   """A third of it is read well already."""
   splits = ('train[:20000]', 'test')
