@@ -20,6 +20,7 @@ FLOORS = {
   'common_flax.metrics': 5,
   'common_flax.cli': 5,
   'common_flax.evaluation': 6,
+  'common_flax.report': 6,
   'common_flax.training': 7,
   'FAMILY.losses': 8,
   'FAMILY.likelihoods': 8,

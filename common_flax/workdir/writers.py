@@ -18,6 +18,7 @@ import re
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 import numpy as np
 import PIL.Image
 
@@ -25,6 +26,7 @@ from common_flax import files
 from common_flax import images as images_lib
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import open_whole
+from common_flax.workdir import stored_config
 from common_flax.workdir.tensorboard import Board
 
 _MAX_FRAMES = 100
@@ -37,12 +39,18 @@ _MAX_DAMAGED_SHOWN = 3  # lines of metrics.jsonl, by number
 class RunWriter:
   """The files of a run in its workdir. Close it, or use it in `with`."""
 
-  def __init__(self, workdir: epath.PathLike, step: int):
+  def __init__(
+    self,
+    workdir: epath.PathLike,
+    step: int,
+    config: ConfigDict | None = None,
+  ):
     """Opens the files and drops what they say beyond a step.
 
     Args:
       workdir: the run's folder, which exists.
       step: where the run goes on; 0 at a start.
+      config: the run's config.
     """
     self._workdir = epath.Path(workdir)
     self._samples = self._workdir / 'samples'
@@ -60,6 +68,9 @@ class RunWriter:
     self._board = Board(
       self._workdir / 'tensorboard', purge_step=step + 1 if rows else None
     )
+    if config is not None and not step:
+      text = stored_config.to_json(config)
+      self._board.add_text('config', f'```\n{text}```')
 
   def __enter__(self) -> 'RunWriter':
     return self
@@ -74,10 +85,6 @@ class RunWriter:
   def rows(self) -> list[dict[str, float | None]]:
     """The metrics so far: one dict per step, in ascending order."""
     return self._rows
-
-  def text(self, name: str, text: str) -> None:
-    """Adds a Markdown text to TensorBoard."""
-    self._board.add_text(name, text)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Records the metrics of a step; a repeated step is ignored."""

@@ -3,6 +3,7 @@
 import io
 import struct
 
+from ml_collections import ConfigDict
 import numpy as np
 import PIL.Image
 import pytest
@@ -72,13 +73,13 @@ def test_tensorboard_has_the_picture_unchanged(tmp_path, channels):
 
 
 def test_tensorboard_has_scalars_texts_and_finite_histograms(tmp_path):
-  with writers.RunWriter(tmp_path, 0) as writer:
-    writer.text('run', 'a **run**')
+  config = ConfigDict({'seed': 3})
+  with writers.RunWriter(tmp_path, 0, config) as writer:
     writer.scalars(2, {'d_loss': 0.5, 'g_loss': float('nan')})
     writer.histograms(2, {'norms': np.array([1.0, np.inf, 3.0])})
     writer.histograms(2, {'nothing': np.array([np.nan])})
   (_, text), (_, loss), (step, norms) = values(tmp_path)
-  assert text.tensor.string_val == [b'a **run**']
+  assert text.tensor.string_val == [b'```\n{\n  "seed": 3\n}\n```']
   assert (loss.tag, loss.simple_value) == ('d_loss', 0.5)
   assert (step, norms.tag, norms.histo.num) == (2, 'norms', 2)
 
