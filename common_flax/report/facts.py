@@ -221,8 +221,9 @@ def machine(runs: Sequence[Run]) -> Sequence[Fact]:
 
 
 def commands(run: Run) -> list[str]:
-  """The commands that trained a run, without repetitions."""
-  return list(dict.fromkeys(s.command for s in _starts(run) if s.command))
+  """The commands that trained a run, without repetitions, a flag a line."""
+  given = dict.fromkeys(s.command for s in _starts(run) if s.command)
+  return [' \\\n  --'.join(command.split(' --')) for command in given]
 
 
 def value(field: Any) -> str:

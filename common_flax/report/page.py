@@ -24,6 +24,7 @@ from common_flax.report import runs as runs_lib
 from common_flax.report.markup import Element
 from common_flax.report.markup import element
 from common_flax.report.runs import Run
+from common_flax.workdir import checkpoints
 from common_flax.workdir import provenance
 
 FILE = 'report.html'
@@ -49,6 +50,15 @@ def write(workdir: epath.PathLike) -> None:
   """
   text, _ = render([runs_lib.read(workdir)])
   files.write_bytes(epath.Path(workdir) / FILE, text.encode())
+
+
+def refresh(workdir: epath.PathLike) -> None:
+  """Writes the report of a run anew, if it has one; says what fails."""
+  try:
+    if (epath.Path(workdir) / FILE).exists():
+      write(workdir)
+  except Exception as error:  # a report must not end what it reports
+    print(f'{FILE} cannot be written: {checkpoints.reason(error)}')
 
 
 def render(runs: Sequence[Run]) -> tuple[str, list[str]]:

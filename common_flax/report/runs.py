@@ -22,7 +22,8 @@ _MAX_LOG_BYTES = 2**28
 _MAX_REMARKS = 200
 # Lines of the log that tell of trouble. Scores are told in the same form.
 _REMARK = re.compile(
-  r'(?i)step [\d,]+: |.*\bcannot be (read|written)|.*\b(damaged|left out)\b|'
+  r'(?i)step [\d,]+: |'
+  r'(?!config\.).*\b(cannot be (read|written)|damaged|left out)\b|'
   r'Going back to|Resuming from|Stopped|error: |Repeating steps'
 )
 _SCORES = re.compile(r'Step [\d,]+: \w+ [-\d.,e+naif]+(, \w+ [-\d.,e+naif]+)*$')

@@ -34,6 +34,7 @@ ROWS = [
 LOG = """2026-11-29 10:00:00 Training on 1 x cpu in runs/x
 2026-11-29 10:00:01 step 10/20  d_loss 0.5
 2026-11-29 10:00:02 Step 10: the generator draws <b>copies</b>. Try less.
+2026-11-29 10:00:02 Checkpoint 10 cannot be read (x); taking 5 instead.
 2026-11-29 10:00:03 Step 20: fid 12.5, precision 0.1, kid nan
 a line without a time
 """
@@ -136,8 +137,9 @@ def test_a_report_tells_what_was_trained_on_what_and_how(run):
     '3 min 20 s',
     'a processor',
     'jax 0.10.2',
-    'python -m family.main --config=dcgan:smoke',
+    'python -m family.main \\ --config=dcgan:smoke',
     'Step 10: the generator draws <b>copies</b>. Try less.',
+    'Checkpoint 10 cannot be read',
     'fid 2.500 ± 0.250 1.500 0.125',  # this run, real and perfect samples
     "dataset.path '/data/",
   ):
@@ -270,6 +272,20 @@ def test_names_that_are_no_text_do_not_break_a_page(tmp_path):
   text, _ = report(make_run(tmp_path / 'run', config))
   text.encode()
   assert r'a\x00b\ud800\x1b[31m' in Parsed(text).text
+
+
+def test_a_report_is_written_anew_only_if_there_is_one(
+  run, capsys, monkeypatch
+):
+  page.refresh(run)
+  assert not (run / page.FILE).exists()
+  (run / page.FILE).write_text('old')
+  page.refresh(run)
+  assert 'real examples' in (run / page.FILE).read_text()
+  monkeypatch.setattr(page, 'write', lambda unused: 1 / 0)
+  page.refresh(run)
+  told = 'report.html cannot be written: division by zero\n'
+  assert capsys.readouterr().out == told
 
 
 def test_the_command_writes_a_page(run, tmp_path, capsys):
