@@ -46,6 +46,7 @@ from common_flax.training.origin import Origin
 from common_flax.training.watch import Measure
 from common_flax.workdir import layout
 from common_flax.workdir import lock
+from common_flax.workdir import trackers
 from common_flax.workdir.checkpoints import CheckpointStore
 from common_flax.workdir.writers import RunWriter
 
@@ -93,6 +94,7 @@ def open_run(
       workdir, config, default, has_fixed_steps, effects
     )
     limits.check_devices(config, num_seeds, is_resumed)
+    trackers.check_installed(config)
     if init_from and is_resumed:
       print(f'--init_from={init_from}: ignored; {workdir} resumes its own run.')
     if init_from and not is_resumed and num_seeds > 1:
