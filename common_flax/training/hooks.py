@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import images as images_lib
+from common_flax import output
 from common_flax.cli import terminal
 from common_flax.distributed import processes
 from common_flax.errors import TrainingFailedError
@@ -313,6 +314,7 @@ class Report:
       self._write(now)
       if now.is_finished:
         with _reporting(now, page.FILE):
+          output.write_log()  # from which the report takes warnings
           page.write(now.run.workdir)
 
   def _begin(self, now: Moment) -> None:
