@@ -51,6 +51,8 @@ def curves(runs: Sequence[Run], data: list[dict[str, Any]]) -> list[Element]:
     for run in runs
     if _stride(run) > 1
   ]
+  hint = element('p', 'Without JavaScript there are the numbers alone.')
+  parts.insert(0, element('noscript', hint))
   return [*parts, *(element('p', text, class_='note') for text in dropped)]
 
 

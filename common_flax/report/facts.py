@@ -25,11 +25,19 @@ def facts_table(
   """A table with a row for each fact that some run has."""
   rows = []
   for name, of in facts:
-    cells = [of(run) for run in runs]
+    cells = [_cell(of, run) for run in runs]
     if any(cells):
       rows.append([name, *(cell or '' for cell in cells)])
   kind = 'facts' if len(runs) > 1 else 'facts single'
   return markup.table(caption, ('', *names(runs)), rows, kind)
+
+
+def _cell(of: Callable[[Run], str | None], run: Run) -> str | None:
+  """A fact of a run; of a file that somebody has changed, a word for it."""
+  try:
+    return of(run)
+  except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+    return 'damaged'
 
 
 def names(runs: Sequence[Run]) -> list[str]:

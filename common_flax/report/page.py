@@ -35,6 +35,7 @@ _POLICY = (
 )
 _BASELINES = {'real': 'real examples', 'perfect': 'perfect samples'}
 _UNCERTAINTY = '_standard_error'
+_HUGE = 1e300  # no score
 _PICTURES = {  # that evaluation draws
   'evaluation.png': 'Scores of the checkpoints over steps',
   'nearest.png': 'Samples beside the training images nearest to them',
@@ -180,18 +181,22 @@ def _scores(run: Run) -> list[str]:
   return [
     name
     for name, value in run.evaluation.items()
-    if isinstance(value, int | float)
+    if _is_number(value)
     and not name.startswith(prefixes)
     and not name.endswith(_UNCERTAINTY)
   ]
 
 
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and abs(value) < _HUGE
+
+
 def _score(column: Mapping[str, Any], name: str) -> str:
   value, error = column.get(name), column.get(f'{name}{_UNCERTAINTY}')
-  if not isinstance(value, int | float):
+  if not _is_number(value):
     return ''
   text = terminal.number(value)
-  if isinstance(error, int | float):
+  if _is_number(error):
     text += f' ± {terminal.number(error)}'
   return text
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -20,6 +21,8 @@ from common_flax.workdir.provenance import Provenance
 
 _MAX_LOG_BYTES = 2**28
 _MAX_REMARKS = 200
+_COUNTS = ('num_steps', 'batch_size', 'seed', 'num_seeds')
+_TOO_MANY = 2**63
 # Lines of the log that tell of trouble. Scores are told in the same form.
 _REMARK = re.compile(
   r'(?i)step [\d,]+: |'
@@ -74,10 +77,11 @@ class Run:
 
   def series(self, metric: str) -> list[tuple[int, float]]:
     """The steps at which a metric was recorded, with its values."""
+    values = [(row['step'], row.get(metric)) for row in self.rows]
     return [
-      (row['step'], row[metric])
-      for row in self.rows
-      if row.get(metric) is not None
+      (step, value)
+      for step, value in values
+      if value is not None and math.isfinite(value)
     ]
 
 
@@ -125,12 +129,12 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
   """The flat config of config.json, or of the newest checkpoint's copy.
 
   Raises:
-    UserError: if there is none.
+    UserError: if there is none, or it is damaged.
   """
   path = workdir / layout.CONFIG
   try:
     if path.exists():
-      return flatten(files.read_json(path))
+      return _checked(flatten(files.read_json(path)))
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
   with layout.open_checkpoints(workdir) as checkpoints:
@@ -138,6 +142,19 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
   if saved is None:
     raise UserError(f'{path}: no such file; is {workdir} a workdir?')
   return flatten(saved[1])
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+  """Refuses a config whose counts are no numbers.
+
+  Raises:
+    ValueError: naming the field.
+  """
+  for name in _COUNTS:
+    value = config.get(name, 0)
+    if type(value) is not int or not 0 <= value < _TOO_MANY:
+      raise ValueError(f'{name}={value!r:.100} is no count')
+  return config
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -155,6 +155,13 @@ def read(workdir: epath.PathLike) -> Provenance | None:
     for name, kind in kinds.items():
       if not isinstance(getattr(provenance, name), kind):
         raise TypeError(f'{name} is no {kind.__name__}')
+    for names in provenance.panels.values():
+      if not all(isinstance(name, str) for name in names):
+        raise TypeError('panels hold no names')
+    for start in starts:
+      for name, kinds in _KINDS.items():
+        if not isinstance(getattr(start, name), kinds):
+          raise TypeError(f'{name} of a start has another type')
   except (KeyError, TypeError) as error:
     raise ValueError(f'is no record of a run: {error}') from error
   return provenance
@@ -172,3 +179,13 @@ def earlier_starts(workdir: epath.PathLike) -> list[Start]:
 
 
 _EMPTY = Provenance()
+_KINDS = {  # of the fields of a start
+  'step': int,
+  'began': str,
+  'command': str | None,
+  'devices': str,
+  'machine': dict,
+  'versions': dict,
+  'ended': str | None,
+  'reached': int | None,
+}

@@ -266,6 +266,43 @@ def test_what_cannot_be_read_is_named_and_left_out(run, capsys):
   assert '2 damaged lines are left out' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+  ('name', 'changes'),
+  [
+    ('config.json', {'num_steps': 'x'}),
+    ('config.json', {'seed': 1e300}),
+    ('config.json', {'batch_size': None}),
+    ('config.json', {'dataset': None, 'model': [[1]]}),
+    ('run.json', {'panels': {'x': 3}}),
+    ('run.json', {'panels': {'x': [3]}}),
+    ('run.json', {'parameters': {'x': 'y'}, 'data': {'num_examples': 'x'}}),
+    ('run.json', {'data': {'image_shape': 3, 'num_classes': [], 'kind': 1}}),
+    ('run.json', {'starts': [{'step': 'x', 'began': 3}]}),
+    ('run.json', {'starts': [{'step': 1, 'began': 3, 'ended': 4}]}),
+    ('run.json', {'starts': [{'step': 1, 'began': '', 'versions': 3}]}),
+    ('evaluation.json', {'fid': 10**400, 'real_fid': 'x', 'provenance': 3}),
+  ],
+)
+def test_files_that_somebody_has_changed_end_in_no_traceback(
+  run, tmp_path, capsys, name, changes
+):
+  stored = json.loads((run / name).read_text())
+  (run / name).write_text(json.dumps(stored | changes))
+  flags = [f'--workdir={run}', f'--output={tmp_path / "x.html"}']
+  status = command.main(['command', *flags])
+  assert status in (0, 2)
+  assert capsys.readouterr().err.count('\n') == (1 if status else 0)
+
+
+def test_numbers_that_are_not_finite_leave_the_page_valid(tmp_path):
+  run = make_run(tmp_path / 'run')
+  line = '{"step": 5, "d_loss": Infinity}\n{"step": 6, "d_loss": 2}\n'
+  (run / 'metrics.jsonl').write_text(line)
+  data = re.search('id="data">(.*?)</script>', report(run)[0])[1]
+  assert 'Infinity' not in data
+  assert json.loads(data)[0]['curves'][0]['values'] == [2.0]
+
+
 def test_names_that_are_no_text_do_not_break_a_page(tmp_path):
   odd = 'a\x00b\ud800\x1b[31m'
   config = CONFIG | {'model': {'name': odd}}
