@@ -32,6 +32,8 @@ PARALLELISMS = ('jit', 'pmap')
 COMPUTE_DTYPES = ('float32', 'bfloat16', 'float64')
 ON_NAN = ('stop', 'skip', 'rollback', 'warn')
 ON_SAVE_ERROR = ('stop', 'warn')
+TENSORBOARD = 'tensorboard'
+TRACKERS = (TENSORBOARD, 'mlflow', 'wandb')  # see `workdir.trackers`
 CROPS = ('center', 'fit', 'random')
 
 # The type of fields that hold a size of images, see `common_flax.images.Size`.
@@ -57,6 +59,7 @@ def base() -> ConfigDict:
   config.on_nan = 'stop'
   config.on_nan_max_skips = 100  # maximum skips per start before stopping
   config.on_nan_max_rollbacks = 3  # maximum rollbacks before stopping
+  config.trackers = (TENSORBOARD,)  # also 'mlflow', 'wandb'; () for none
   config.on_save_error = 'stop'  # or 'warn' and continue without saving
   # 0 for never. The best checkpoint by the first metric is kept.
   config.evaluate_every_steps = 0
@@ -255,6 +258,13 @@ def check_base(config: ConfigDict) -> None:
   require_one_of(config, 'parallelism', PARALLELISMS)
   require_one_of(config, 'on_nan', ON_NAN)
   require_one_of(config, 'on_save_error', ON_SAVE_ERROR)
+  require(
+    set(config.trackers) <= set(TRACKERS)
+    and len(set(config.trackers)) == len(config.trackers),
+    config,
+    'trackers',
+    f'choose some of {", ".join(TRACKERS)}, each once',
+  )
   require_at_least(config, 1, 'on_nan_max_skips', 'on_nan_max_rollbacks')
   require_one_of(config, 'compute_dtype', COMPUTE_DTYPES)
   require(

@@ -91,6 +91,7 @@ SHARED: Effects = {
   'on_nan_max_skips': _SKIPS,
   'on_nan_max_rollbacks': _ROLLS_BACK,
   'on_save_error': ALWAYS,
+  'trackers': ALWAYS,
   'evaluate_every_steps': ALWAYS,
   'evaluation_metrics': (_SCORES,),
   'evaluation_num_samples': (_SCORES,),

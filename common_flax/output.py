@@ -224,6 +224,12 @@ def log_to(workdir: os.PathLike | str) -> None:
     _Current.log.open(workdir)
 
 
+def write_log() -> None:
+  """Writes what the log has so far, to an object store too."""
+  if _Current.log is not None:
+    _Current.log.close()
+
+
 def note(text: str) -> None:
   """Adds text to the log, if there is one, and shows it nowhere."""
   if _Current.log is not None:
@@ -256,5 +262,4 @@ def finish() -> None:
   for stream in (sys.stdout, sys.stderr):
     if stream:
       stream.flush()
-  if _Current.log is not None:
-    _Current.log.close()
+  write_log()

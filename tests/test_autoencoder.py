@@ -41,6 +41,7 @@ def test_it_logs_draws_and_checkpoints(finished):
   assert errors == sorted(errors, reverse=True)  # it learns
   assert (finished / 'curves.png').exists()
   assert (finished / 'samples.gif').exists()
+  assert 'squared_error' in (finished / 'report.html').read_text()
   pictures = sorted(path.name for path in (finished / 'samples').iterdir())
   assert pictures == [f'step_{step:08d}.png' for step in (0, 4, 8)]
   saved = sorted(path.name for path in (finished / 'checkpoints').iterdir())

@@ -19,6 +19,7 @@ FLOORS = {
   'common_flax.workdir': 4,
   'common_flax.metrics': 5,
   'common_flax.cli': 5,
+  'common_flax.report': 5.5,
   'common_flax.evaluation': 6,
   'common_flax.training': 7,
   'FAMILY.losses': 8,

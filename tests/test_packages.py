@@ -202,8 +202,14 @@ def test_a_wheel_holds_the_packages_and_the_recipes(installed):
     f'common_flax/configs/{file.name}' for file in CONFIGS.glob('*.py')
   }
   typed = {f'{package}/py.typed' for package in PACKAGES}
+  pages = {
+    f'common_flax/report/{file.name}'
+    for file in (ROOT / 'common_flax/report').iterdir()
+    if file.suffix in ('.css', '.js', '.txt')
+  }
   inside = {name for name in names if 'dist-info' not in name}
-  assert inside == modules | recipes | typed
+  assert inside == modules | recipes | typed | pages
+  assert len(pages) == 5
   assert any(name.endswith('licenses/LICENSE') for name in names)
 
 

@@ -20,7 +20,8 @@ ANIMATIONS = ('.gif', '.mp4')
 ARRAYS = ('.npz', '.npy')
 NUMBERS = '.json'
 TABLE = '.csv'
-_KNOWN = (*PICTURES, *ANIMATIONS, *ARRAYS, NUMBERS, TABLE)
+PAGE = '.html'
+_KNOWN = (*PICTURES, *ANIMATIONS, *ARRAYS, NUMBERS, TABLE, PAGE)
 
 
 @contextlib.contextmanager

@@ -97,3 +97,8 @@ def compare() -> int:
 def compare_runs() -> int:
   """Runs `common_flax.compare_runs`; returns its exit status."""
   return run('common_flax.compare_runs')
+
+
+def report() -> int:
+  """Runs `common_flax.report`; returns its exit status."""
+  return run('common_flax.report.__main__')

@@ -29,6 +29,7 @@ from common_flax.effects import Effects
 from common_flax.errors import StoppedError
 from common_flax.errors import UserError
 from common_flax.workdir import layout
+from common_flax.workdir import provenance
 
 # Values of JAX's environment variables that would end runs, and why.
 _MOVES = ('disallow', 'disallow_explicit'), 'it moves arrays to the devices'
@@ -291,6 +292,7 @@ def reporting_signals(
     output.outliving_reader(),
     processes.only_first_speaks(),
     processes.failing_alone(),
+    provenance.called_as(arguments.again),
   ):
     try:
       yield

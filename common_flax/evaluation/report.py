@@ -27,6 +27,7 @@ from common_flax.evaluation import reference_sets
 from common_flax.evaluation import selection
 from common_flax.evaluation.protocol import Scores
 from common_flax.progress import track
+from common_flax.report import page
 from common_flax.workdir import layout as workdir_lib
 
 CURVES = 'evaluation.png'  # metrics over checkpoints
@@ -163,8 +164,8 @@ def evaluate_run(
       'checkpoints': rows,
     }
   )
-  _report(workdir, newest, title)
   _write(workdir / CURVES, draw_curves(rows, newest.metrics))
+  _report(workdir, newest, title)
   print(f'Best by {name}: --step={best_step}. Curves: {workdir / CURVES}')
 
 
@@ -280,6 +281,7 @@ def _report(workdir: epath.Path, evaluation: Evaluation, title: str) -> None:
   path = workdir_lib.write_evaluation(workdir, metrics, provenance)
   seconds = terminal.duration(provenance['seconds'])
   print(f'Evaluated in {seconds}. All numbers: {path}')
+  page.refresh(workdir)
 
 
 def _write(path: epath.Path, picture: np.ndarray) -> None:

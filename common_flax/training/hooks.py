@@ -12,6 +12,7 @@ numbers that the hooks before it add to `now.metrics`.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -25,12 +26,16 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import images as images_lib
+from common_flax import output
 from common_flax.cli import terminal
 from common_flax.distributed import processes
 from common_flax.errors import TrainingFailedError
 from common_flax.evaluation import selection
+from common_flax.report import page
 from common_flax.training.loop import Moment
 from common_flax.training.loop import State
+from common_flax.workdir import checkpoints as checkpoints_lib
+from common_flax.workdir import provenance
 from common_flax.workdir.checkpoints import STATE
 
 _CURVES_SECONDS = 60  # between two drawings, each 0.2 s of one core
@@ -114,7 +119,11 @@ class Metrics:
 
 
 class Curves:
-  """Plots metrics over steps in `curves.png`."""
+  """Plots metrics over steps in `curves.png`.
+
+  Attributes:
+    panels: panel title -> names of the metrics drawn in it.
+  """
 
   def __init__(self, panels: Mapping[str, Sequence[str]], every: int):
     """Creates the hook.
@@ -124,7 +133,7 @@ class Curves:
       every: interval of steps at which the curves are redrawn, unless they
         were drawn less than a minute ago. The end of a run always draws them.
     """
-    self._panels = panels
+    self.panels = panels
     self._every = every
     self._drawn_at = -math.inf
     self._is_due = False
@@ -147,7 +156,7 @@ class Curves:
   def _draw(self, now: Moment) -> None:
     self._drawn_at = time.monotonic()
     with now.writing('curves.png'):
-      now.run.record.curves(self._panels)
+      now.run.record.curves(self.panels)
 
 
 class Pictures:
@@ -263,3 +272,81 @@ class Checkpoints:
     rows = now.run.record.rows
     values = {row['step']: row.get(self._best_by) for row in rows}
     return selection.best_step(values, self._best_by)
+
+
+class Report:
+  """Keeps run.json, and writes report.html when the run is finished.
+
+  `Run.fit` adds it after the other hooks. A run can do without both files, so
+  failing to write them costs a line.
+  """
+
+  def __init__(
+    self,
+    step: Callable,
+    networks: Callable[[State], Mapping[str, Any]],
+    hooks: Sequence[Callable[[Moment], None]],
+  ):
+    """Creates the hook.
+
+    Args:
+      step: the train step, whose name the record has.
+      networks: state -> parameters by network.
+      hooks: the run's other hooks. The report groups metrics as `Curves` does.
+    """
+    self._function = provenance.name_of(step)
+    self._networks = networks
+    self._panels = {}
+    for hook in hooks:
+      if isinstance(hook, Curves):
+        self._panels |= hook.panels
+    self._record: provenance.Provenance | None = None
+
+  def __call__(self, now: Moment) -> None:
+    if not now.run.is_first_process:
+      return
+    if now.is_start:
+      if self._record is None:  # not after a rollback
+        self._begin(now)
+    elif now.is_last and now.is_finite and not now.failure:
+      self._record.starts[-1].ended = provenance.now()
+      self._record.starts[-1].reached = now.step
+      self._write(now)
+      if now.is_finished:
+        with _reporting(now, page.FILE):
+          output.write_log()  # from which the report takes warnings
+          page.write(now.run.workdir)
+
+  def _begin(self, now: Moment) -> None:
+    run = now.run
+    start = provenance.start_now(now.step, run.parallel.describe())
+    self._record = provenance.Provenance(
+      self._function,
+      {'kind': run.kind_of_examples, **run.info},
+      _num_parameters(self._networks(now.state), num_runs=run.root.size),
+      {title: list(names) for title, names in self._panels.items()},
+      [*provenance.earlier_starts(run.workdir), start],
+    )
+    self._write(now)
+
+  def _write(self, now: Moment) -> None:
+    with _reporting(now, provenance.FILE):
+      provenance.write(now.run.workdir, self._record)
+
+
+def _num_parameters(
+  networks: Mapping[str, Any], num_runs: int
+) -> dict[str, int]:
+  return {
+    name: sum(leaf.size for leaf in jax.tree.leaves(params)) // num_runs
+    for name, params in networks.items()
+  }
+
+
+@contextlib.contextmanager
+def _reporting(now: Moment, name: str) -> Iterator[None]:
+  """Says what failed to be written; nothing that fails here ends a run."""
+  try:
+    yield
+  except Exception as error:
+    now.say(f'{name} cannot be written: {checkpoints_lib.reason(error)}')

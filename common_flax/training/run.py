@@ -38,6 +38,7 @@ from common_flax.training import loop
 from common_flax.training import recovery
 from common_flax.training import seeds as seeds_lib
 from common_flax.training import speed
+from common_flax.training.hooks import Report
 from common_flax.training.inputs import Inputs
 from common_flax.training.loop import Hook
 from common_flax.training.loop import State
@@ -45,7 +46,7 @@ from common_flax.training.origin import Origin
 from common_flax.training.watch import Measure
 from common_flax.workdir import layout
 from common_flax.workdir import lock
-from common_flax.workdir import stored_config
+from common_flax.workdir import trackers
 from common_flax.workdir.checkpoints import CheckpointStore
 from common_flax.workdir.writers import RunWriter
 
@@ -93,6 +94,7 @@ def open_run(
       workdir, config, default, has_fixed_steps, effects
     )
     limits.check_devices(config, num_seeds, is_resumed)
+    trackers.check_installed(config)
     if init_from and is_resumed:
       print(f'--init_from={init_from}: ignored; {workdir} resumes its own run.')
     if init_from and not is_resumed and num_seeds > 1:
@@ -208,6 +210,7 @@ class Run:
     with self.signals.held(), self._open_checkpoints() as self.checkpoints:
       start, state = origin.newest(self.checkpoints)
       self._introduce(start, state, networks)
+      hooks = [*hooks, Report(step, networks, hooks)]
       while start < self.config.num_steps:
         attempt = int(np.max(jax.device_get(state.attempt)))
         try:
@@ -325,10 +328,8 @@ class Run:
     """Opens the record of the first process, starting at a step."""
     with contextlib.ExitStack() as stack:
       if self.is_first_process:
-        self.record = stack.enter_context(RunWriter(self.workdir, start))
-        if not start:
-          text = stored_config.to_json(self.config)
-          self.record.text('config', f'```\n{text}```')
+        writer = RunWriter(self.workdir, start, self.config)
+        self.record = stack.enter_context(writer)
       self._loop_exit = stack.enter_context(contextlib.ExitStack())
       yield
 

@@ -245,6 +245,8 @@ def trial_config(
       trial.checkpoint_every_steps = 3 * _UNIT * per_call
       if config.evaluate_every_steps:
         trial.evaluate_every_steps = _CYCLE * _UNIT * per_call
+    kept = (name for name in trial.trackers if name == config_lib.TENSORBOARD)
+    trial.trackers = tuple(kept)  # services would show the trial as a run
     if 'on_collapse' in trial:  # nothing to judge in so few steps
       trial.on_collapse = 'warn'
       trial.on_collapse_max_rollbacks = default.on_collapse_max_rollbacks

@@ -23,6 +23,7 @@ CONFIG = 'config.json'
 _MAY_CHANGE = {
   'keep_checkpoints',
   'parallelism',
+  'trackers',
   'dataset.data_dir',
   'dataset.path',
   'dataset.labels',  # checkpoints remember what it says

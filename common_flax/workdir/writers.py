@@ -18,14 +18,18 @@ import re
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 import numpy as np
 import PIL.Image
 
 from common_flax import files
 from common_flax import images as images_lib
+from common_flax.config import TENSORBOARD
 from common_flax.data.decode import CorruptImageError
 from common_flax.data.decode import open_whole
+from common_flax.workdir import stored_config
 from common_flax.workdir.tensorboard import Board
+from common_flax.workdir.trackers import Trackers
 
 _MAX_FRAMES = 100
 _GIF_SECONDS = 6
@@ -37,18 +41,26 @@ _MAX_DAMAGED_SHOWN = 3  # lines of metrics.jsonl, by number
 class RunWriter:
   """The files of a run in its workdir. Close it, or use it in `with`."""
 
-  def __init__(self, workdir: epath.PathLike, step: int):
+  def __init__(
+    self,
+    workdir: epath.PathLike,
+    step: int,
+    config: ConfigDict | None = None,
+  ):
     """Opens the files and drops what they say beyond a step.
 
     Args:
       workdir: the run's folder, which exists.
       step: where the run goes on; 0 at a start.
+      config: the run's config.
     """
     self._workdir = epath.Path(workdir)
     self._samples = self._workdir / 'samples'
     files.make_folder(self._samples)
     self._metrics = self._workdir / 'metrics.jsonl'
     rows = read_rows(workdir)
+    told = [row['step'] for row in rows]
+    told += [_picture_step(path) for path in self._pictures()]
     self._rows = [row for row in rows if row['step'] <= step]
     self._is_behind = False  # whether metrics.jsonl lacks rows
     self._write_rows()
@@ -57,16 +69,28 @@ class RunWriter:
         path.unlink()
     self._painter = concurrent.futures.ThreadPoolExecutor(1)
     self._painting: concurrent.futures.Future | None = None
-    self._board = Board(
-      self._workdir / 'tensorboard', purge_step=step + 1 if rows else None
-    )
+    self._board: Board | None = None
+    self._trackers: Trackers | None = None
+    if config is None or TENSORBOARD in config.trackers:
+      self._board = self._open_board(step + 1 if rows else None)
+    if config is not None:
+      self._trackers = Trackers(config, workdir, max(told, default=None))
+      if self._board and not step:
+        text = stored_config.to_json(config)
+        self._board.add_text('config', f'```\n{text}```')
+
+  def _open_board(self, purge_step: int | None) -> Board:
+    return Board(self._workdir / 'tensorboard', purge_step)
 
   def __enter__(self) -> 'RunWriter':
     return self
 
   def __exit__(self, kind, *unused_exception) -> None:
     self._painter.shutdown()
-    self._board.close()
+    if self._board:
+      self._board.close()
+    if self._trackers:
+      self._trackers.close(has_failed=kind is not None)
     if kind is None:
       self._finish_painting()
 
@@ -74,10 +98,6 @@ class RunWriter:
   def rows(self) -> list[dict[str, float | None]]:
     """The metrics so far: one dict per step, in ascending order."""
     return self._rows
-
-  def text(self, name: str, text: str) -> None:
-    """Adds a Markdown text to TensorBoard."""
-    self._board.add_text(name, text)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Records the metrics of a step; a repeated step is ignored."""
@@ -95,13 +115,16 @@ class RunWriter:
       with self._metrics.open('a') as file:
         file.write(json.dumps(row) + '\n')
     self._is_behind = False
-    for name, value in finite.items():
-      self._board.add_scalar(name, value, step)
-    self._board.copy_if_due()
+    if self._board:
+      for name, value in finite.items():
+        self._board.add_scalar(name, value, step)
+      self._board.copy_if_due()
+    if self._trackers:
+      self._trackers.scalars(step, finite)
 
   def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
     """Adds histograms of arrays to TensorBoard."""
-    for name, value in values.items():
+    for name, value in values.items() if self._board else ():
       self._board.add_histogram(name, np.asarray(value), step)
 
   def _write_rows(self) -> None:
@@ -112,7 +135,10 @@ class RunWriter:
     """Writes uint8 [H, W, C] as the samples of a step."""
     png = images_lib.to_png(picture)
     files.write_bytes(self._samples / f'step_{step:08d}.png', png)
-    self._board.add_png('samples', png, picture.shape, step)
+    if self._board:
+      self._board.add_png('samples', png, picture.shape, step)
+    if self._trackers:
+      self._trackers.picture(step, png)
 
   def curves(self, panels: Mapping[str, Sequence[str]]) -> None:
     """Draws `curves.png` from the metrics so far, in the background.
@@ -150,8 +176,11 @@ class RunWriter:
   @contextlib.contextmanager
   def trace(self) -> Iterator[None]:
     """Profiles the devices, for TensorBoard and Perfetto."""
-    with self._board.trace():
+    board = self._board or self._open_board(None)
+    with board.trace():
       yield
+    if board is not self._board:
+      board.close()
 
   def _pictures(self) -> list[epath.Path]:
     return sorted(

@@ -58,7 +58,7 @@ def test_a_run_writes_all_its_files(trained):
   }
   operations = row['model_gflops_per_second'] * row['step_milliseconds'] * 1e6
   assert operations > 2e6  # counted, not the 1e6 of other runs
-  names = ('config.json', 'curves.png', 'samples.gif')
+  names = ('config.json', 'curves.png', 'samples.gif', 'report.html')
   assert all((trained / name).stat().st_size for name in names)
   assert any((trained / 'tensorboard').glob('events*'))
   grids = sorted(path.name for path in (trained / 'samples').iterdir())
@@ -67,6 +67,9 @@ def test_a_run_writes_all_its_files(trained):
     assert grid.size == (8 * 18 + 2, 8 * 18 + 2)
   with PIL.Image.open(trained / 'samples.gif') as gif:
     assert gif.n_frames == 3
+  report = (trained / 'report.html').read_text()
+  for words in ('gan_flax.steps.train_step', 'dcgan on digits', 'step 8<'):
+    assert words in report
   stored = json.loads((trained / 'config.json').read_text())
   assert stored['dataset']['name'] == 'digits'
   assert stored['num_steps'] == 8

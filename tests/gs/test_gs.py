@@ -150,6 +150,9 @@ def test_a_run_equals_one_in_a_local_folder(store, finished, tmp_path):
   copied = {file.name for file in (tmp_path / 'copy').iterdir()}
   assert copied == {file.name for file in local.iterdir()}
   assert any((tmp_path / 'copy/tensorboard').iterdir())
+  report = (tmp_path / 'copy/report.html').read_text()
+  assert 'samples at step 8' in report and remote in report
+  assert 'Resuming from step 4' in report  # from the log
 
 
 @pytest.mark.parametrize(

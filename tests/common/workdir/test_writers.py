@@ -3,6 +3,7 @@
 import io
 import struct
 
+from ml_collections import ConfigDict
 import numpy as np
 import PIL.Image
 import pytest
@@ -72,15 +73,26 @@ def test_tensorboard_has_the_picture_unchanged(tmp_path, channels):
 
 
 def test_tensorboard_has_scalars_texts_and_finite_histograms(tmp_path):
-  with writers.RunWriter(tmp_path, 0) as writer:
-    writer.text('run', 'a **run**')
+  config = ConfigDict({'num_steps': 4, 'trackers': ('tensorboard',)})
+  with writers.RunWriter(tmp_path, 0, config) as writer:
     writer.scalars(2, {'d_loss': 0.5, 'g_loss': float('nan')})
     writer.histograms(2, {'norms': np.array([1.0, np.inf, 3.0])})
     writer.histograms(2, {'nothing': np.array([np.nan])})
   (_, text), (_, loss), (step, norms) = values(tmp_path)
-  assert text.tensor.string_val == [b'a **run**']
+  assert b'"num_steps": 4' in text.tensor.string_val[0]
   assert (loss.tag, loss.simple_value) == ('d_loss', 0.5)
   assert (step, norms.tag, norms.histo.num) == (2, 'norms', 2)
+
+
+def test_without_trackers_there_are_no_events(tmp_path):
+  config = ConfigDict({'num_steps': 4, 'trackers': ()})
+  with writers.RunWriter(tmp_path, 0, config) as writer:
+    writer.scalars(2, {'d_loss': 0.5})
+    writer.histograms(2, {'norms': np.array([1.0, 3.0])})
+    writer.picture(2, np.zeros((6, 8, 1), np.uint8))
+  assert len(writer.rows) == 1
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == ['metrics.jsonl', 'samples']
 
 
 def test_a_resumed_run_hides_what_tensorboard_had_beyond_its_step(tmp_path):
