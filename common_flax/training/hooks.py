@@ -192,6 +192,7 @@ class Pictures:
       picture = images_lib.grid(np.stack(pictures))
     with now.writing('the picture'):
       now.run.record.picture(step, picture)
+    now.run.progress.picture(step, picture)
 
 
 class Checkpoints:
