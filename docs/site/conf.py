@@ -35,8 +35,9 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 
-# The reference.
+# The reference. A name that two modules offer has its source in its own.
 default_role = 'py:obj'
+viewcode_follow_imported_members = False
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'

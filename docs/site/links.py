@@ -2,40 +2,38 @@
 
 from collections.abc import Iterator
 import functools
-import html.parser
+import html
 import pathlib
 import re
+from typing import NamedTuple
 import urllib.parse
 
 # What a browser loads by itself; `a` waits for a click.
 _LOADED = ('img', 'link', 'script', 'source', 'iframe', 'video', 'audio')
+_TAG = re.compile(r'<([a-z]\w*)\s([^>]*)>')
+_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 _REMOTE = re.compile(r'(https?:)?//')
 # Links that are there for search engines alone.
 _UNLOADED_RELATIONS = ('canonical', 'index', 'search', 'next', 'prev')
 
 
-class _Page(html.parser.HTMLParser):
+class _Page(NamedTuple):
   """The names and links of a page."""
 
-  def __init__(self, text: str):
-    super().__init__()
-    self.names: set[str] = set()
-    self.links: list[tuple[str, str]] = []  # tag, address
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    values = dict(attrs)
-    self.names |= {values.get('id'), values.get('name')}
-    if tag == 'link' and values.get('rel') in _UNLOADED_RELATIONS:
-      return
-    address = values.get('href') or values.get('src')
-    if address:
-      self.links.append((tag, address))
+  names: frozenset[str]
+  links: tuple[tuple[str, str], ...]  # tag, address
 
 
 @functools.cache
 def _page(file: pathlib.Path) -> _Page:
-  return _Page(file.read_text())
+  names, links = set(), {}
+  for tag, text in _TAG.findall(file.read_text()):
+    values = dict(_ATTRIBUTE.findall(text))
+    names |= {values.get('id'), values.get('name')}
+    address = values.get('href') or values.get('src')
+    if address and values.get('rel') not in _UNLOADED_RELATIONS:
+      links[tag, html.unescape(address)] = None
+  return _Page(frozenset(names), tuple(links))
 
 
 def _problem(file: pathlib.Path, tag: str, address: str) -> str | None:
@@ -59,7 +57,7 @@ def _problem(file: pathlib.Path, tag: str, address: str) -> str | None:
 def broken(folder: pathlib.Path) -> Iterator[str]:
   """Describes every broken link and every remote file of the pages, by line."""
   for file in sorted(folder.rglob('*.html')):
-    for tag, address in dict.fromkeys(_page(file).links):
+    for tag, address in _page(file).links:
       problem = _problem(file, tag, address)
       if problem:
         yield f'{file.relative_to(folder)}: {address} {problem}'
