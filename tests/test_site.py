@@ -27,6 +27,14 @@ def test_formulas_between_dollars_are_typeset():
   )
 
 
+def test_plain_formulas_are_typeset_too():
+  text = converted('$KL[q || Pr(z)] = ∫ log q_z dz + σ^½$')
+  assert text == (
+    r':math:`\mathrm{KL}[q \,\|\, \mathrm{Pr}(z)] = ∫ \mathrm{log} q_z dz + '
+    r'σ^{1/2}`'
+  )
+
+
 def test_commands_keep_their_lines_and_sections_their_form():
   text = 'Draws.\n\n  a-train --x=*\n\nArgs:\n  x: `y`.\n\n    More.\n'
   assert converted(text) == (

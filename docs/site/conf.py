@@ -30,6 +30,7 @@ extensions = [
 myst_enable_extensions = ['dollarmath', 'html_image']
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
+nb_execution_in_temp = True  # a run of an earlier build would be resumed
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

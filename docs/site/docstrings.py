@@ -2,7 +2,7 @@
 
 Docstrings are written to be read in an editor: names in single backticks,
 commands and tables indented, formulas as text. Formulas between dollar signs
-are typeset.
+are typeset, whether they are LaTeX or plain text with Greek letters.
 """
 
 import re
@@ -22,6 +22,15 @@ def _escaped(text: str) -> str:
   return re.sub(r'(?<=\w)_(?!\w)', r'\\_', text)
 
 
+def _formula(text: str) -> str:
+  """A formula as LaTeX: names of several letters stand upright."""
+  if '\\' in text:
+    return text
+  text = text.replace('½', '{1/2}').replace('||', r'\,\|\,')
+  # A differential, such as dz, is no name.
+  return re.sub(r'(?!d[a-z]\b)[A-Za-z]{2,}', r'\\mathrm{\g<0>}', text)
+
+
 def _inline(text: str) -> str:
   """Marks up a paragraph: names become links, other code stays code."""
   pieces = _PIECES.split(text)
@@ -31,7 +40,7 @@ def _inline(text: str) -> str:
     if piece.startswith('`') and len(piece) > 1:
       pieces[i] = f'``{piece[1:-1].strip()}``'
     elif i % 2:
-      pieces[i] = f':math:`{piece[1:-1]}`'
+      pieces[i] = f':math:`{_formula(piece[1:-1])}`'
     else:
       pieces[i] = _escaped(piece)
   return ''.join(pieces)
