@@ -103,7 +103,7 @@ class NotebookBar:
       'text/html': (
         f'<div><progress value="{self._completed}" max="{self._total}" '
         f'aria-label="{count}" style="width: 16em"></progress> '
-        f'<code>{count}  {html.escape(self._text)}</code></div>'
+        f'<small><code>{count}  {html.escape(self._text)}</code></small></div>'
       ),
       'text/plain': f'{count}  {self._text}',
     }

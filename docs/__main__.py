@@ -66,7 +66,7 @@ def _build(output: pathlib.Path, *, runs_notebooks: bool) -> int:
   broken = list(links.broken(output))
   for line in broken:
     print(f'error: {line}', file=sys.stderr)
-  return status or bool(broken)
+  return status or int(bool(broken))
 
 
 def main(argv: list[str]) -> int:

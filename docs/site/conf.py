@@ -62,6 +62,7 @@ html_theme = 'furo'
 html_title = 'GANs and VAEs in JAX and Flax'
 html_static_path = [str(HERE / 'static')]
 html_css_files = ['site.css']
+html_favicon = str(HERE / 'static/favicon.svg')
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
