@@ -49,7 +49,7 @@ def discriminator_loss(
 
 
 def minimax_generator_loss(fake_logits: jax.Array) -> jax.Array:
-  """The generator's part of the minimax game, log(1 - sig[f]) (UDL 15.4-15.5).
+  """The generator's part of the game, $log(1 - sig[f])$ (UDL 15.4-15.5).
 
   It is the discriminator's loss on generated examples, negated. Its gradient
   vanishes ("saturates") where the discriminator is confident.
@@ -64,7 +64,7 @@ def minimax_generator_loss(fake_logits: jax.Array) -> jax.Array:
 
 
 def non_saturating_generator_loss(fake_logits: jax.Array) -> jax.Array:
-  """-log sig[f] (Goodfellow et al. 2014, section 3).
+  """$-log sig[f]$ (Goodfellow et al. 2014, section 3).
 
   It has the fixed point of the minimax loss, but its gradient is largest where
   the generator does worst.

@@ -96,9 +96,7 @@ def generator_turn(players: Players, z: jax.Array, pace: Pace) -> Players:
   return players._replace(theta=_descend(loss, players.theta, pace))
 
 
-@functools.partial(
-  jax.jit, static_argnums=3, static_argnames=('d_pace', 'g_pace')
-)
+@functools.partial(jax.jit, static_argnames=('num_rounds', 'd_pace', 'g_pace'))
 def play(
   players: Players,
   real: jax.Array,

@@ -24,7 +24,7 @@ def log_normal(
 
 
 def gaussian_kl(mean: jax.Array, log_var: jax.Array) -> jax.Array:
-  """KL[N(mean, exp(log_var)) || N(0, 1)] for each latent (UDL 17.24).
+  """$KL[N(μ, σ²) || N(0, 1)]$ for each latent (UDL 17.24).
 
   Args:
     mean: [..., Z].

@@ -1,13 +1,13 @@
 """Mixture of Gaussians in one dimension: exact, and fitted by EM (UDL 17.1.1).
 
 This is the simplest latent variable model. A discrete z selects one of N
-Gaussians: Pr(x) = Σ_n λ_n N(x; μ_n, σ²_n) (Understanding Deep Learning, UDL,
+Gaussians: $Pr(x) = Σ_n λ_n N(x; μ_n, σ²_n)$ (Understanding Deep Learning, UDL,
 equations 17.3 and 17.4). The sum over z is tractable, so the density and the
 posterior are exact, and EM maximises the likelihood itself rather than a lower
 bound (UDL problem 17.7).
 
 Log densities are per example and in nats. They and their gradients are finite
-as long as (x - μ_n)² / σ²_n does not overflow.
+as long as $(x - μ_n)² / σ²_n$ does not overflow.
 
 Dimensions: B batch, N components, T steps.
 """

@@ -1,14 +1,14 @@
 """Nonlinear latent variable model with one or two latents, by quadrature.
 
-Pr(z) = N(z; 0, I) and Pr(x|z) = N(x; f[z, φ], σ²I), hence
-Pr(x) = ∫ Pr(x|z) Pr(z) dz (Understanding Deep Learning, UDL, equations 17.5 to
-17.7). With one or two latents the integral is a sum over a grid, which gives
+$Pr(z) = N(z; 0, I)$ and $Pr(x|z) = N(x; f[z, φ], σ²I)$, hence
+$Pr(x) = ∫ Pr(x|z) Pr(z) dz$ (Understanding Deep Learning, UDL, equations 17.5
+to 17.7). With one or two latents the integral is a sum over a grid, which gives
 the likelihood and the posterior that a VAE can only bound and approximate.
 
 The sum is the trapezoidal rule over [-limit, limit] on each axis of z. For a
 smooth, peaked integrand it converges faster than any power of the spacing h: if
 the posterior has standard deviation s, the relative error in Pr(x) is about
-2 exp(-2π² s²/h²), which is 5e-9 at s = h and 1e-2 at s = h/2. Gauss-Hermite
+$2 exp(-2π² s²/h²)$, which is 5e-9 at s = h and 1e-2 at s = h/2. Gauss-Hermite
 quadrature needs fewer nodes, but they are too far apart for a sharp posterior.
 Posterior mass outside the limits is lost. In float32, rounding adds an error of
 about 1e-5 nats; use `jax_enable_x64` for less.
@@ -67,7 +67,7 @@ BOOK_MODEL = NonlinearModel(_book_curve, deviation=0.2, latent_size=1)
 
 
 class Grid(NamedTuple):
-  """Quadrature points and weights: ∫ g[z] dz ≈ Σ_p weights_p g[points_p]."""
+  """Quadrature points and weights: $∫ g[z] dz ≈ Σ_p w_p g[z_p]$."""
 
   points: jax.Array  # [P, Z], the last latent varies fastest
   weights: jax.Array  # [P]
@@ -207,7 +207,7 @@ def elbo(
   mean: jax.Array,
   log_var: jax.Array,
 ) -> jax.Array:
-  """Evidence lower bound ∫ q log[Pr(x, z)/q] dz for Gaussian q (UDL 17.15).
+  """Evidence lower bound $∫ q log[Pr(x, z)/q] dz$, Gaussian q (UDL 17.15).
 
   Args:
     model: latent variable model.
@@ -241,7 +241,7 @@ def kl_to_posterior(
   mean: jax.Array,
   log_var: jax.Array,
 ) -> jax.Array:
-  """KL[q(z|x) || Pr(z|x)], the gap below log Pr(x) (UDL 17.17).
+  """$KL[q(z|x) || Pr(z|x)]$, the gap below log Pr(x) (UDL 17.17).
 
   It is the difference of two integrals, log Pr(x) and the ELBO. Each has its
   own grid, since q may be far from the posterior.

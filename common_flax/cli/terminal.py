@@ -6,11 +6,17 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 import rich.progress
 import rich.table
 
+from common_flax import images
 from common_flax import output
 from common_flax.progress import console
+from common_flax.progress import in_notebook
+from common_flax.progress import NotebookBar
+
+_MIN_WIDTH = 320  # pixels of a picture in a notebook
 
 
 def print_parameters(networks: Mapping[str, Any]) -> None:
@@ -77,14 +83,19 @@ def duration(seconds: float) -> str:
 class TrainingProgress:
   """The progress of training: a bar on a terminal, elsewhere lines.
 
-  The log of the run gets the lines in both cases.
+  In a notebook there is a bar with the latest picture below it. The log of the
+  run gets the lines in all cases.
   """
 
   def __init__(self, step: int, num_steps: int):
+    self._start = step
     self._num_steps = num_steps
     self._console = console(output.screen())
     self._bar = None
-    if self._console.is_terminal:
+    self._notebook = None
+    if in_notebook():
+      self._notebook = NotebookBar(num_steps, step, 'compiling')
+    elif self._console.is_terminal:
       self._bar = rich.progress.Progress(
         rich.progress.TextColumn(
           'step {task.completed:,.0f}/{task.total:,.0f}'
@@ -106,16 +117,22 @@ class TrainingProgress:
   def __exit__(self, *unused_exception) -> None:
     if self._bar:
       self._bar.stop()
+    if self._notebook:
+      self._notebook.close()
 
   def began(self) -> None:
     """Marks the first step as done; the bar shows 'compiling' until then."""
     if self._bar:
       self._bar.update(self._task, report='')
+    if self._notebook:
+      self._notebook.update(self._start, '')
 
   def advance(self, step: int) -> None:
     """Moves the bar to a step."""
     if self._bar:
       self._bar.update(self._task, completed=step)
+    if self._notebook:
+      self._notebook.update(step)
 
   def say(self, line: str) -> None:
     """Prints a line above the bar."""
@@ -128,5 +145,15 @@ class TrainingProgress:
     output.note(f'{line}\n')
     if self._bar:
       self._bar.update(self._task, completed=step, report=text)
+    elif self._notebook:
+      self._notebook.update(step, text)
     else:
       self._console.print(line)
+
+  def picture(self, step: int, picture: np.ndarray) -> None:
+    """Shows a picture, uint8 [H, W, C], where there is room: in a notebook."""
+    if self._notebook:
+      factor = -(-_MIN_WIDTH // picture.shape[1])
+      enlarged = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+      caption = f'samples after {counted(step, "step")}'
+      self._notebook.show(images.to_png(enlarged), caption)

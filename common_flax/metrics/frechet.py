@@ -36,9 +36,9 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def distance(a: Moments, b: Moments) -> float:
-  """Computes |μa - μb|² + tr(Σa + Σb - 2 (Σa Σb)^½), at least 0.
+  """Computes $|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)$, at least 0.
 
-  The trace of the root equals that of (Σa^½ Σb Σa^½)^½. That matrix is
+  The trace of the root equals that of $(Σ_a^½ Σ_b Σ_a^½)^½$. That matrix is
   symmetric and positive semi-definite, so its root is real at any rank.
 
   Raises:

@@ -201,6 +201,7 @@ class Pictures:
       picture = images_lib.grid(np.stack(pictures))
     with now.writing('the picture'):
       now.run.record.picture(step, picture)
+    now.run.progress.picture(step, picture)
 
 
 class Checkpoints:

@@ -61,9 +61,11 @@ class Run:
     self.is_first_process = is_first_process
     self.record = Record()
     self.parallel = types.SimpleNamespace(local=lambda x: x, gather=lambda x: x)
-    self.said, self.shown = [], []
+    self.said, self.shown, self.pictured = [], [], []
     self.progress = types.SimpleNamespace(
-      say=self.said.append, report=lambda *shown: self.shown.append(shown)
+      say=self.said.append,
+      report=lambda *shown: self.shown.append(shown),
+      picture=lambda step, unused_picture: self.pictured.append(step),
     )
     self.checkpoints = types.SimpleNamespace(whole_steps=list)
     self.exits = []
