@@ -97,3 +97,8 @@ def compare() -> int:
 def compare_runs() -> int:
   """Runs `common_flax.compare_runs`; returns its exit status."""
   return run('common_flax.compare_runs')
+
+
+def explore() -> int:
+  """Runs `common_flax.explore`; returns its exit status."""
+  return run('common_flax.explore.__main__')

@@ -22,6 +22,10 @@ STYLE = """
 .explore-columns .q-card {width: 100%; gap: 8px}
 .explore-picture {image-rendering: pixelated; display: block;
   border: 1px solid #bbb; background: #ddd; object-fit: contain}
+.explore-picture:not([src]) {display: none}
+.explore-page .q-uploader {min-width: 0; max-height: 60px}
+.explore-page .q-uploader__list, .explore-page .q-uploader__subtitle
+  {display: none}
 .explore-large {width: min(100%, 288px)}
 .explore-wide {width: min(100%, 512px)}
 .explore-small {width: 64px; height: 64px}

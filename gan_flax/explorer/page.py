@@ -149,10 +149,11 @@ class Page:
       with ui.row().classes('items-center'):
         self.parts = []
         for name, text in (('A', ''), ('B', 'minus'), ('C', 'plus')):
-          ui.label(text)
+          if text:
+            ui.label(text)
           self.parts.append(
             ui.select([], label=name).props(
-              f'dense outlined aria-label="{name}"'
+              f'dense outlined aria-label="{name}" style="min-width: 4em"'
             )
           )
         ui.button('Mix', on_click=self._mix).props('outline')
