@@ -17,68 +17,73 @@ from common_flax.explore.widgets import attempt
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def card(
-  shape: tuple[int, int, int],
-  rendering: Rendering,
-  project: Callable[[np.ndarray], Projection],
-  use: Callable[[np.ndarray, int | None], Awaitable[None]],
-  names: Sequence[str] | None = None,
-) -> ui.card:
-  """Builds the card.
+class Card:
+  """The card; what it has found belongs to one visitor."""
 
-  Args:
-    shape: [H, W, C] of the run's images.
-    rendering: how a picture becomes one of them.
-    project: searches uint8 [H, W, C]; called in a thread.
-    use: gets the latent [Z] and the class that were found, on request.
-    names: of the classes; None if there are none.
-  """
-  found: list[Projection] = []
+  def __init__(
+    self,
+    project: Callable[[np.ndarray], Projection],
+    use: Callable[[np.ndarray, int | None], Awaitable[None]],
+    names: Sequence[str] | None = None,
+  ):
+    """Builds nothing yet, see `build`.
 
-  def work(image: np.ndarray) -> Projection:
+    Args:
+      project: searches uint8 [H, W, C]; called in a thread.
+      use: gets the latent [Z] and the class that were found, on request.
+      names: of the classes; None if there are none.
+    """
+    self._project, self._use, self._names = project, use, names
+    self._found: Projection | None = None
+
+  def build(self, shape: tuple[int, int, int], rendering: Rendering) -> ui.card:
+    """Builds the card.
+
+    Args:
+      shape: [H, W, C] of the run's images.
+      rendering: how a picture becomes one of them.
+    """
+    note = 'Searches the image nearest to a picture of yours.'
+    with widgets.card('Find it', note) as box:
+      widgets.upload('Picture to find', shape, rendering, self._receive)
+      with ui.row():
+        self._given = widgets.picture('Your picture', 'medium')
+        self._nearest = widgets.picture('The nearest image', 'medium')
+      with ui.row().classes('items-center'):
+        self._spinner = ui.spinner(size='sm')
+        self._spinner.set_visibility(False)
+        self._text = ui.label().props('role=status')
+      self._button = ui.button('Use it', on_click=self._take).props('outline')
+      self._button.disable()
+    return box
+
+  def _search(self, image: np.ndarray) -> Projection:
     with _ONE_AT_A_TIME:
-      return project(image)
+      return self._project(image)
 
-  async def receive(image: np.ndarray) -> None:
-    if spinner.visible:
+  async def _receive(self, image: np.ndarray) -> None:
+    if self._spinner.visible:
       ui.notify('A search is on its way; wait for it.', type='warning')
       return
-    widgets.show(given, image)
-    found.clear()
-    button.disable()
-    text.set_text('Searching …')
-    spinner.set_visibility(True)
+    widgets.show(self._given, image)
+    self._button.disable()
+    self._text.set_text('Searching …')
+    self._spinner.set_visibility(True)
     try:
-      result = await attempt(work, image)
+      self._found = await attempt(self._search, image)
     finally:
-      spinner.set_visibility(False)
-    text.set_text('')
-    if result is None:
-      return
-    found.append(result)
-    widgets.show(nearest, result.images[0])
-    text.set_text(summary(result, names))
-    button.enable()
+      self._spinner.set_visibility(False)
+      self._text.set_text('')
+    if self._found is not None:
+      widgets.show(self._nearest, self._found.images[0])
+      self._text.set_text(summary(self._found, self._names))
+      self._button.enable()
 
-  async def take() -> None:
-    if found:
-      (result,) = found
-      label = None if result.labels is None else int(result.labels[0])
-      await use(result.latents[0], label)
-
-  note = 'Searches the image nearest to a picture of yours.'
-  with widgets.card('Find it', note) as box:
-    widgets.upload('Picture to find', shape, rendering, receive)
-    with ui.row():
-      given = widgets.picture('Your picture').style('width: 128px')
-      nearest = widgets.picture('The nearest image').style('width: 128px')
-    with ui.row().classes('items-center'):
-      spinner = ui.spinner(size='sm')
-      spinner.set_visibility(False)
-      text = ui.label().props('role=status')
-    button = ui.button('Use it', on_click=take).props('outline')
-    button.disable()
-  return box
+  async def _take(self) -> None:
+    found = self._found
+    if found is not None:
+      label = None if found.labels is None else int(found.labels[0])
+      await self._use(found.latents[0], label)
 
 
 def summary(found: Projection, names: Sequence[str] | None) -> str:

@@ -116,7 +116,7 @@ async def _build(runs: Sequence[Run], run: str, step: str) -> None:
     return
   chosen, client = runs[number], ui.context.client
   with ui.element('main').classes('explore-page'):
-    head = ui.row().classes('w-full items-center')
+    head = ui.row().classes('w-full items-center q-mb-sm')
     body = ui.column().classes('w-full')
   with body:
     ui.label('Loading …').props('role=status')

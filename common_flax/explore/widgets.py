@@ -28,6 +28,7 @@ STYLE = """
   {display: none}
 .explore-large {width: min(100%, 288px)}
 .explore-wide {width: min(100%, 512px)}
+.explore-medium {width: 128px}
 .explore-small {width: 64px; height: 64px}
 .explore-choice {cursor: pointer; padding: 0; border: 0; background: none}
 .explore-choice:focus-visible {outline: 3px solid #1565c0}
@@ -95,7 +96,7 @@ def waiting(*buttons: ui.button):
 
 
 def picture(alt: str, size: str = 'large') -> ui.element:
-  """An empty picture: 'large', 'wide' or 'small'."""
+  """An empty picture: 'large', 'wide', 'medium' or 'small'."""
   element = ui.element('img').classes(f'explore-picture explore-{size}')
   element.props['alt'] = alt
   return element

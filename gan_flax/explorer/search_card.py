@@ -35,12 +35,8 @@ def search_card(
     label = chosen_label() if is_limited else None
     return projector(sampler).project(jax.random.key(0), image[None], label)
 
-  box = finding.card(
-    sampler.gan.example_shape,
-    data.rendering_of(sampler.config.dataset),
-    project,
-    use,
-    names,
+  box = finding.Card(project, use, names).build(
+    sampler.gan.example_shape, data.rendering_of(sampler.config.dataset)
   )
   if names is not None:
     with box:

@@ -136,15 +136,15 @@ def _directions(
   labels: jax.Array | None,
 ) -> jax.Array:
   features = first_layer(gan, params, batch_stats, z, labels)
-  features = features.astype(jnp.float32) - features.mean(axis=0)
+  features = features.astype(jnp.float32)
+  features -= features.mean(axis=0, keepdims=True)
   # The principal coordinates of N draws, from their N x N inner products.
   values, vectors = jnp.linalg.eigh(features @ features.T)
   count = min(NUM_DIRECTIONS, gan.latent_size)
-  coordinates = vectors[:, ::-1][:, :count] * jnp.sqrt(
-    jnp.maximum(values[::-1][:count], 1e-12)
-  )
+  sizes = jnp.sqrt(jnp.maximum(values[::-1][:count], 1e-12))
+  coordinates = vectors[:, ::-1][:, :count] * sizes[None]
   # The coordinates are orthogonal, so each has a regression of its own.
-  slopes = coordinates.T @ (z - z.mean(axis=0))
+  slopes = coordinates.T @ (z - z.mean(axis=0, keepdims=True))
   return slopes / jnp.maximum(
     jnp.linalg.norm(slopes, axis=1, keepdims=True), 1e-12
   )

@@ -68,8 +68,9 @@ def server(
     vanishing,
   ]
   compiled = jax.config.jax_compilation_cache_dir
+  # Under pytest, NiceGUI would start a server for tests of its own.
   environment = {
-    **os.environ,
+    **{k: v for k, v in os.environ.items() if not k.startswith('PYTEST')},
     'PYTHONPATH': str(ROOT),
     'JAX_COMPILATION_CACHE_DIR': str(compiled),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
@@ -309,23 +310,27 @@ def test_two_visitors_do_not_disturb_each_other(visit):
   assert not two.get_by_text('a', exact=True).count()
 
 
-HUGE = png((20_000, 20_000))
+def huge():
+  """A picture of 20,000 pixels a side, in black and white."""
+  file = io.BytesIO()
+  PIL.Image.new('1', (20_000, 20_000)).save(file, 'PNG')
+  return file.getvalue()
 
 
 @pytest.mark.parametrize(
-  ('data', 'sentence'),
+  ('create', 'sentence'),
   [
-    (HUGE, 'cannot be read as a picture'),
-    (b'no picture at all', 'cannot be read as a picture'),
-    (b'', 'The file is empty'),
-    (png()[:60], 'cannot be read as a picture'),
+    (huge, 'cannot be read as a picture'),
+    (lambda: b'no picture at all', 'cannot be read as a picture'),
+    (lambda: b'', 'The file is empty'),
+    (lambda: png()[:60], 'cannot be read as a picture'),
   ],
   ids=['huge', 'text', 'empty', 'cut'],
 )
-def test_a_wrong_file_gets_a_sentence(visit, data, sentence):
+def test_a_wrong_file_gets_a_sentence(visit, create, sentence):
   page = visit(GAN)
   before = source(page, SAMPLE)
-  upload(page, '../../mine.png', data)
+  upload(page, '../../mine.png', create())
   page.get_by_text(sentence).wait_for()
   assert source(page, SAMPLE) == before
 

@@ -75,15 +75,11 @@ class Page:
           'Picture to encode', vae.image_shape, rendering, self._encode
         )
         with ui.row():
-          self.given = picture('The picture').style('width: 128px')
-          self.again = picture('Its reconstruction').style('width: 128px')
+          self.given = picture('The picture', 'medium')
+          self.again = picture('Its reconstruction', 'medium')
         self.error = ui.label().props('role=status')
-      finding.card(
-        vae.image_shape,
-        rendering,
-        functools.partial(shown.project, self.trained),
-        self._use,
-      )
+      project = functools.partial(shown.project, self.trained)
+      finding.Card(project, self._use).build(vae.image_shape, rendering)
     await self.draw()
     encoded = await attempt(shown.encoded_of, self.workdir, self.trained.step)
     self.encoded = encoded

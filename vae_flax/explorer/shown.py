@@ -10,13 +10,13 @@ from typing import NamedTuple
 from etils import epath
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
 from common_flax import data
 from common_flax import prng
-from common_flax.cli import plotting
 from common_flax.explore import projection
 from common_flax.explore.projection import Projection
 from vae_flax import generation
@@ -156,8 +156,9 @@ def draw_map(
 def class_colours(encoded: Encoded) -> dict[int, str]:
   """The colour of each class on a map."""
   labels = np.unique(encoded.labels).tolist()
+  colours = matplotlib.colormaps['tab10'].colors
   return {
-    label: plotting.COLOURS[i % len(plotting.COLOURS)]
+    label: matplotlib.colors.to_hex(colours[i % len(colours)])
     for i, label in enumerate(labels)
   }
 
