@@ -173,4 +173,4 @@ def _header(
       on_change=lambda event: ui.navigate.to(
         f'/?run={number}&step={event.value}'
       ),
-    ).props('dense outlined aria-label="Checkpoint"')
+    ).props('dense outlined aria-label="Checkpoint" style="min-width: 9em"')

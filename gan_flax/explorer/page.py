@@ -153,7 +153,7 @@ class Page:
             ui.label(text)
           self.parts.append(
             ui.select([], label=name).props(
-              f'dense outlined aria-label="{name}" style="min-width: 4em"'
+              f'dense outlined aria-label="{name}" style="width: 5em"'
             )
           )
         ui.button('Mix', on_click=self._mix).props('outline')

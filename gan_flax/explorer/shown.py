@@ -6,6 +6,7 @@ height, W width, C channels, Z latent size.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 import math
 
@@ -21,6 +22,7 @@ from common_flax import latents as latents_lib
 from common_flax import prng
 from common_flax.training import seeds as seeds_lib
 from common_flax.workdir import layout as workdir_lib
+from common_flax.workdir import stored_config
 from common_flax.workdir.checkpoints import STATE
 from gan_flax import batches
 from gan_flax import generation
@@ -39,10 +41,17 @@ MAX_TRAINING_IMAGES = 10_000
 _NUM_DRAWS = 1024
 
 
-@functools.lru_cache(maxsize=4)  # all visitors share what does not change
+# The static part of each run, by folder and config: what is compiled for one
+# checkpoint then serves the others.
+_GANS: dict[tuple[epath.Path, str], GAN] = {}
+
+
+@functools.lru_cache(maxsize=8)  # all visitors share what does not change
 def sampler_of(workdir: epath.Path, step: int) -> Sampler:
   """The generator of one checkpoint; of several seeds, the first."""
-  return load(workdir, step=step)
+  sampler = load(workdir, step=step)
+  key = workdir, stored_config.to_json(sampler.config)
+  return dataclasses.replace(sampler, gan=_GANS.setdefault(key, sampler.gan))
 
 
 @functools.lru_cache(maxsize=2)

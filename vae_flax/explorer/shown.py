@@ -4,6 +4,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -19,11 +20,13 @@ from common_flax import data
 from common_flax import prng
 from common_flax.explore import projection
 from common_flax.explore.projection import Projection
+from common_flax.workdir import stored_config
 from vae_flax import generation
 from vae_flax import observations
 from vae_flax.explorer.projecting import projector
 from vae_flax.trained import load
 from vae_flax.trained import TrainedVAE
+from vae_flax.vae import VAE
 
 _MAX_MAPPED = 2000  # images on a map
 MAP_SIZE = 512  # pixels
@@ -47,10 +50,17 @@ class Encoded(NamedTuple):
   class_names: tuple[str, ...] | None
 
 
-@functools.lru_cache(maxsize=4)  # all visitors share what does not change
+# The static part of each run, by folder and config: what is compiled for one
+# checkpoint then serves the others.
+_VAES: dict[tuple[epath.Path, str], VAE] = {}
+
+
+@functools.lru_cache(maxsize=8)  # all visitors share what does not change
 def trained_of(workdir: epath.Path, step: int) -> TrainedVAE:
   """The VAE of one checkpoint."""
-  return load(workdir, step=step)
+  trained = load(workdir, step=step)
+  key = workdir, stored_config.to_json(trained.config)
+  return dataclasses.replace(trained, vae=_VAES.setdefault(key, trained.vae))
 
 
 @functools.lru_cache(maxsize=2)
