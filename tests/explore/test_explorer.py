@@ -253,15 +253,13 @@ def test_checkpoints_are_switched(visit):
 
 def test_two_latents_have_a_map_and_pictures_are_encoded(visit):
   page = visit(VAE_OF_2)
-  place = page.locator('.q-img, .nicegui-interactive-image').first
-  page.locator('img[src^="data:"]').nth(1).wait_for()
+  place = page.get_by_role('img', name='Map of the latents')
   page.get_by_text('●').first.wait_for()
   changes(
     page, IMAGE, lambda: place.click(position={'x': 30, 'y': 30}, force=True)
   )
   changes(page, IMAGE, lambda: upload(page, 'mine.png', png()))
   assert source(page, 'Its reconstruction')
-  box = page.get_by_label('Draw here').bounding_box()
   page.get_by_label('Draw here').scroll_into_view_if_needed()
   box = page.get_by_label('Draw here').bounding_box()
 
@@ -296,10 +294,10 @@ def test_points_of_a_world_move_over_steps(visit):
   page = visit(RING)
   alt = 'Samples in the plane'
   assert source(page, alt)
-  page.get_by_text('Step 8').wait_for()
+  page.get_by_text('Step 8', exact=True).wait_for()
   track = track_of(page, 'Checkpoint')
   changes(page, alt, lambda: track.press('ArrowLeft'))
-  page.get_by_text('Step 6').wait_for()
+  page.get_by_text('Step 6', exact=True).wait_for()
   opinion = page.get_by_text("Discriminator's opinion")
   changes(page, alt, opinion.click)
 

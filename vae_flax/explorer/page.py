@@ -94,7 +94,7 @@ class Page:
         events=['click'],
         cross=True,
       ).classes('explore-wide')
-      self.map.props('alt="Map of the latents"')
+      self.map.props('role=img aria-label="Map of the latents"')
       self.legend = ui.row().classes('gap-2')
 
   def _build_sliders(self) -> None:
