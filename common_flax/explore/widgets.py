@@ -126,6 +126,7 @@ def slider(
   value: float,
   on_change: Callable,
   step: float = 0.05,
+  text: Callable[[float], str] = '{:.2f}'.format,
 ) -> ui.slider:
   """A slider with its name and value above it."""
   with ui.column().classes('w-full gap-0'):
@@ -136,7 +137,7 @@ def slider(
     element = ui.slider(min=low, max=high, step=step, value=value)
     element.props(f'aria-label="{label}" dense')
     element.on_value_change(on_change)
-    shown.bind_text_from(element, 'value', lambda x: f'{x or 0:.2f}')
+    shown.bind_text_from(element, 'value', lambda x: text(x or 0))
   return element
 
 

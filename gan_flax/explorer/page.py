@@ -276,8 +276,11 @@ class Page:
     self.marks.append((self.z.copy(), self.label, self.image))
     names = [chr(ord('a') + i) for i in range(len(self.marks))]
     thumbs(self.marked, [m[2] for m in self.marks], names, self._show_mark)
+    newest = len(names) - 1
     for i, part in enumerate(self.parts):
-      part.set_options(names, value=part.value or names[min(i, len(names) - 1)])
+      # Until there are three, the parts that have none yet take the newest.
+      value = names[newest] if i >= newest else part.value
+      part.set_options(names, value=value)
 
   async def _show_mark(self, number: int) -> None:
     if number < len(self.marks):

@@ -65,15 +65,16 @@ async def build(
       image = widgets.picture('Samples in the plane', 'wide')
       text = ui.label().props('role=status').classes('explore-note')
     with widgets.card('Over steps'):
+      last = len(ordered) - 1
+      is_known = sampler.step in ordered
       place = widgets.slider(
-        'Checkpoint',
+        'Step',
         0,
-        max(len(ordered) - 1, 1),
-        ordered.index(sampler.step)
-        if sampler.step in ordered
-        else len(ordered) - 1,
+        max(last, 1),
+        ordered.index(sampler.step) if is_known else last,
         lambda event: draw(),
         1,
+        lambda index: f'{ordered[min(int(index), last)]:,}',
       )
       limit = widgets.slider('Truncation', 0.1, 3, 3, lambda event: draw(), 0.1)
       surface = ui.checkbox(

@@ -216,6 +216,8 @@ def test_marked_samples_are_mixed_and_walked_between(visit):
     changes(page, SAMPLE, lambda: button(page, 'Another one'))
     button(page, 'Mark')
   page.get_by_text('c', exact=True).first.wait_for()
+  mix = [page.get_by_role('combobox', name=each, exact=True) for each in 'ABC']
+  assert [each.input_value() for each in mix] == ['a', 'b', 'c']
   changes(page, SAMPLE, lambda: button(page, 'Mix'))
   changes(page, SAMPLE, lambda: move(page, 'Walk', 5))
   changes(page, SAMPLE, lambda: button(page, 'Play'))
@@ -295,7 +297,7 @@ def test_points_of_a_world_move_over_steps(visit):
   alt = 'Samples in the plane'
   assert source(page, alt)
   page.get_by_text('Step 8', exact=True).wait_for()
-  track = track_of(page, 'Checkpoint')
+  track = track_of(page, 'Step')
   changes(page, alt, lambda: track.press('ArrowLeft'))
   page.get_by_text('Step 6', exact=True).wait_for()
   opinion = page.get_by_text("Discriminator's opinion")

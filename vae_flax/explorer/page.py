@@ -134,7 +134,9 @@ class Page:
       with self.legend:
         for label, colour in shown.class_colours(self.encoded).items():
           name = str(label) if names is None or label < 0 else names[label]
-          ui.label(f'● {name}').style(f'color: {colour}')
+          with ui.row().classes('gap-1 no-wrap'):
+            ui.label('●').style(f'color: {colour}')
+            ui.label(name)
 
   async def _move(self, latent: int, value: float) -> None:
     if value is None or abs(self.z[latent] - value) < 1e-6:
