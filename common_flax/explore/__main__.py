@@ -13,9 +13,9 @@ import sys
 
 from absl import flags
 
-from common_flax.cli import commands
+from common_flax.cli import scripts
+from common_flax.cpu import startup
 from common_flax.errors import UserError
-from common_flax.explore import runs as runs_lib
 
 _LOCAL = '127.0.0.1'
 
@@ -47,6 +47,9 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
+  from common_flax.cli import commands
+  from common_flax.explore import runs as runs_lib
+
   commands.parse(
     values,
     ['--nobrowser' if a == '--no-browser' else a for a in arguments],
@@ -57,8 +60,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'the clone, or pip install nicegui'
     )
   runs = runs_lib.find(values.workdir)
-  from common_flax.explore import server
+  with startup.importing():
+    from common_flax.explore import server
 
+    for run in runs:
+      run.page()  # imports what it needs
   port = server.free_port(values.host, values.port)
   if not server.is_local(values.host):
     print(
@@ -70,6 +76,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit status."""
+  if scripts.answered(argv[1:]):
+    return 0
+  with startup.importing():  # JAX must not be imported before this
+    from common_flax.cli import commands
   return commands.run(_main, argv, _define_flags, __doc__)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dataclasses
 import importlib
 import os
+import threading
 import types
 from typing import Any
 
@@ -18,6 +19,9 @@ from common_flax.workdir import stored_config
 # Families with a module `explorer`: its `reads` tells from the fields of a
 # config whether the run is one of the family's, and `page` shows it.
 _PACKAGES = ('gan_flax.explorer', 'vae_flax.explorer')
+
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,13 @@ class Run:
     return steps
 
   def load(self, step: int) -> Any:
-    """The trained model of a checkpoint.
+    """The trained model of a checkpoint, which visitors share.
 
     Raises:
       UserError: if it cannot be read.
     """
-    return self.page().load(self.workdir, step)
+    with _ONE_AT_A_TIME:  # who comes second finds it loaded
+      return self.page().load(self.workdir, step)
 
   def page(self) -> types.ModuleType:
     """The module with the family's page.
@@ -102,7 +107,7 @@ def find(workdirs: list[str]) -> list[Run]:
       name = str(workdir)
     run = Run(workdir, name)
     run.steps()
-    run.page()
+    _package(workdir)
     runs.append(run)
   return runs
 

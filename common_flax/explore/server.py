@@ -1,6 +1,8 @@
 """Serves the explorer's pages on this machine."""
 
+import asyncio
 from collections.abc import Sequence
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -70,7 +72,14 @@ def serve(runs: Sequence[Run], host: str, port: int, *, opens: bool) -> None:
   url = f'http://{name}:{port}'
 
   @app.on_startup
-  def tell() -> None:
+  async def load() -> None:
+    # The first page is asked for next. If it fails, the page says so.
+    with contextlib.suppress(Exception):
+      await runs_lib.in_thread(lambda: runs[0].load(runs[0].steps()[0]))
+
+  @app.on_startup
+  async def tell() -> None:
+    await _listening(host, port)
     print(f'Exploring {", ".join(r.name for r in runs)} at {url}', flush=True)
 
   if is_local(host):
@@ -104,6 +113,18 @@ def serve(runs: Sequence[Run], host: str, port: int, *, opens: bool) -> None:
     message_history_length=100,
     uvicorn_logging_level='critical',
   )
+
+
+async def _listening(host: str, port: int) -> None:
+  """Waits until the server accepts connections."""
+  while True:
+    try:
+      _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+      await asyncio.sleep(0.02)
+    else:
+      writer.close()
+      return
 
 
 async def _build(runs: Sequence[Run], run: str, step: str) -> None:

@@ -38,7 +38,7 @@ from gan_flax.trained import Sampler
 
 NUM_DIRECTIONS = 8
 MAX_TRAINING_IMAGES = 10_000
-_NUM_DRAWS = 1024
+_NUM_DRAWS = 512
 
 
 # The static part of each run, by folder and config: what is compiled for one
