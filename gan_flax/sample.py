@@ -1,7 +1,8 @@
 """Draws samples from a trained generator.
 
   python -m gan_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
-      [--num_samples=64] [--seed=0] [--kind=samples|interpolation|walk]
+      [--num_samples=64] [--seed=0]
+      [--kind=samples|interpolation|walk|projection [--images=FILE|FOLDER]]
       [--seeds=1,5,7-9 | --latents=FILE.npz|FILE.npy] [--frames=25] [--noloop]
       [--truncation=LIMIT] [--label=CLASS,CLASS] [--seed_index=INDEX]
       [--step=STEP] [--noema]
@@ -19,6 +20,9 @@ conditional generator draws one class per row of 8, all in turn or those of
 latents; a conditional generator then needs a --label, one for all or one for
 each, unless the file has `labels`. --kind=walk leads from each of them to the
 next, as an animation (.gif, .mp4, .webp) or a grid with a row for each leg.
+
+--kind=projection searches the images nearest to the pictures of --images, and
+writes a grid of each beside its projection, or an .npz that --latents takes.
 
 From Python:
 
@@ -61,6 +65,7 @@ from gan_flax import config as gan_config
 from gan_flax import labels as labels_lib
 from gan_flax import pictures as world_pictures
 from gan_flax import trained
+from gan_flax.explorer import projection_command
 from gan_flax.labels import COLUMNS
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
@@ -107,11 +112,12 @@ class _Drawn:
 def _define_flags(values: flags.FlagValues) -> None:
   sample_files.define_flags(
     values,
-    [*trained.KINDS, given_latents.WALK],
-    'Independent samples, rows of 8 that interpolate between two samples, or a '
-    'walk from each of --seeds or --latents to the next.',
+    [*trained.KINDS, given_latents.WALK, projection_command.KIND],
+    'Independent samples, rows of 8 that interpolate between two samples, a '
+    'walk from each of --seeds or --latents to the next, a search of --images.',
   )
   given_latents.define_flags(values)
+  projection_command.define_flags(values)
   flags.DEFINE_float(
     'truncation',
     None,
@@ -302,8 +308,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
   given_latents.check_flags(values, 'samples')
+  projection_command.check_flags(values)
   workdir = commands.existing_workdir(values)
   config = gan_config.read(workdir)
+  if values.kind == projection_command.KIND:
+    return projection_command.run(values, workdir, config)
   truncation = _truncation(values, config)
   ending = _check_output(values, config)
   size, num = config.model.latent_size, values.num_samples

@@ -283,6 +283,14 @@ def trained_conditional(tmp_path_factory):
   return workdir
 
 
+@pytest.fixture(scope='session')
+def trained_points(tmp_path_factory):
+  """The workdir of a finished smoke run of the ring; read-only."""
+  workdir = tmp_path_factory.mktemp('trained_points') / 'run'
+  assert train(points_run(keep_checkpoints=9), workdir) is None
+  return workdir
+
+
 @pytest.fixture
 def vae_config():
   """Dense layers, which compile faster than convolutions."""

@@ -1,7 +1,8 @@
 """Draws pictures from a trained VAE, or writes the latents of a data set.
 
   python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
-      [--kind=prior|reconstruction|interpolation|traversal|manifold|latents|walk]
+      [--kind=prior|reconstruction|interpolation|traversal|manifold|latents|walk|
+              projection]
       [--num_samples=64] [--seed=0] [--split=test] [--images=FILE|FOLDER]
       [--seeds=1,5,7-9 | --latents=FILE.npz|FILE.npy] [--frames=25] [--noloop]
       [--step=STEP] [--noema]
@@ -20,6 +21,8 @@
                   class
   walk            from each of --seeds, --latents or --images to the next: an
                   animation (.gif, .mp4, .webp), or a grid with a row per leg
+  projection      the images nearest to the pictures of --images, searched from
+                  their posterior means and from draws
 
 Images become a grid (.png, .jpg, .webp), an animation of one after another
 (.gif, .mp4), an array (.npz, .npy), or a new folder of PNGs. Where images are
@@ -58,6 +61,7 @@ from common_flax.cli import sample_files
 from common_flax.cli.given_latents import WALK
 from common_flax.data.source import Source
 from common_flax.errors import UserError
+from common_flax.explore import projection_files
 from common_flax.latents import CHUNK
 from common_flax.latents import chunks_of_numbers
 from common_flax.latents import given as given_array
@@ -68,12 +72,20 @@ from vae_flax.drawing import encoded
 from vae_flax.drawing import kinds
 from vae_flax.drawing import own
 from vae_flax.drawing.kinds import Drawing
+from vae_flax.explorer.projecting import projector
 from vae_flax.trained import load
 from vae_flax.trained import TrainedVAE
 
 __all__ = ['KINDS', 'TrainedVAE', 'load', 'main']
 
-KINDS = ('prior', kinds.RECONSTRUCTION, *[*kinds.KINDS][1:], encoded.KIND, WALK)
+KINDS = (
+  'prior',
+  kinds.RECONSTRUCTION,
+  *[*kinds.KINDS][1:],
+  encoded.KIND,
+  WALK,
+  projection_files.KIND,
+)
 # Flags that have no effect on a kind.
 _UNUSED = {
   'prior': ('split',),
@@ -82,7 +94,13 @@ _UNUSED = {
   WALK: ('num_samples', 'split'),
 }
 # Kinds for which --images has an effect.
-_OF_IMAGES = (kinds.RECONSTRUCTION, 'interpolation', encoded.KIND, WALK)
+_OF_IMAGES = (
+  kinds.RECONSTRUCTION,
+  'interpolation',
+  encoded.KIND,
+  WALK,
+  projection_files.KIND,
+)
 
 
 def _check_flags(values: flags.FlagValues) -> None:
@@ -101,6 +119,11 @@ def _check_flags(values: flags.FlagValues) -> None:
     if values[name].value is not None:
       reason = f'with --{name}; remove one of them'
       commands.refuse_unused(values, reason, 'images')
+  if values.images is None and values.kind == projection_files.KIND:
+    raise UserError(
+      f'--kind={values.kind}: has no pictures to search; add --images=FILE or '
+      'FOLDER'
+    )
   if values.images is not None:
     if not values.images:
       raise UserError('--images: is empty; name a file or a folder')
@@ -126,6 +149,8 @@ def _endings(values: flags.FlagValues) -> Sequence[str]:
   """The endings of files that a kind writes."""
   if values.kind == encoded.KIND:
     return encoded.ENDINGS
+  if values.kind == projection_files.KIND:
+    return projection_files.ENDINGS
   if values.kind == kinds.RECONSTRUCTION and values.images is not None:
     return own.ENDINGS
   return sample_files.ENDINGS
@@ -232,7 +257,8 @@ def _draw_own(
 ) -> None:
   """Draws from the pictures that --images names."""
   dataset, vae = trained.config.dataset, trained.vae
-  if not observations.is_random(vae.observe):
+  is_searched = values.kind == projection_files.KIND
+  if not (is_searched or observations.is_random(vae.observe)):
     reason = 'because nothing is drawn at random; remove it'
     commands.refuse_unused(values, reason, 'seed')
   pictures, names = given_pictures.read(
@@ -248,6 +274,13 @@ def _draw_own(
   if values.kind == encoded.KIND:
     encoded.write(values.output, drawing, source, names)
     print(f'Latents of {len(source):,} pictures in {values.output}')
+    return
+  if values.kind == projection_files.KIND:
+    projection_files.check_size(values.output, pictures)
+    starts = encoded.encode_all(drawing, source)['mean']
+    key = prng.stream(root, 'sample')
+    found = projector(trained).project(key, pictures, starts=starts)
+    projection_files.write(values.output, pictures, names, found)
     return
   if values.kind == kinds.RECONSTRUCTION:
     own.write_reconstructions(values.output, drawing, pictures, source, names)

@@ -102,3 +102,8 @@ def compare_runs() -> int:
 def report() -> int:
   """Runs `common_flax.report`; returns its exit status."""
   return run('common_flax.report.__main__')
+
+
+def explore() -> int:
+  """Runs `common_flax.explore`; returns its exit status."""
+  return run('common_flax.explore.__main__')

@@ -1,0 +1,9 @@
+"""The explorer's pages of VAEs, and what they show as pure functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def reads(config: Mapping[str, Any]) -> bool:
+  """Whether the fields of a config.json are those of a VAE."""
+  return 'likelihood' in config and 'optimizer' in config
