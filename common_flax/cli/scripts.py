@@ -97,3 +97,8 @@ def compare() -> int:
 def compare_runs() -> int:
   """Runs `common_flax.compare_runs`; returns its exit status."""
   return run('common_flax.compare_runs')
+
+
+def export() -> int:
+  """Runs `common_flax.export`; returns its exit status."""
+  return run('common_flax.export.__main__')
