@@ -73,13 +73,13 @@ def _define_flags(values: flags.FlagValues) -> None:
   )
 
 
-def _family(workdir: epath.Path) -> ModuleType:
+def family_of(workdir: epath.PathLike) -> ModuleType:
   """The module that loads the networks of a run's family.
 
   Raises:
     UserError: if the folder holds no run.
   """
-  path = workdir / workdir_lib.CONFIG
+  path = epath.Path(workdir) / workdir_lib.CONFIG
   if path.exists():
     try:
       fields = files.read_json(path)
@@ -171,7 +171,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(
       f"--license={values.license}: give a hub's ID, such as mit or apache-2.0"
     )
-  family = _family(workdir)
+  family = family_of(workdir)
   names = _check_choice('parts', values.parts or family.PARTS[:1], family.PARTS)
   programs.check_available(formats)
   metrics = _read_metrics(workdir)

@@ -45,7 +45,7 @@ def check_available(formats: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _portable():
+def portable():
   """Traces textbook forms in full precision, which all platforms run alike."""
   before = os.environ.get(dispatch.VARIABLE)
   os.environ[dispatch.VARIABLE] = 'textbook'
@@ -85,7 +85,7 @@ def write(
   def function(*inputs: jax.Array) -> Any:
     return part.function(weights, *inputs)
 
-  with _portable():
+  with portable():
     if 'stablehlo' in formats:
       exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(
         *specs.values()

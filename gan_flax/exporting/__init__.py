@@ -33,7 +33,7 @@ from gan_flax.trained import Sampler
 
 PARTS = ('generator', 'discriminator')
 _NUM_SAMPLES = 64
-_NORM_NOTE = 'Batch norm is in inference mode, with statistics estimated for these weights.'
+_NORM_NOTE = 'Batch norm has fixed statistics, estimated for these weights.'
 
 
 def load(
