@@ -6,7 +6,7 @@ import pathlib
 from jax import export
 
 
-def load_exported(folder):
+def load_exported(folder: str | pathlib.Path) -> dict:
   """The functions of an exported folder by name, to call on float32 arrays."""
   folder = pathlib.Path(folder)
   parts = json.loads((folder / 'export.json').read_text())['parts']

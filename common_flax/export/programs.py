@@ -1,5 +1,6 @@
 """The files of a network: its program, its graph, its weights."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import importlib.util
@@ -45,7 +46,7 @@ def check_available(formats: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def portable():
+def portable() -> Iterator[None]:
   """Traces textbook forms in full precision, which all platforms run alike."""
   before = os.environ.get(dispatch.VARIABLE)
   os.environ[dispatch.VARIABLE] = 'textbook'
