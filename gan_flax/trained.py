@@ -257,7 +257,7 @@ def load_all(
     GENERATOR,
     config,
     create_gan,
-    lambda gan: exported_generator(_init_states(gan, roots)),
+    lambda gan: exported_generator(init_states(gan, roots)),
     step,
   )
   class_names = None
@@ -278,7 +278,7 @@ def load_all(
   return samplers
 
 
-def _init_states(gan: GAN, roots: jax.Array) -> GANState:
+def init_states(gan: GAN, roots: jax.Array) -> GANState:
   """The initial state of one run, or of several with a leading axis."""
   init = functools.partial(init_state, gan)
   return jax.vmap(init)(roots) if roots.ndim else init(roots)

@@ -107,3 +107,8 @@ def report() -> int:
 def explore() -> int:
   """Runs `common_flax.explore`; returns its exit status."""
   return run('common_flax.explore.__main__')
+
+
+def export() -> int:
+  """Runs `common_flax.export`; returns its exit status."""
+  return run('common_flax.export.__main__')

@@ -138,5 +138,6 @@ def fit(
 def _beside(features: jax.Array, x: jax.Array) -> jax.Array:
   """Repeats features [B, C'] at the positions of x [B, ..., C]."""
   places = x.shape[1:-1]
-  features = features.reshape(len(x), *[1] * len(places), -1)
-  return jnp.broadcast_to(features, (len(x), *places, features.shape[-1]))
+  batch = x.shape[0]  # a symbol in exported programs
+  features = features.reshape(batch, *[1] * len(places), features.shape[-1])
+  return jnp.broadcast_to(features, (batch, *places, features.shape[-1]))
