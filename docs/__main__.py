@@ -11,11 +11,10 @@ changes, a few minutes in all; `--no-notebooks` shows them without results.
 import argparse
 import functools
 import http.server
+import importlib.util
 import os
 import pathlib
 import sys
-
-from sphinx.cmd import build
 
 from docs.site import links
 from docs.site import sources
@@ -42,6 +41,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _build(output: pathlib.Path, *, runs_notebooks: bool) -> int:
   """Builds the site; returns an exit status."""
+  from sphinx.cmd import build
+
   output = output.resolve()
   work = output.with_name(f'{output.name}_work')
   sources.Stage(work / 'sources').fill()
@@ -72,14 +73,22 @@ def _build(output: pathlib.Path, *, runs_notebooks: bool) -> int:
 def main(argv: list[str]) -> int:
   """Runs the command; returns its exit status."""
   options = _parse(argv)
+  if not all(map(importlib.util.find_spec, ('sphinx', 'myst_nb', 'furo'))):
+    print("error: run `pip install -e '.[docs]'` first", file=sys.stderr)
+    return 2
   status = _build(options.output, runs_notebooks=not options.no_notebooks)
   if status or options.build_only:
     return status
   handler = functools.partial(
     http.server.SimpleHTTPRequestHandler, directory=options.output
   )
-  address = ('127.0.0.1', options.port)
-  with http.server.ThreadingHTTPServer(address, handler) as server:
+  try:
+    address = ('127.0.0.1', options.port)
+    server = http.server.ThreadingHTTPServer(address, handler)
+  except (OSError, OverflowError) as error:
+    print(f'error: --port={options.port}: {error}', file=sys.stderr)
+    return 2
+  with server:
     print(f'http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)')
     try:
       server.serve_forever()

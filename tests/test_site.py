@@ -1,10 +1,13 @@
 """The documentation site: what is gathered, converted and checked."""
 
+import importlib.util
 import re
+import socket
 
 from conftest import ROOT
 import pytest
 
+from docs import __main__ as site
 from docs.site import docstrings
 from docs.site import links
 from docs.site import sources
@@ -101,6 +104,21 @@ def test_broken_and_remote_links_are_found(tmp_path):
     'a.html: https://cdn.org/x.js is loaded from another host',
     'c.css: https://f.org/f is loaded from another host',
   ]
+
+
+def test_a_port_that_is_taken_and_missing_packages_are_named(
+  monkeypatch, capsys
+):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+  monkeypatch.setattr(site, '_build', lambda *unused, **unused_too: 0)
+  with socket.create_server(('127.0.0.1', 0)) as taken:
+    port = taken.getsockname()[1]
+    assert site.main([f'--port={port}']) == 2
+  assert f'error: --port={port}: ' in capsys.readouterr().err
+  assert site.main(['--build-only']) == 0
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda unused_name: None)
+  assert site.main([]) == 2
+  assert 'pip install' in capsys.readouterr().err
 
 
 def test_what_the_site_needs_is_an_extra():

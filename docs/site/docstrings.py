@@ -74,9 +74,11 @@ def converted(lines: list[str]) -> list[str]:
 
 def _process(app, what, name, thing, options, lines):
   """Rewrites the lines of a docstring in place."""
-  del app, what, name, thing, options
+  del app, name, thing, options
   if any(lines):
     lines[:] = [*converted(lines), '']
+  if what in ('attribute', 'data'):  # napoleon takes "a: b" for a type
+    lines[:] = [line.replace(': ', ' – ', 1) for line in lines]
 
 
 def _skip(app, what, name, thing, skip, options):
