@@ -49,6 +49,28 @@ def test_a_run_records_the_names_of_its_data(trained_conditional, trained):
   assert sample.load(trained).class_names is None  # it cannot draw them
 
 
+@pytest.mark.slow
+def test_labels_of_a_csv_are_trained_on_and_drawn_by_name(tmp_path):
+  (tmp_path / 'scans').mkdir()
+  rows = ['file,label']
+  for i in range(20):
+    pixels = np.full((16, 16), 40 + 160 * (i % 2), np.uint8)
+    pixels[i % 16] = i
+    PIL.Image.fromarray(pixels).save(tmp_path / 'scans' / f'{i}.png')
+    rows.append(f'{i}.png,{("night", "day")[i % 2]}')
+  (tmp_path / 'scans' / 'labels.csv').write_text('\n'.join(rows))
+  config = recipe('conditional.py', 'smoke')
+  config.dataset.name = 'folder'
+  config.dataset.path = str(tmp_path / 'scans')
+  config.dataset.labels = 'labels.csv'
+  train(config, tmp_path / 'run')
+  assert run(tmp_path / 'run', tmp_path / 'x.npz', '--label=night') == 0
+  with np.load(tmp_path / 'x.npz', allow_pickle=False) as file:
+    assert file['class_names'].tolist() == ['day', 'night']
+    assert file['labels'].tolist() == [1] * 64
+    assert file['images'].shape == (64, 16, 16, 1)
+
+
 def test_a_run_of_an_earlier_version_has_numbers(trained_conditional, tmp_path):
   shutil.copytree(trained_conditional, tmp_path / 'run')
   (tmp_path / 'run' / classes.CLASSES).unlink()
