@@ -135,6 +135,17 @@ def _concatenate(graph: Graph, equation: Any, values: list) -> Value:
   return _result(graph.add('Concat', *names, axis=axis), equation)
 
 
+def _stack(graph: Graph, equation: Any, values: list) -> Value:
+  """Gives each array an axis of size 1, then joins them along it."""
+  axis = equation.params['axis']
+  names = []
+  for i, each in enumerate(equation.invars):
+    shape = list(dims(each.aval.shape))
+    shape.insert(axis, 1)
+    names.append(_reshaped(graph, _whole(graph, equation, values, i), shape))
+  return _result(graph.add('Concat', *names, axis=axis), equation)
+
+
 def _slice(graph: Graph, equation: Any, values: list) -> Value:
   params = equation.params
   strides = params['strides'] or (1,) * len(params['start_indices'])
@@ -384,5 +395,6 @@ OPERATORS: dict[str, Callable[[Graph, Any, list], Any]] = {
   'slice': _slice,
   'split': _split,
   'squeeze': _reshape,
+  'stack': _stack,
   'transpose': _transpose,
 }

@@ -50,7 +50,7 @@ def test_a_browser_draws_what_the_run_draws(address):
     page = browser.new_page(viewport={'width': 390, 'height': 844})
     requests, errors = [], []
     page.on('request', lambda request: requests.append(request.url))
-    page.on('pageerror', errors.append)
+    page.on('pageerror', lambda error: errors.append(error))  # noqa: PLW0108
     page.goto(f'{address}browser/index.html')
     page.wait_for_selector('#another:not([disabled])', timeout=60_000)
     images = page.evaluate(

@@ -185,7 +185,11 @@ def gan_sampler(example_shape=(16, 16, 1), **fields):
   config.update_from_flattened_dict(fields)
   gan = create_gan(config, example_shape, 3)
   state = jax.jit(lambda: init_state(gan, jax.random.key(0)))()
-  net = state.generator
+  random = np.random.default_rng(0)
+  net = jax.tree.map(
+    lambda leaf: leaf + np.float32(random.uniform(0, 0.3, leaf.shape)),
+    state.generator.replace(opt_state=()),
+  )
   sampler = gan_trained.Sampler(gan, net.params, net.batch_stats, config, 0, 0)
   return sampler, state
 
@@ -193,8 +197,10 @@ def gan_sampler(example_shape=(16, 16, 1), **fields):
 @pytest.mark.parametrize(
   ('shape', 'fields'),
   [
-    ((12, 16, 3), {'model.conditioning': 'concatenation'}),
-    ((16, 16, 1), {'model.generator_norm': 'layer'}),
+    (
+      (12, 16, 3),
+      {'model.conditioning': 'concatenation', 'model.generator_norm': 'layer'},
+    ),
     ((16, 16, 1), {'model.name': 'resnet'}),
     (
       (16, 16, 1),
@@ -208,7 +214,7 @@ def gan_sampler(example_shape=(16, 16, 1), **fields):
     ((2,), {'model.name': 'mlp', 'dataset.name': 'ring'}),
     ((2,), {'model.name': 'pacgan', 'dataset.name': 'grid'}),
   ],
-  ids=['concatenation', 'layer_norm', 'resnet', 'r3gan', 'mlp', 'pacgan'],
+  ids=['concatenation', 'resnet', 'r3gan', 'mlp', 'pacgan'],
 )
 def test_generators(tmp_path, shape, fields):
   sampler, _ = gan_sampler(shape, **fields)
@@ -244,11 +250,10 @@ def test_what_judges_several_examples_is_refused():
 @pytest.mark.parametrize(
   'fields',
   [
-    {'likelihood': 'bernoulli'},
-    {'likelihood': 'gaussian', 'dataset.binarise': 'none'},
-    {'likelihood': 'gaussian_learned', 'dataset.binarise': 'none'},
-    {'likelihood': 'logistic', 'dataset.binarise': 'none'},
     {'likelihood': 'bernoulli', 'model.name': 'mlp'},
+    {'likelihood': 'gaussian', 'model.name': 'mlp'},
+    {'likelihood': 'gaussian_learned', 'model.name': 'mlp'},
+    {'likelihood': 'logistic', 'model.name': 'conv'},
   ],
   ids=lambda fields: '-'.join(fields.values()),
 )
