@@ -52,6 +52,7 @@ from vae_flax.vae import create_vae
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
+LEAN = ROOT / 'tests' / 'lean'  # for PYTHONPATH: see sitecustomize.py there
 FAMILIES = {
   'gan': (gan_config.default, create_gan, init_gan_state),
   'vae': (vae_config_lib.default, create_vae, init_vae_state),

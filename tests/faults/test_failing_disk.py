@@ -6,6 +6,7 @@ import sys
 
 from conftest import assert_same_end
 from conftest import HASTY_COMPILER
+from conftest import LEAN
 from conftest import POINTS_RUN
 from conftest import read_metrics
 from conftest import ROOT
@@ -48,7 +49,11 @@ def run(disk, kind, *arguments):
     capture_output=True,
     text=True,
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': HASTY_COMPILER},
+    env={
+      **os.environ,
+      'PYTHONPATH': f'{LEAN}:{ROOT}',
+      'XLA_FLAGS': HASTY_COMPILER,
+    },
   )
 
 

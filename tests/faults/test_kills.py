@@ -1,6 +1,7 @@
 """A run that is killed at random moments ends like one that never was."""
 
 from conftest import HASTY_COMPILER
+from conftest import LEAN
 from killing import compare
 import pytest
 
@@ -13,6 +14,7 @@ def test_kills_change_nothing(
 ):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'caches'))
   monkeypatch.setenv('XLA_FLAGS', HASTY_COMPILER)  # one device
+  monkeypatch.setenv('PYTHONPATH', str(LEAN))
   report = compare(tmp_path, family, kills, inside_saves, 120, seed=1)
   assert report.kills >= kills
   assert report.inside_saves >= inside_saves

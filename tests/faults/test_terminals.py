@@ -8,6 +8,7 @@ import threading
 import time
 
 from conftest import HASTY_COMPILER
+from conftest import LEAN
 from conftest import POINTS_RUN
 from conftest import points_run
 from conftest import read_metrics
@@ -48,7 +49,11 @@ def start(workdir, *arguments, before=(), **options):
       *arguments,
     ],
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': HASTY_COMPILER},
+    env={
+      **os.environ,
+      'PYTHONPATH': f'{LEAN}:{ROOT}',
+      'XLA_FLAGS': HASTY_COMPILER,
+    },
     **options,
   )
 

@@ -13,6 +13,7 @@ from conftest import assert_same_arrays
 from conftest import assert_same_end
 from conftest import final_state
 from conftest import HASTY_COMPILER
+from conftest import LEAN
 from conftest import points_run
 from conftest import read_metrics
 from conftest import saved_steps
@@ -227,7 +228,11 @@ def run_main(workdir, *arguments, recipe='dcgan'):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    env={**os.environ, 'XLA_FLAGS': HASTY_COMPILER},
+    env={
+      **os.environ,
+      'PYTHONPATH': str(LEAN),
+      'XLA_FLAGS': HASTY_COMPILER,
+    },
   )
 
 

@@ -11,6 +11,7 @@ import time
 
 from conftest import free_address
 from conftest import HASTY_COMPILER
+from conftest import LEAN
 from conftest import POINTS_RUN
 import numpy as np
 import PIL.Image
@@ -59,6 +60,7 @@ class Store:
       'XDG_CACHE_HOME': str(cache),
       'XLA_FLAGS': HASTY_COMPILER,
       'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': f'{LEAN}:{ROOT}',
     }
     self._server = None
     self._said = [cache / name for name in ('out', 'errors')]
@@ -99,7 +101,7 @@ class Store:
       stdout=subprocess.PIPE,
       text=True,
       cwd=ROOT,
-      env=self._environment | {'PYTHONPATH': str(ROOT)},
+      env=self._environment,
     )
 
   def close(self):
