@@ -163,7 +163,11 @@ def _check_output(values: flags.FlagValues, config: ConfigDict) -> str:
 
 
 def _columns(
-  values: flags.FlagValues, config: ConfigDict, given: Given | None, num: int
+  values: flags.FlagValues,
+  config: ConfigDict,
+  given: Given | None,
+  num: int,
+  ending: str,
 ) -> int | None:
   """Images per row of the grid; None if rows have no meaning.
 
@@ -172,39 +176,26 @@ def _columns(
     config: of the run.
     given: what --latents or --seeds gives.
     num: samples of each seed of training.
+    ending: of the output.
+
+  Raises:
+    UserError: if a row would hold images of two seeds of training.
   """
   is_walk = values.kind == given_latents.WALK
   is_conditional = config.model.conditioning != 'none'
   has_rows = is_conditional or values.kind == 'interpolation'
   columns = values.frames if is_walk else COLUMNS if has_rows else None
-  if config.num_seeds == 1 or values.seed_index is not None:
+  is_of_one = config.num_seeds == 1 or values.seed_index is not None
+  if is_of_one or config.dataset.name in WORLDS:
     return columns
   if columns is None or (given is not None and num % columns):
     return num  # one row for each seed of training
-  return columns
-
-
-def _check_rows(
-  values: flags.FlagValues,
-  config: ConfigDict,
-  given: Given | None,
-  num: int,
-  ending: str,
-) -> None:
-  """Checks that a grid of several seeds has rows of one seed each.
-
-  Raises:
-    UserError: naming the flag to change.
-  """
-  is_of_one = config.num_seeds == 1 or values.seed_index is not None
-  if is_of_one or config.dataset.name in WORLDS:
-    return
-  columns = _columns(values, config, given, num)
   if ending in outputs.PICTURES and num % columns:
     raise UserError(
       f'--num_samples={num}: a row would mix images of two seeds; use a '
       f'multiple of {columns}, or add --seed_index'
     )
+  return columns
 
 
 def _labels(
@@ -319,7 +310,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   given = given_latents.given(values, size, config.num_seeds)
   if given is not None:
     num = given_latents.num_samples(values, len(given))
-  _check_rows(values, config, given, num, ending)
+  columns = _columns(values, config, given, num, ending)
   samplers = trained.load_all(
     workdir,
     use_ema=values.ema,
@@ -327,7 +318,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     step=values.step,
   )
   gan, step = samplers[0].gan, samplers[0].step
-  columns = _columns(values, config, given, num)
   if not gan.is_of_points:
     total = len(samplers) * num
     timing = given_latents.timing(values)

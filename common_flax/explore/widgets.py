@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 from typing import Any
 
@@ -82,7 +83,7 @@ class Latest:
 
 
 @contextlib.contextmanager
-def waiting(*buttons: ui.button):
+def waiting(*buttons: ui.button) -> Iterator[None]:
   """Disables buttons while their work is done."""
   for button in buttons:
     button.disable()

@@ -324,7 +324,7 @@ class Report:
     self._record = provenance.Provenance(
       self._function,
       {'kind': run.kind_of_examples, **run.info},
-      _num_parameters(self._networks(now.state), num_runs=run.root.size),
+      provenance.num_parameters(self._networks(now.state), run.root.size),
       {title: list(names) for title, names in self._panels.items()},
       [*provenance.earlier_starts(run.workdir), start],
     )
@@ -333,15 +333,6 @@ class Report:
   def _write(self, now: Moment) -> None:
     with _reporting(now, provenance.FILE):
       provenance.write(now.run.workdir, self._record)
-
-
-def _num_parameters(
-  networks: Mapping[str, Any], num_runs: int
-) -> dict[str, int]:
-  return {
-    name: sum(leaf.size for leaf in jax.tree.leaves(params)) // num_runs
-    for name, params in networks.items()
-  }
 
 
 @contextlib.contextmanager
