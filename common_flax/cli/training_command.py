@@ -23,6 +23,7 @@ from common_flax.cli import commands
 from common_flax.cli import exit_status
 from common_flax.cli import scripts
 from common_flax.cli.exit_status import ExitStatus
+from common_flax.config import TENSORBOARD
 from common_flax.cpu import startup
 from common_flax.distributed import processes
 from common_flax.effects import Effects
@@ -325,9 +326,11 @@ def report(
   folder = shlex.quote(arguments.workdir)
   print(
     f'Finished. Samples over training: {folder}/samples.gif, curves: '
-    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl\n'
-    f'To watch them: tensorboard --logdir={folder}'
+    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl, all in one '
+    f'page: {folder}/report.html'
   )
+  if TENSORBOARD in arguments.config.trackers:
+    print(f'To watch them: tensorboard --logdir={folder}')
   if next_commands:
     print(next_commands.replace('{workdir}', folder))
   return 0

@@ -37,6 +37,7 @@ class WandbRun:
     self._workdir = workdir
     self._fields = dict(fields)
     self._known = known
+    self._newest = 0
 
   def start(self) -> None:
     """Begins the run, or goes on with it.
@@ -70,13 +71,17 @@ class WandbRun:
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Adds numbers of a step."""
     if self._known is None or step > self._known:
+      self._newest = step
       self._run.log(values, step=step)
 
   def picture(self, step: int, png: bytes) -> None:
-    """Adds a picture of samples."""
+    """Adds a picture of samples; its caption says the step."""
     if self._known is None or step > self._known:
-      image = PIL.Image.open(io.BytesIO(png))
-      self._run.log({'samples': self._wandb.Image(image)}, step=step)
+      # That of the start is drawn after the first call of the step.
+      self._newest = max(self._newest, step)
+      picture = PIL.Image.open(io.BytesIO(png))
+      image = self._wandb.Image(picture, caption=f'step {step:,}')
+      self._run.log({'samples': image}, step=self._newest)
 
   def finish(self, is_finished: bool, has_failed: bool) -> None:
     """Ends the run; it may go on later."""

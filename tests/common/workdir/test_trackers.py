@@ -169,12 +169,16 @@ def records(path):
 
 @pytest.mark.slow
 def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
-  pytest.importorskip('wandb')
+  wandb = pytest.importorskip('wandb')
   from wandb.proto import wandb_internal_pb2
 
   monkeypatch.setenv('WANDB_MODE', 'offline')
-  write(tmp_path, config_of('wandb'), 0, (2, 4, 6))
+  with writers.RunWriter(tmp_path, 0, config_of('wandb')) as writer:
+    writer.scalars(2, {'d_loss': 0.5})
+    writer.picture(0, PICTURE)  # drawn after the first call of the step
+  write(tmp_path, config_of('wandb'), 2, (4, 6))
   write(tmp_path, config_of('wandb'), 4, (6, 8))
+  wandb.teardown()  # as at the end of a process: writes what is buffered
   found = []
   for path in sorted(tmp_path.glob('wandb/offline-run-*/run-*.wandb')):
     for data in records(path):
@@ -198,7 +202,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
   losses = {row['_step']: row['d_loss'] for row in rows if 'd_loss' in row}
   assert losses == {'2': '0.5', '4': '0.25', '6': f'{1 / 6}', '8': '0.125'}
   assert len(rows) == 4
-  assert len([*tmp_path.rglob('samples_*.png')]) == 2
+  assert len([*tmp_path.rglob('samples_*.png')]) == 3
 
 
 @pytest.mark.slow
