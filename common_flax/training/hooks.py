@@ -278,8 +278,7 @@ class Checkpoints:
 class Report:
   """Keeps run.json, and writes report.html when the run is finished.
 
-  `Run.fit` adds it after the other hooks. A run can do without both files, so
-  failing to write them costs a line.
+  `Run.fit` adds it. A run can do without both files: a failure costs a line.
   """
 
   def __init__(
@@ -297,10 +296,10 @@ class Report:
     """
     self._function = provenance.name_of(step)
     self._networks = networks
-    self._panels = {}
-    for hook in hooks:
-      if isinstance(hook, Curves):
-        self._panels |= hook.panels
+    curves = (hook for hook in hooks if isinstance(hook, Curves))
+    self._panels = {
+      k: list(v) for hook in curves for k, v in hook.panels.items()
+    }
     self._record: provenance.Provenance | None = None
 
   def __call__(self, now: Moment) -> None:
@@ -325,7 +324,7 @@ class Report:
       self._function,
       {'kind': run.kind_of_examples, **run.info},
       provenance.num_parameters(self._networks(now.state), run.root.size),
-      {title: list(names) for title, names in self._panels.items()},
+      self._panels,
       [*provenance.earlier_starts(run.workdir), start],
     )
     self._write(now)
