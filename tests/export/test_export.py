@@ -99,7 +99,9 @@ def check(part, folder, *arrays):
   ):
     assert len(got) == len(wanted) == len(part.outputs)
     for ours, theirs in zip(got, wanted, strict=True):
-      np.testing.assert_allclose(ours, theirs, **CLOSE)
+      # Networks without tanh, of random weights, have large outputs.
+      atol = 1e-5 * max(1.0, np.abs(theirs).max())
+      np.testing.assert_allclose(ours, theirs, atol=atol, rtol=0)
   for ours in wanted:
     assert np.std(ours) > 1e-6
 
