@@ -327,7 +327,7 @@ def test_outputs_and_workdirs_that_are_none(
   ):
     assert run(workdir, output) == 2
     assert capsys.readouterr().err.count('\n') == 1
-  (full / 'config.json').write_text('[1]')
+  (full / 'config.json').write_text('{}')
   assert run(full, tmp_path / 'x') == 2
   assert 'is not the config of a run' in capsys.readouterr().err
   (full / 'config.json').write_text(json.dumps(gan_config.default().to_dict()))
