@@ -89,7 +89,7 @@ def family_of(workdir: epath.PathLike) -> ModuleType:
     with workdir_lib.open_checkpoints(workdir) as checkpoints:
       _, fields = checkpoints.newest_config() or (0, {})
   for field, package in _FAMILIES.items():
-    if isinstance(fields, dict) and field in fields:
+    if field in fields:
       return importlib.import_module(f'{package}.exporting')
   raise UserError(f'--workdir={workdir}: {path} is not the config of a run')
 

@@ -19,10 +19,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from common_flax.errors import UserError
 from common_flax.export import operators
 from common_flax.export.values import dims
 from common_flax.export.values import Graph
+from common_flax.export.values import untranslated
 from common_flax.export.values import Value
 
 _OPSET = 17
@@ -125,10 +125,7 @@ def _translate(
       results = operators.OPERATORS[kind](graph, equation, values)
       results = results if isinstance(results, list) else [results]
     else:
-      raise UserError(
-        f"ONNX: JAX's operation {kind!r} is not translated; leave onnx out of "
-        '--formats'
-      )
+      raise untranslated(f"JAX's operation {kind!r}")
     known.update(zip(equation.outvars, results, strict=True))
   return [read(atom) for atom in jaxpr.outvars]
 

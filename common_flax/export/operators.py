@@ -7,22 +7,18 @@ Dimensions: B batch, H height, W width, I input and O output features.
 """
 
 from collections.abc import Callable
-import string
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
-from common_flax.errors import UserError
+from common_flax.export import products
 from common_flax.export.values import dims
 from common_flax.export.values import Graph
+from common_flax.export.values import result
+from common_flax.export.values import untranslated
 from common_flax.export.values import Value
-
-
-def _refuse(what: str) -> UserError:
-  return UserError(
-    f'ONNX: {what} is not translated; leave onnx out of --formats'
-  )
+from common_flax.export.values import whole
 
 
 def _operands(graph: Graph, values: list) -> list[Value]:
@@ -33,15 +29,6 @@ def _operands(graph: Graph, values: list) -> list[Value]:
     else value
     for value in values
   ]
-
-
-def _whole(graph: Graph, equation: Any, values: list, index: int = 0) -> str:
-  """The name of an argument in its full shape."""
-  return graph.whole(values[index], equation.invars[index].aval.shape)
-
-
-def _result(name: str, equation: Any) -> Value:
-  return Value(name, dims(equation.outvars[0].aval.shape))
 
 
 def _broadcast_shape(equation: Any, operands: list[Value]) -> tuple:
@@ -92,7 +79,7 @@ def _not_equal(graph: Graph, equation: Any, x: str, y: str) -> str:
 
 def _select(graph: Graph, equation: Any, which: str, *cases: str) -> str:
   if len(cases) != 2 or equation.invars[0].aval.dtype != np.bool_:
-    raise _refuse('a choice of more than two cases')
+    raise untranslated('a choice of more than two cases')
   return graph.add('Where', which, cases[1], cases[0])
 
 
@@ -112,13 +99,13 @@ def _broadcast(graph: Graph, equation: Any, values: list) -> Any:
 def _reshaped(graph: Graph, name: str, shape: Any) -> str:
   sizes = [-1 if isinstance(size, str) else size for size in shape]
   if sizes.count(-1) > 1:
-    raise _refuse('a reshape with two sizes that depend on the batch')
+    raise untranslated('a reshape with two sizes that depend on the batch')
   return graph.add('Reshape', name, graph.constant(np.int64(sizes)))
 
 
 def _reshape(graph: Graph, equation: Any, values: list) -> Value:
   shape = dims(equation.outvars[0].aval.shape)
-  name = _reshaped(graph, _whole(graph, equation, values), shape)
+  name = _reshaped(graph, whole(graph, equation, values), shape)
   return Value(name, shape)
 
 
@@ -130,9 +117,9 @@ def _transpose(graph: Graph, equation: Any, values: list) -> Value:
 
 
 def _concatenate(graph: Graph, equation: Any, values: list) -> Value:
-  names = [_whole(graph, equation, values, i) for i in range(len(values))]
+  names = [whole(graph, equation, values, i) for i in range(len(values))]
   axis = equation.params['dimension']
-  return _result(graph.add('Concat', *names, axis=axis), equation)
+  return result(graph.add('Concat', *names, axis=axis), equation)
 
 
 def _stack(graph: Graph, equation: Any, values: list) -> Value:
@@ -142,8 +129,8 @@ def _stack(graph: Graph, equation: Any, values: list) -> Value:
   for i, each in enumerate(equation.invars):
     shape = list(dims(each.aval.shape))
     shape.insert(axis, 1)
-    names.append(_reshaped(graph, _whole(graph, equation, values, i), shape))
-  return _result(graph.add('Concat', *names, axis=axis), equation)
+    names.append(_reshaped(graph, whole(graph, equation, values, i), shape))
+  return result(graph.add('Concat', *names, axis=axis), equation)
 
 
 def _slice(graph: Graph, equation: Any, values: list) -> Value:
@@ -158,7 +145,7 @@ def _slice(graph: Graph, equation: Any, values: list) -> Value:
     or params['start_indices'][axis]
     or strides[axis] > 1
   ]
-  name = _whole(graph, equation, values)
+  name = whole(graph, equation, values)
   if axes:
     name = _cut(
       graph,
@@ -168,20 +155,20 @@ def _slice(graph: Graph, equation: Any, values: list) -> Value:
       axes,
       [strides[axis] for axis in axes],
     )
-  return _result(name, equation)
+  return result(name, equation)
 
 
 def _cut(graph: Graph, name: str, *numbers: list) -> str:
   """The operator Slice: starts, ends, axes, steps."""
   if any(isinstance(x, str) for each in numbers for x in each):
-    raise _refuse('a slice that depends on the batch size')
+    raise untranslated('a slice that depends on the batch size')
   constants = [graph.constant(np.int64(each)) for each in numbers]
   return graph.add('Slice', name, *constants)
 
 
 def _split(graph: Graph, equation: Any, values: list) -> list[Value]:
   axis, start = equation.params['axis'], 0
-  name, parts = _whole(graph, equation, values), []
+  name, parts = whole(graph, equation, values), []
   for size, var in zip(equation.params['sizes'], equation.outvars, strict=True):
     part = _cut(graph, name, [start], [start + size], [axis], [1])
     parts.append(Value(part, dims(var.aval.shape)))
@@ -195,128 +182,50 @@ def _gather(graph: Graph, equation: Any, values: list) -> Value:
   index, axes = values[1], tuple(numbers.start_index_map)
   is_one = isinstance(index, np.ndarray) and index.shape == (1,)
   if not is_one or tuple(numbers.collapsed_slice_dims) != axes:
-    raise _refuse('indexing with arrays')
+    raise untranslated('indexing with arrays')
   chosen = graph.constant(np.int64(index[0]))
-  name = _whole(graph, equation, values)
-  return _result(graph.add('Gather', name, chosen, axis=axes[0]), equation)
+  name = whole(graph, equation, values)
+  return result(graph.add('Gather', name, chosen, axis=axes[0]), equation)
 
 
 def _rev(graph: Graph, equation: Any, values: list) -> Value:
   axes = list(equation.params['dimensions'])
   count = len(axes)
-  name = _whole(graph, equation, values)
+  name = whole(graph, equation, values)
   least = np.iinfo(np.int64).min
   name = _cut(graph, name, [-1] * count, [least] * count, axes, [-1] * count)
-  return _result(name, equation)
+  return result(name, equation)
 
 
 def _pad(graph: Graph, equation: Any, values: list) -> Value:
   config = equation.params['padding_config']
   if any(low < 0 or high < 0 or inner for low, high, inner in config):
-    raise _refuse('padding that is negative or between elements')
+    raise untranslated('padding that is negative or between elements')
   sizes = [low for low, _, _ in config] + [high for _, high, _ in config]
   fill = _operands(graph, values)[1].name
   name = graph.add(
     'Pad',
-    _whole(graph, equation, values),
+    whole(graph, equation, values),
     graph.constant(np.int64(sizes)),
     fill,
   )
-  return _result(name, equation)
+  return result(name, equation)
 
 
 def _sum(graph: Graph, equation: Any, values: list) -> Value:
   axes = graph.constant(np.int64(equation.params['axes']))
-  name = _whole(graph, equation, values)
-  return _result(graph.add('ReduceSum', name, axes, keepdims=0), equation)
+  name = whole(graph, equation, values)
+  return result(graph.add('ReduceSum', name, axes, keepdims=0), equation)
 
 
 def _extreme(operator: str) -> Callable[[Graph, Any, list], Value]:
   def translate(graph: Graph, equation: Any, values: list) -> Value:
     axes = list(equation.params['axes'])
-    name = _whole(graph, equation, values)
+    name = whole(graph, equation, values)
     name = graph.add(operator, name, axes=axes, keepdims=0)
-    return _result(name, equation)
+    return result(name, equation)
 
   return translate
-
-
-def _dot(graph: Graph, equation: Any, values: list) -> Value:
-  """A matrix product where it is one, else the operator Einsum."""
-  contracted, batch = equation.params['dimension_numbers']
-  names = [_whole(graph, equation, values, i) for i in range(2)]
-  ranks = [len(atom.aval.shape) for atom in equation.invars]
-  is_product = (*contracted, ranks[1]) == ((ranks[0] - 1,), (0,), 2)
-  if is_product and not batch[0]:
-    return _result(graph.add('MatMul', *names), equation)
-  letters = iter(string.ascii_lowercase)
-  left = [next(letters) for _ in range(ranks[0])]
-  right = [next(letters) for _ in range(ranks[1])]
-  for ours, theirs in (contracted, batch):
-    for i, j in zip(ours, theirs, strict=True):
-      right[j] = left[i]
-  gone = {left[i] for i in contracted[0]}
-  shared = [left[i] for i in batch[0]]
-  kept = [x for x in left + right if x not in gone and x not in shared]
-  terms = f'{"".join(left)},{"".join(right)}->{"".join(shared + kept)}'
-  return _result(graph.add('Einsum', *names, equation=terms), equation)
-
-
-def _conv(graph: Graph, equation: Any, values: list) -> Value:
-  """A convolution of images [B, H, W, I] with a known kernel [k, k, I, O]."""
-  params, kernel = equation.params, values[1]
-  layout = params['dimension_numbers']
-  is_usual = (layout.lhs_spec, layout.rhs_spec, layout.out_spec) == (
-    (0, 3, 1, 2),
-    (3, 2, 0, 1),
-    (0, 3, 1, 2),
-  )
-  if not (is_usual and isinstance(kernel, np.ndarray)):
-    raise _refuse('a convolution of another layout, or with a computed kernel')
-  x = graph.add('Transpose', _whole(graph, equation, values), perm=[0, 3, 1, 2])
-  apply = _spread if max(params['lhs_dilation']) > 1 else _plain_conv
-  y = apply(graph, params, kernel, x)
-  return _result(graph.add('Transpose', y, perm=[0, 2, 3, 1]), equation)
-
-
-def _plain_conv(graph: Graph, params: dict, kernel: np.ndarray, x: str) -> str:
-  pads = list(zip(*params['padding'], strict=True))
-  weights = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-  return graph.add(
-    'Conv',
-    x,
-    graph.constant(weights),
-    strides=list(params['window_strides']),
-    pads=[*pads[0], *pads[1]],
-    dilations=list(params['rhs_dilation']),
-    group=params['feature_group_count'],
-  )
-
-
-def _spread(graph: Graph, params: dict, kernel: np.ndarray, x: str) -> str:
-  """A convolution of an image with zeros between its pixels.
-
-  It is the operator ConvTranspose with the kernel turned by 180 degrees. An
-  operator's padding is what it cuts off, so each p is kernel size - 1 - p.
-  """
-  is_simple = (
-    set(params['window_strides']) == set(params['rhs_dilation']) == {1}
-  )
-  pads = [
-    [size - 1 - each for each in pair]
-    for size, pair in zip(kernel.shape, params['padding'], strict=False)
-  ]
-  cut = [*(low for low, _ in pads), *(high for _, high in pads)]
-  if not is_simple or params['feature_group_count'] > 1 or min(cut) < 0:
-    raise _refuse('such a transposed convolution')
-  weights = np.ascontiguousarray(kernel[::-1, ::-1].transpose(2, 3, 0, 1))
-  return graph.add(
-    'ConvTranspose',
-    x,
-    graph.constant(weights),
-    strides=list(params['lhs_dilation']),
-    pads=cut,
-  )
 
 
 OPERATORS: dict[str, Callable[[Graph, Any, list], Any]] = {
@@ -382,8 +291,8 @@ OPERATORS: dict[str, Callable[[Graph, Any, list], Any]] = {
   'square': _elementwise(lambda graph, _, x: graph.add('Mul', x, x)),
   'broadcast_in_dim': _broadcast,
   'concatenate': _concatenate,
-  'conv_general_dilated': _conv,
-  'dot_general': _dot,
+  'conv_general_dilated': products.conv,
+  'dot_general': products.dot,
   'expand_dims': _reshape,
   'gather': _gather,
   'pad': _pad,

@@ -40,7 +40,7 @@ class Part:
 class Exportable:
   """The networks of a run, and what its model card says of them."""
 
-  kind: str  # of model, such as 'GAN'
+  kind: str  # of model, for the card
   config: ConfigDict
   step: int  # of the checkpoint
   seed: int  # of the training

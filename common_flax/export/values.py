@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from common_flax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -55,6 +57,8 @@ class Graph:
       value = Value(self.constant(value), value.shape)
     if value.shape == shape:
       return value.name
+    if any(isinstance(size, str) and size != 'batch' for size in shape):
+      raise untranslated('a broadcast to a multiple of the batch size')
     sizes = [
       self._batch() if size == 'batch' else self.constant(np.int64([size]))
       for size in shape
@@ -62,8 +66,7 @@ class Graph:
     return self.add('Expand', value.name, self.add('Concat', *sizes, axis=0))
 
   def _batch(self) -> str:
-    shape = self.add('Shape', self._batch_of, start=0, end=1)
-    return shape
+    return self.add('Shape', self._batch_of, start=0, end=1)
 
 
 def dims(shape: Sequence) -> tuple[int | str, ...]:
@@ -73,3 +76,20 @@ def dims(shape: Sequence) -> tuple[int | str, ...]:
 
 def _plain(size: Any) -> Any:
   return int(size) if isinstance(size, int | np.integer) else size
+
+
+def untranslated(what: str) -> UserError:
+  """The error for something that ONNX cannot express here."""
+  return UserError(
+    f'ONNX: {what} is not translated; leave onnx out of --formats'
+  )
+
+
+def whole(graph: Graph, equation: Any, values: list, index: int = 0) -> str:
+  """The name of an argument in its full shape."""
+  return graph.whole(values[index], equation.invars[index].aval.shape)
+
+
+def result(name: str, equation: Any) -> Value:
+  """The result of an equation, under its name in the graph."""
+  return Value(name, dims(equation.outvars[0].aval.shape))

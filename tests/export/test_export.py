@@ -99,7 +99,9 @@ def check(part, folder, *arrays):
   ):
     assert len(got) == len(wanted) == len(part.outputs)
     for ours, theirs in zip(got, wanted, strict=True):
-      np.testing.assert_allclose(ours, theirs, **CLOSE)
+      # Networks without tanh, of random weights, have large outputs.
+      atol = 1e-5 * max(1.0, np.abs(theirs).max())
+      np.testing.assert_allclose(ours, theirs, atol=atol, rtol=0)
   for ours in wanted:
     assert np.std(ours) > 1e-6
 
@@ -325,7 +327,7 @@ def test_outputs_and_workdirs_that_are_none(
   ):
     assert run(workdir, output) == 2
     assert capsys.readouterr().err.count('\n') == 1
-  (full / 'config.json').write_text('[1]')
+  (full / 'config.json').write_text('{}')
   assert run(full, tmp_path / 'x') == 2
   assert 'is not the config of a run' in capsys.readouterr().err
   (full / 'config.json').write_text(json.dumps(gan_config.default().to_dict()))
