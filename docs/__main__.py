@@ -64,6 +64,7 @@ def _build(output: pathlib.Path, *, runs_notebooks: bool) -> int:
       str(output),
     ]
   )
+  sources.copy_apps(output)
   broken = list(links.broken(output))
   for line in broken:
     print(f'error: {line}', file=sys.stderr)

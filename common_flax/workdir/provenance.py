@@ -20,6 +20,7 @@ import sys
 from typing import Any
 
 from etils import epath
+import jax
 
 import common_flax
 from common_flax import files
@@ -73,6 +74,21 @@ class Provenance:
 def start_now(step: int, devices: str) -> Start:
   """Describes a start in this process."""
   return Start(step, now(), _command.get(), devices, machine(), versions())
+
+
+def num_parameters(
+  networks: Mapping[str, Any], num_runs: int
+) -> dict[str, int]:
+  """The number of parameters of each network.
+
+  Args:
+    networks: pytrees of arrays by the network's name.
+    num_runs: how many runs of several seeds they hold.
+  """
+  return {
+    name: sum(leaf.size for leaf in jax.tree.leaves(params)) // num_runs
+    for name, params in networks.items()
+  }
 
 
 def name_of(function: Callable) -> str:

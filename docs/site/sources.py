@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import os
 import pathlib
 import re
+import shutil
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = {
@@ -62,6 +63,17 @@ def modules() -> dict[str, pathlib.Path]:
       if not any(part.startswith('__') for part in parts):
         found['.'.join(parts)] = file
   return found
+
+
+def copy_apps(output: pathlib.Path) -> None:
+  """Copies the pages of docs/ that are no Markdown into the site."""
+  for page in (ROOT / 'docs').glob('*/index.html'):
+    shutil.copytree(
+      page.parent,
+      output / page.parent.name,
+      dirs_exist_ok=True,
+      ignore=shutil.ignore_patterns('*.py', '__pycache__'),
+    )
 
 
 def summary(file: pathlib.Path) -> str:
@@ -131,6 +143,8 @@ class Stage:
 
     def link(match: re.Match) -> str:
       target = pathlib.Path(os.path.normpath(file.parent / match['path']))
+      if target.suffix == '.html':  # stands beside the pages, see `copy_apps`
+        return f'<a href="{match["path"]}">{match["text"]}</a>'
       if target.is_dir() and target not in self._pages:
         return match['text']  # such as that of a folder of tests
       return match['before'] + self._place(target, page) + match['after']
