@@ -47,12 +47,12 @@ def read(path: str, content: bytes, file: str) -> list[Row] | None:
   Raises:
     UserError: naming the table, what is wrong, and the cure.
   """
-  path = path.lower()
-  if path.endswith('.json'):
+  lower = path.lower()
+  if lower.endswith('.json'):
     return of_json(parse_json(content, file), file)
-  if path.endswith('.jsonl'):
+  if lower.endswith('.jsonl'):
     return _of_json_lines(_json_lines(content, file), file, FILE_COLUMNS)
-  if path.endswith(('.csv', '.tsv', '.txt')):
+  if lower.endswith(('.csv', '.tsv', '.txt')):
     return _of_csv(_csv_lines(content, file), file)
   raise UserError(
     f'config.dataset.labels={path}: has an unknown ending; give a .csv with '
