@@ -231,7 +231,21 @@ def machine(runs: Sequence[Run]) -> Sequence[Fact]:
 def commands(run: Run) -> list[str]:
   """The commands that trained a run, without repetitions, a flag a line."""
   given = dict.fromkeys(s.command for s in _starts(run) if s.command)
-  return [' \\\n  --'.join(command.split(' --')) for command in given]
+  return [_a_flag_a_line(command) for command in given]
+
+
+def _a_flag_a_line(command: str) -> str:
+  try:
+    words = shlex.split(command)
+  except ValueError:
+    return command
+  parts = (
+    f' \\\n  {shlex.quote(word)}'
+    if word.startswith('--')
+    else f' {shlex.quote(word)}'
+    for word in words
+  )
+  return ''.join(parts).lstrip(' ')
 
 
 def value(field: Any) -> str:

@@ -68,6 +68,7 @@ def render(runs: Sequence[Run]) -> tuple[str, list[str]]:
   Returns:
     The page, and what could not be read.
   """
+  runs = runs_lib.told_apart(runs)
   faults = [fault for run in runs for fault in run.faults]
   data: list[dict[str, Any]] = []
   body = [

@@ -1,5 +1,6 @@
 """What a report knows of a run, read from its workdir."""
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -46,6 +47,7 @@ class Run:
   """A run: its config, what it recorded, its pictures and its evaluation."""
 
   workdir: epath.Path
+  name: str
   config: Mapping[str, Any]  # 'dataset.name' -> value
   rows: Sequence[Mapping[str, float | None]]
   pictures: Sequence[tuple[int, epath.Path]]  # by step
@@ -55,11 +57,6 @@ class Run:
   remarks: Sequence[Remark] | None  # None if there is no log
   class_names: Sequence[str] | None
   faults: Sequence[str]  # what could not be read
-
-  @property
-  def name(self) -> str:
-    """The folder's name."""
-    return self.workdir.name or str(self.workdir)
 
   @property
   def step(self) -> int:
@@ -99,6 +96,7 @@ def read(workdir: epath.PathLike) -> Run:
   record = _or_fault(faults, path / provenance.FILE, provenance.read, path)
   return Run(
     path,
+    path.name or str(path),
     config,
     _or_fault(faults, path / layout.METRICS, writers.read_rows, path) or [],
     _pictures(path),
@@ -109,6 +107,17 @@ def read(workdir: epath.PathLike) -> Run:
     _or_fault(faults, path / classes.CLASSES, classes.read, path),
     faults,
   )
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+  """The runs; those in folders of the same name are named by their paths."""
+  counts = collections.Counter(run.name for run in runs)
+  return [
+    dataclasses.replace(run, name=str(run.workdir))
+    if counts[run.name] > 1
+    else run
+    for run in runs
+  ]
 
 
 def _or_fault(faults: list[str], file: epath.Path, read, path: epath.Path):

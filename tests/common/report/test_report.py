@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -14,6 +15,7 @@ import pytest
 
 from common_flax import images as images_lib
 from common_flax.report import __main__ as command
+from common_flax.report import facts
 from common_flax.report import page
 from common_flax.report import pictures
 from common_flax.report import runs as runs_lib
@@ -148,6 +150,15 @@ def test_a_report_tells_what_was_trained_on_what_and_how(run):
   assert 'by class' not in text
 
 
+def test_a_command_may_have_spaces_and_quotes(run):
+  words = ['main', '--config=quick', "--workdir=my 'best' --run", '-x y']
+  start = provenance.Start(0, 'now', shlex.join(words))
+  provenance.write(run, record(starts=[start]))
+  (command,) = facts.commands(runs_lib.read(run))
+  assert command.count('\n') == 2
+  assert shlex.split(command.replace('\\\n', '')) == words
+
+
 def test_nothing_in_a_report_is_markup_or_loaded(run):
   text, _ = report(run)
   parsed = Parsed(text)
@@ -234,6 +245,14 @@ def test_several_runs_are_shown_side_by_side(run, tmp_path):
     {'label': 'x<i>y', 'colour': 0, 'values': [0.5, 0.75]},
     {'label': 'other', 'colour': 1, 'values': [None, 9.0]},
   ]
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(tmp_path):
+  runs = [make_run(tmp_path / each / 'run') for each in ('one', 'two')]
+  (runs[1] / 'evaluation.json').write_text('{"fid": 7.5}')
+  told = Parsed(report(*runs)[0]).text
+  assert f'{runs[0]} {runs[0]}: real examples' in told
+  assert 'fid 2.500 ± 0.250 1.500 0.125 7.500' in told
 
 
 def test_a_run_that_has_only_begun_has_a_report(tmp_path):
