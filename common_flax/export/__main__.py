@@ -142,7 +142,7 @@ def _write(
         programs.write(folder, name, part, formats)
       text = json.dumps(described, indent=2) + '\n'
       (folder / 'export.json').write_text(text)
-      (folder / 'README.md').write_text(readme)
+      (folder / 'README.md').write_text(readme, 'utf-8')
       (folder / 'samples.png').write_bytes(
         images_lib.encode(exportable.samples, '.png')
       )
@@ -183,7 +183,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     step=values.step,
   )
   described = card.description(exportable, formats, metrics)
-  name = values.name or workdir.resolve().name
+  name = files.one_line(values.name or workdir.resolve().name)
   readme = card.card(described, name, values.license)
   _write(values.output, exportable, formats, described, readme)
   print(f'{", ".join(names)} of step {exportable.step:,} in {values.output}')

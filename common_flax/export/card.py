@@ -12,10 +12,12 @@ import math
 from typing import Any
 
 import common_flax
+from common_flax import files
 from common_flax.export import load
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
 from common_flax.export.programs import PLATFORMS
+from common_flax.workdir import classes
 
 # Fields of the config that name a place on the machine of the training.
 _PRIVATE = ('path', 'data_dir')
@@ -176,9 +178,9 @@ def card(described: Mapping[str, Any], name: str, license_id: str) -> str:
     f'bytes. {described["note"]}'.rstrip(),
   ]
   names = described['class_names']
-  if names and list(names) != [str(i) for i in range(len(names))]:
-    classes = ', '.join(f'{i} {each}' for i, each in enumerate(names))
-    sections.append(f'Classes: {classes}.')
+  if not classes.are_numbers(names):
+    shown = (f'{i} {files.one_line(each)}' for i, each in enumerate(names))
+    sections.append(f'Classes: {", ".join(shown)}.')
   sections += [
     '## Files',
     '\n'.join(
