@@ -16,6 +16,7 @@ From Python:
   networks = common_flax.export.load_exported(FOLDER)  # functions by name
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import importlib
 import json
@@ -110,17 +111,38 @@ def _check_choice(
   return list(dict.fromkeys(chosen))
 
 
-def _read_metrics(workdir: epath.Path) -> dict[str, float]:
-  """The numbers of evaluation.json; none if there is no such file."""
+def _read_evaluation(workdir: epath.Path) -> dict[str, Any]:
+  """What evaluation.json holds; {} if there is no such file."""
   path = workdir / workdir_lib.EVALUATION
   if not path.exists():
     return {}
   try:
-    return card.numbers(files.read_json(path))
-  except (OSError, ValueError, AttributeError) as error:
+    return files.read_json(path)
+  except (OSError, ValueError) as error:
     raise UserError(
       f'{path}: cannot be read: {error}; evaluate again, or remove it'
     ) from error
+
+
+def _metrics(
+  evaluation: Mapping[str, Any], exportable: Exportable, use_ema: bool
+) -> dict[str, float]:
+  """The numbers of an evaluation of the weights that are exported, if it is."""
+  how = evaluation.get('provenance')
+  how = how if isinstance(how, dict) else {}
+  ours = {
+    'checkpoint_step': exportable.step,
+    'moving_average': use_ema,
+    'num_seeds': 1,
+  }
+  for name, value in ours.items():
+    if how.get(name, value) != value:
+      print(
+        f'{workdir_lib.EVALUATION}: is of {name}={how[name]}, and the export of '
+        f'{value}; left out of the card.'
+      )
+      return {}
+  return card.numbers(evaluation)
 
 
 def _write(
@@ -174,7 +196,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   family = family_of(workdir)
   names = _check_choice('parts', values.parts or family.PARTS[:1], family.PARTS)
   programs.check_available(formats)
-  metrics = _read_metrics(workdir)
+  evaluation = _read_evaluation(workdir)
   exportable = family.load(
     workdir,
     names,
@@ -182,6 +204,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     seed_index=values.seed_index,
     step=values.step,
   )
+  metrics = _metrics(evaluation, exportable, values.ema)
   described = card.description(exportable, formats, metrics)
   name = files.one_line(values.name or workdir.resolve().name)
   readme = card.card(described, name, values.license)
