@@ -138,8 +138,8 @@ def _metrics(
   for name, value in ours.items():
     if how.get(name, value) != value:
       print(
-        f'{workdir_lib.EVALUATION}: is of {name}={how[name]}, and the export of '
-        f'{value}; left out of the card.'
+        f'{workdir_lib.EVALUATION}: is of {name}={how[name]}, and the export '
+        f'of {value}; left out of the card.'
       )
       return {}
   return card.numbers(evaluation)
@@ -152,7 +152,10 @@ def _write(
   described: dict[str, Any],
   readme: str,
 ) -> None:
-  """Writes a folder beside the output, and moves it there when it is whole."""
+  """Writes a folder beside the output, and moves it there when it is whole.
+
+  Into a folder that exists, such as an empty clone, its files are moved.
+  """
   with outputs.writable(output) as path:
     target = path.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,9 +171,11 @@ def _write(
       (folder / 'samples.png').write_bytes(
         images_lib.encode(exportable.samples, '.png')
       )
-      if target.exists():  # empty, as `outputs.check` has seen
-        target.rmdir()
-      folder.rename(target)
+      if not target.exists():
+        folder.rename(target)
+      else:  # it holds hidden files alone, as `outputs.check` has seen
+        for each in folder.iterdir():
+          each.rename(target / each.name)
     finally:
       shutil.rmtree(folder, ignore_errors=True)
 
