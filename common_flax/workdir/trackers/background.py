@@ -52,7 +52,8 @@ class Background:
     """Calls a method of the tracker, later."""
     if self._waiting.qsize() > _MAX_WAITING:
       self._give_up('it does not keep up')
-    self._waiting.put((what, arguments))
+    if not self._is_given_up:
+      self._waiting.put((what, arguments))
 
   def close(self) -> None:
     """Waits until everything is told, but not for long."""
