@@ -259,7 +259,7 @@ def check_base(config: ConfigDict) -> None:
   require_one_of(config, 'on_nan', ON_NAN)
   require_one_of(config, 'on_save_error', ON_SAVE_ERROR)
   require(
-    set(config.trackers) <= set(TRACKERS)
+    all(name in TRACKERS for name in config.trackers)
     and len(set(config.trackers)) == len(config.trackers),
     config,
     'trackers',

@@ -28,7 +28,8 @@ _TOO_MANY = 2**63
 _REMARK = re.compile(
   r'(?i)step [\d,]+: |'
   r'(?!config\.).*\b(cannot be (read|written)|damaged|left out)\b|'
-  r'Going back to|Resuming from|Stopped|error: |Repeating steps'
+  r'Going back to|Resuming from|Stopped|error: |Repeating steps|'
+  r'config\.trackers: .* going on without it'
 )
 _SCORES = re.compile(r'Step [\d,]+: \w+ [-\d.,e+naif]+(, \w+ [-\d.,e+naif]+)*$')
 _STAMPED = re.compile(r'(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)')
