@@ -100,7 +100,7 @@ def read(workdir: epath.PathLike) -> Run:
     path.name or str(path),
     config,
     _or_fault(faults, path / layout.METRICS, writers.read_rows, path) or [],
-    _pictures(path),
+    _or_fault(faults, path / 'samples', _pictures, path) or [],
     record.data if record else _data_of_checkpoints(path),
     record,
     _or_fault(faults, path / layout.EVALUATION, _read_evaluation, path),

@@ -246,7 +246,9 @@ def read_picture(path: epath.Path) -> PIL.Image.Image:
   """
   try:
     return open_whole(files.read_bytes(path, _MAX_PICTURE_BYTES))
-  except (OSError, CorruptImageError) as error:
+  except Exception as error:  # each store raises its own types
+    if not (files.is_file_error(error) or isinstance(error, CorruptImageError)):
+      raise
     raise OSError(f'{path}: cannot be read: {error}') from error
 
 
