@@ -7,7 +7,6 @@ Each run is labelled with its folder's name and the config fields that differ
 between the runs.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import os
 import re
@@ -20,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
+from common_flax import config as config_lib
 from common_flax import files
 from common_flax.cli import commands
 from common_flax.cli import outputs
@@ -69,20 +69,10 @@ class Run:
 
 def _read_fields(path: epath.Path) -> dict[str, Any]:
   """The fields of a config.json, {'dataset.name': 'digits', ...}."""
-
-  def flatten(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-      if isinstance(value, Mapping):
-        flat |= flatten(value, f'{prefix}{name}.')
-      else:
-        flat[f'{prefix}{name}'] = value
-    return flat
-
   if not path.exists():
     raise UserError(f'{path}: no such file; is {path.parent} a workdir?')
   try:
-    return flatten(files.read_json(path), '')
+    return config_lib.flatten(files.read_json(path))
   except (OSError, ValueError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
 

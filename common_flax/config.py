@@ -142,11 +142,11 @@ def of_variant(
   return config.lock()
 
 
-def flatten(config: ConfigDict) -> dict[str, Any]:
+def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
   """{'dataset.name': 'digits', ...}, sorted by name."""
   flat = {}
   for name, value in config.items():
-    if isinstance(value, ConfigDict):
+    if isinstance(value, ConfigDict | Mapping):
       flat |= {f'{name}.{k}': v for k, v in flatten(value).items()}
     else:
       flat[name] = value

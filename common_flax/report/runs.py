@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from common_flax import config as config_lib
 from common_flax import files
 from common_flax import log
 from common_flax.errors import UserError
@@ -144,14 +145,14 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
   path = workdir / layout.CONFIG
   try:
     if path.exists():
-      return _checked(flatten(files.read_json(path)))
+      return _checked(config_lib.flatten(files.read_json(path)))
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path}: cannot be read: {error}') from error
   with layout.open_checkpoints(workdir) as checkpoints:
     saved = checkpoints.newest_config()
   if saved is None:
     raise UserError(f'{path}: no such file; is {workdir} a workdir?')
-  return flatten(saved[1])
+  return config_lib.flatten(saved[1])
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
@@ -165,17 +166,6 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
     if type(value) is not int or not 0 <= value < _TOO_MANY:
       raise ValueError(f'{name}={value!r:.100} is no count')
   return config
-
-
-def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'dataset.name': 'digits', ...}, in the order of the names."""
-  flat = {}
-  for name, value in sorted(config.items()):
-    if isinstance(value, Mapping):
-      flat |= flatten(value, f'{prefix}{name}.')
-    else:
-      flat[f'{prefix}{name}'] = value
-  return flat
 
 
 def _pictures(workdir: epath.Path) -> list[tuple[int, epath.Path]]:
