@@ -176,11 +176,13 @@ class RunWriter:
   @contextlib.contextmanager
   def trace(self) -> Iterator[None]:
     """Profiles the devices, for TensorBoard and Perfetto."""
-    board = self._board or self._open_board(None)
-    with board.trace():
-      yield
-    if board is not self._board:
-      board.close()
+    with contextlib.ExitStack() as stack:
+      board = self._board
+      if board is None:
+        board = self._open_board(None)
+        stack.callback(board.close)
+      with board.trace():
+        yield
 
   def _pictures(self) -> list[epath.Path]:
     return sorted(
