@@ -13,10 +13,12 @@ import sys
 import threading
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
 from common_flax import effects as effects_lib
+from common_flax import files
 from common_flax import output
 from common_flax import recipes
 from common_flax.cli import commands
@@ -306,6 +308,16 @@ def reporting_signals(
       status.value = exit_status.signal_status(error.number)
 
 
+def _has_report(workdir: str) -> bool:
+  """Whether a finished run has its page: an earlier version wrote none."""
+  try:
+    return (epath.Path(workdir) / 'report.html').exists()
+  except Exception as error:  # each store raises its own types
+    if not files.is_file_error(error):
+      raise
+    return False
+
+
 def report(
   stopped_by: int | None, arguments: Arguments, next_commands: str = ''
 ) -> int:
@@ -324,10 +336,12 @@ def report(
     print(f'Stopped by a signal and checkpointed. To resume: {arguments.again}')
     return exit_status.signal_status(stopped_by)
   folder = shlex.quote(arguments.workdir)
+  page = ''
+  if _has_report(arguments.workdir):
+    page = f', all in one page: {folder}/report.html'
   print(
     f'Finished. Samples over training: {folder}/samples.gif, curves: '
-    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl, all in one '
-    f'page: {folder}/report.html'
+    f'{folder}/curves.png, all numbers: {folder}/metrics.jsonl{page}'
   )
   if TENSORBOARD in arguments.config.trackers:
     print(f'To watch them: tensorboard --logdir={folder}')
