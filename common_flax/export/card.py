@@ -20,7 +20,7 @@ from common_flax.export.programs import PLATFORMS
 from common_flax.workdir import classes
 
 # Fields of the config that name a place on the machine of the training.
-_PRIVATE = ('path', 'data_dir')
+_PRIVATE = ('path', 'data_dir', 'labels')
 
 
 def description(
