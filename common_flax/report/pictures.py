@@ -29,25 +29,28 @@ def samples(run: Run, faults: list[str], prefix: str) -> Element:
     faults: receives what cannot be read.
     prefix: of the captions; names the run if there are several.
   """
-  readable = []
+  frames = []
   for step, path in _thinned(run.pictures):
     try:
-      readable.append((step, writers.read_picture(path)))
+      last = writers.read_picture(path)
     except OSError as error:
       faults.append(str(error))
-  if not readable:
+      continue
+    frame = last.copy()  # large pictures of a long run would fill the memory
+    frame.thumbnail((_FRAME_SIDE, _FRAME_SIDE))
+    frames.append((step, frame))
+  if not frames:
     text = f'{prefix}There are no samples yet.'
     return element('p', text, class_='missing')
-  step, last = readable[-1]
-  text = f'step {step:,}'
+  text = f'step {frames[-1][0]:,}'
   full = element(
     'figure',
     _image(last, f'Samples of {run.name} at {text}', _FULL_SIDE, _FULL_BYTES),
     element('figcaption', f'{prefix}samples at {text}'),
   )
   parts = [full]
-  if len(readable) > 1:
-    parts.append(_slider(run, readable, prefix))
+  if len(frames) > 1:
+    parts.append(_slider(run, frames, prefix))
   return element('div', *parts, class_='samples')
 
 
