@@ -20,7 +20,7 @@ from common_flax.export.programs import PLATFORMS
 from common_flax.workdir import classes
 
 # Fields of the config that name a place on the machine of the training.
-_PRIVATE = ('path', 'data_dir', 'labels')
+_PRIVATE = ('path', 'data_dir', 'labels', 'evaluation_inception_weights')
 
 
 def description(
@@ -35,11 +35,8 @@ def description(
     formats: the formats that are written.
     metrics: of evaluation.json.
   """
-  config = exportable.config.to_dict()
-  config['dataset'] = {
-    name: None if name in _PRIVATE else value
-    for name, value in config['dataset'].items()
-  }
+  config = _public(exportable.config.to_dict())
+  config['dataset'] = _public(config['dataset'])
 
   def arrays(described: Mapping[str, Array]) -> dict[str, Any]:
     return {
@@ -67,6 +64,10 @@ def description(
     'metrics': dict(metrics),
     'config': config,
   }
+
+
+def _public(fields: Mapping[str, Any]) -> dict[str, Any]:
+  return {n: None if n in _PRIVATE else v for n, v in fields.items()}
 
 
 def _metadata(described: Mapping[str, Any], name: str, license_id: str) -> str:
