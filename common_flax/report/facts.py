@@ -88,10 +88,12 @@ def _field(*names: str) -> Callable[[Run], str | None]:
   return of
 
 
-def _data(run: Run) -> str:
+def _data(run: Run) -> str | None:
   name, path = run.config.get('dataset.name'), run.config.get('dataset.path')
+  if name is None:
+    return None
   split = run.config.get('dataset.split')
-  text = f'{name}, split {split}' if split else f'{name}'
+  text = f'{name}, split {split}' if split else str(name)
   return f'{text}, from {path}' if path else text
 
 
