@@ -6,8 +6,8 @@
 What was trained on what, samples over training, curves to zoom into, scores
 beside those of real examples, warnings, the config and how to reproduce it.
 Several runs are shown side by side, with the config fields that differ. A run
-may still be training; what it lacks is left out. Every finished run has the
-report of its own in its workdir.
+may still be training; what it lacks is left out. Every finished run has its own
+report in its workdir.
 """
 
 from collections.abc import Sequence

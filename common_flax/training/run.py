@@ -183,7 +183,8 @@ class Run:
       init: root key -> state before the first step, pure.
       source: the training data.
       hooks: called after every call of the step, in order.
-      networks: state -> parameters by network, for the table of parameters.
+      networks: state -> parameters by network, for the table of parameters
+        and the number of them in run.json.
       batches_per_step: U.
       with_labels: whether batches are `Labelled`.
       is_convolutional: whether the networks are convolutional; on a CPU, dense
