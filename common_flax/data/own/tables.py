@@ -76,8 +76,11 @@ def read_metadata(name: str, content: bytes, file: str) -> list[Row] | None:
     UserError: naming the table, what is wrong, and the cure.
   """
   if name.endswith('.jsonl'):
-    first = content.lstrip().partition(b'\n')[0]
-    if not _names_classes(_keys(first)):
+    columns = _keys(content.lstrip().partition(b'\n')[0])
+    if _METADATA_FILE in columns and not _names_classes(columns):
+      # The first image may be one without a class.
+      columns = {key for line in content.splitlines() for key in _keys(line)}
+    if not _names_classes(columns):
       return None
     lines = _json_lines(content, file)
     return _of_json_lines(lines, file, (_METADATA_FILE,))

@@ -180,6 +180,13 @@ def test_an_image_without_a_row_is_left_out(tmp_path):
   assert '1 of 2 rows name no image (first 9.png)' in source.report.notes[1]
 
 
+def test_the_first_row_may_have_no_class(tmp_path):
+  rows = ({'file_name': '0.png'}, {'file_name': '1.png', 'label': 'ant'})
+  files = {f'{i}.png': picture(i) for i in range(2)}
+  files['metadata.jsonl'] = '\n'.join(map(json.dumps, rows)).encode()
+  assert named(load(write(tmp_path / 'photos', files))) == {1: 'ant'}
+
+
 WRONG = {
   'line': (b'{"file_name": "a.png", "label": 0}\n[1]\n', 'line 2 is no object'),
   'cut': (b'{"file_name": "a.png", "label": 0}\n{"fi', 'line 2: cannot be re'),
