@@ -153,10 +153,47 @@ def test_the_card_names_metrics_as_hubs_do(trained_conditional):
   assert results[0].dataset_name == 'digits'
 
 
+@pytest.mark.parametrize(
+  ('changes', 'is_kept'),
+  [
+    ({}, True),
+    ({'checkpoint_step': 4}, False),
+    ({'moving_average': False}, False),
+    ({'num_seeds': 3}, False),
+  ],
+)
+def test_the_card_has_metrics_of_what_is_exported_alone(
+  changes, is_kept, capsys
+):
+  made = parts_lib.Exportable(
+    'GAN', gan_config.default(), 5, 0, {}, '2 values', np.zeros(1)
+  )
+  how = {'checkpoint_step': 5, 'moving_average': True, 'num_seeds': 1}
+  evaluation = {'fid': 2.5, 'provenance': how | changes}
+  metrics = command._metrics(evaluation, made, use_ema=True)
+  assert metrics == ({'fid': 2.5} if is_kept else {})
+  assert capsys.readouterr().out.count('left out of the card') == (not is_kept)
+
+
+def test_an_export_goes_into_an_empty_clone(tmp_path):
+  picture = np.zeros((4, 4, 3), np.uint8)
+  made = parts_lib.Exportable(
+    'GAN', gan_config.default(), 5, 0, {}, '2 values', picture
+  )
+  (tmp_path / 'clone/.git').mkdir(parents=True)
+  command._write(str(tmp_path / 'clone'), made, [], {}, 'grün →')
+  found = {file.name for file in (tmp_path / 'clone').iterdir()}
+  assert found == FILES | {'.git'}
+  assert [file.name for file in tmp_path.iterdir()] == ['clone']
+  assert (tmp_path / 'clone/README.md').read_text('utf-8') == 'grün →'
+
+
 def test_the_card_names_no_folder_of_the_training(trained_conditional):
   config = gan_config.read(trained_conditional).copy_and_resolve_references()
   with config.unlocked():
     config.dataset.path = '/home/somebody/secret'
+    config.dataset.labels = '/home/somebody/secret.csv'
+    config.evaluation_inception_weights = '/home/somebody/secret.pth'
   made = parts_lib.Exportable('GAN', config, 1, 0, {}, '2 values', np.zeros(1))
   assert 'secret' not in json.dumps(card.description(made, [], {}))
 

@@ -280,6 +280,7 @@ WRONG = {
   'cut.json': (b'{"labels": [["a.p', 'cannot be read as JSON'),
   'deep.json': (b'[' * 100_000, 'nested too deeply'),
   'labels.xls': (b'', 'unknown ending'),
+  'Labels.XLS': (b'', 'unknown ending'),
 }
 
 
