@@ -30,12 +30,18 @@ def check_installed(config: ConfigDict) -> None:
   """
   for name in config.trackers:
     config_lib.require(
-      name not in _KINDS or importlib.util.find_spec(name) is not None,
+      name not in _KINDS or _is_installed(name),
       config,
       'trackers',
       f'{name} is not installed; install the extra {name} of this package, or '
       f'pip install {name}',
     )
+
+
+def _is_installed(name: str) -> bool:
+  """Whether there is a package, and not a folder `wandb/` of runs alone."""
+  spec = importlib.util.find_spec(name)
+  return spec is not None and spec.origin is not None
 
 
 class Trackers:
