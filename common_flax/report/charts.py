@@ -43,7 +43,7 @@ def curves(runs: Sequence[Run], data: list[dict[str, Any]]) -> list[Element]:
   others = [(name, [name]) for name in names if name not in shown]
   parts = [_controls(), _grid(runs, main, data)]
   if others:
-    more = f'{len(others)} other metrics'
+    more = terminal.counted(len(others), 'other metric')
     parts.append(markup.details(more, _grid(runs, others, data)))
   parts.append(markup.details('The same in numbers', _numbers(runs, names)))
   dropped = [
