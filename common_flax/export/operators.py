@@ -181,6 +181,12 @@ def _gather(graph: Graph, equation: Any, values: list) -> Value:
   numbers = equation.params['dimension_numbers']
   index, axes = values[1], tuple(numbers.start_index_map)
   is_one = isinstance(index, np.ndarray) and index.shape == (1,)
+  sizes, shape = equation.params['slice_sizes'], equation.invars[0].aval.shape
+  is_whole = all(
+    size == full or axis in axes
+    for axis, (size, full) in enumerate(zip(sizes, shape, strict=True))
+  )
+  is_one = is_one and is_whole
   if not is_one or tuple(numbers.collapsed_slice_dims) != axes:
     raise untranslated('indexing with arrays')
   chosen = graph.constant(np.int64(index[0]))

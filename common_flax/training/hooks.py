@@ -309,29 +309,30 @@ class Report:
       if self._record is None:  # not after a rollback
         self._begin(now)
     elif now.is_last and now.is_finite and not now.failure:
-      self._record.starts[-1].ended = provenance.now()
-      self._record.starts[-1].reached = now.step
-      self._write(now)
-      if now.is_finished:
-        with _reporting(now, page.FILE):
-          output.write_log()  # from which the report takes warnings
-          page.write(now.run.workdir)
+      self._end(now)
 
   def _begin(self, now: Moment) -> None:
     run = now.run
-    start = provenance.start_now(now.step, run.parallel.describe())
-    self._record = provenance.Provenance(
-      self._function,
-      {'kind': run.kind_of_examples, **run.info},
-      provenance.num_parameters(self._networks(now.state), run.root.size),
-      self._panels,
-      [*provenance.earlier_starts(run.workdir), start],
-    )
-    self._write(now)
-
-  def _write(self, now: Moment) -> None:
     with _reporting(now, provenance.FILE):
+      start = provenance.start_now(now.step, run.parallel.describe())
+      self._record = provenance.Provenance(
+        self._function,
+        {'kind': run.kind_of_examples, **run.info},
+        provenance.num_parameters(self._networks(now.state), run.root.size),
+        self._panels,
+        [*provenance.earlier_starts(run.workdir), start],
+      )
+      provenance.write(run.workdir, self._record)
+
+  def _end(self, now: Moment) -> None:
+    with _reporting(now, provenance.FILE):
+      self._record.starts[-1].ended = provenance.now()
+      self._record.starts[-1].reached = now.step
       provenance.write(now.run.workdir, self._record)
+    if now.is_finished:
+      with _reporting(now, page.FILE):
+        output.write_log()  # from which the report takes warnings
+        page.write(now.run.workdir)
 
 
 @contextlib.contextmanager

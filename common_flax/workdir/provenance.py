@@ -121,9 +121,10 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
   """The system, the processor, and the cores that this process may use."""
   affinity = getattr(os, 'sched_getaffinity', None)
+  system = platform.uname()
   cores = len(affinity(0)) if affinity else os.cpu_count()
   return {
-    'system': platform.platform(),
+    'system': f'{system.system} {system.release} {system.machine}',
     'processor': _processor(),
     'cores': cores,
   }

@@ -110,7 +110,9 @@ def of_files(
   has_numbers = all(str(x).isdecimal() for x in chosen.values())
   if not has_numbers:
     return Labels(shown, {x: str(y) for x, y in chosen.items()}, False, notes)
-  numbers = {path: int(number) for path, number in chosen.items()}
+  # Python does not turn thousands of digits into a number.
+  texts = [str(number).lstrip('0')[:20] or '0' for number in chosen.values()]
+  numbers = dict(zip(chosen, map(int, texts), strict=True))
   num_classes = max(numbers.values()) + 1
   if num_classes > arrays.MAX_CLASSES:
     raise UserError(

@@ -9,6 +9,7 @@ steps before, it is not told again: services append and do not forget.
 
 from collections.abc import Mapping
 import importlib.util
+import time
 from typing import Any
 
 from etils import epath
@@ -19,6 +20,8 @@ from common_flax.workdir.trackers.background import Background
 from common_flax.workdir.trackers.mlflow_run import MLflowRun
 from common_flax.workdir.trackers.wandb_run import WandbRun
 
+_FINISHED_SECONDS = 30.0  # to tell what is left
+_STOPPED_SECONDS = 10.0  # the same where a kill may follow soon
 _KINDS = {'mlflow': MLflowRun, 'wandb': WandbRun}
 
 
@@ -83,8 +86,10 @@ class Trackers:
     """Ends the runs; waits a little until everything is told."""
     is_finished = not has_failed and self._last_step >= self._num_steps
     self._tell('finish', is_finished, has_failed)
+    seconds = _FINISHED_SECONDS if is_finished else _STOPPED_SECONDS
+    deadline = time.monotonic() + seconds  # of all
     for each in self._each:
-      each.close()
+      each.close(deadline)
 
   def _tell(self, what: str, *arguments: Any) -> None:
     for each in self._each:

@@ -2,11 +2,11 @@
 
 import queue
 import threading
+import time
 from typing import Any
 from typing import Protocol
 
 _MAX_WAITING = 1000  # messages; a service that lags further is given up
-_CLOSE_SECONDS = 30.0
 
 
 class Tracker(Protocol):
@@ -55,12 +55,17 @@ class Background:
     if not self._is_given_up:
       self._waiting.put((what, arguments))
 
-  def close(self) -> None:
-    """Waits until everything is told, but not for long."""
+  def close(self, deadline: float) -> None:
+    """Waits until everything is told, but not for long.
+
+    Args:
+      deadline: time of `time.monotonic`.
+    """
     self._waiting.put(None)
-    self._thread.join(0.0 if self._is_given_up else _CLOSE_SECONDS)
+    seconds = max(0.0, deadline - time.monotonic())
+    self._thread.join(0.0 if self._is_given_up else seconds)
     if self._thread.is_alive():
-      self._give_up(f'it did not finish within {_CLOSE_SECONDS:.0f} s')
+      self._give_up('it did not finish in time')
 
   def _work(self) -> None:
     while (message := self._waiting.get()) is not None:
