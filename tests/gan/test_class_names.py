@@ -164,9 +164,9 @@ def test_rows_of_several_seeds_do_not_mix(kind, given, num, columns):
   config.num_seeds = 2
   values = types.SimpleNamespace(kind=kind, frames=25, seed_index=None)
   given = Given('--seeds=1', seeds=(1,)) if given else None
-  assert sample._columns(values, config, given, num) == columns
+  assert sample._columns(values, config, given, num, '.png') == columns
   values.seed_index = 1
-  assert sample._columns(values, config, given, 3) == (
+  assert sample._columns(values, config, given, 3, '.png') == (
     8 if kind == 'samples' else 25
   )
 
