@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from common_flax import images as images_lib
+
 NUM_STEPS = 300
 RESTARTS = 8
 GROUP = 4  # pictures that are searched at once
@@ -244,7 +246,7 @@ class Projector:
     num_steps: int,
   ) -> tuple[np.ndarray, np.ndarray | None]:
     """Latents [P, Z] and labels [P] of a few pictures."""
-    targets = jnp.asarray(pictures, jnp.float32) / 127.5 - 1
+    targets = images_lib.to_signed(jnp.asarray(pictures))
     starts, labels = self._starts(key, targets, label)
     if given is not None:
       starts = starts.at[:, -1].set(given)

@@ -180,7 +180,7 @@ def upload(
 
   async def receive_file(event: events.UploadEventArguments) -> None:
     element.reset()
-    if event.file.size() > uploads.MAX_BYTES:  # sent by no browser's page
+    if event.file.size() > uploads.MAX_BYTES:  # only the browser has checked it
       reject()
       return
     data = await event.file.read()
