@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from common_flax import images as images_lib
+from common_flax.progress import track
 
 NUM_STEPS = 300
 RESTARTS = 8
@@ -215,7 +216,8 @@ class Projector:
       num_steps: of the optimisation.
     """
     parts = []
-    for first in range(0, len(pictures), GROUP):
+    firsts = range(0, len(pictures), GROUP)
+    for first in track(firsts, len(firsts), 'Searching'):
       chosen = np.arange(first, first + GROUP).clip(max=len(pictures) - 1)
       if len(pictures) == 1:
         chosen = chosen[:1]
