@@ -112,14 +112,10 @@ class Page:
         ui.button('Another one', on_click=self._another)
         ui.button('Mark', on_click=self._mark).props('outline')
       if self.label is not None:
-        self.classes = ui.select(
-          dict(enumerate(self.names)),
-          value=0,
-          label='Class',
-          on_change=self._choose_label,
-        )
+        names = dict(enumerate(self.names))
+        self.classes = ui.select(names, value=0, label='Class')
+        self.classes.classes('w-full').on_value_change(self._choose_label)
         self.classes.props('dense outlined aria-label="Class"')
-        self.classes.classes('w-full')
       widgets.slider('Truncation', 0.05, _WHOLE, _WHOLE, self._truncate)
       ui.label(
         f'Largest coordinate of a latent; {_WHOLE:g} is no limit.'
