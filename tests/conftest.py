@@ -86,7 +86,7 @@ def short_collections():
 
 @pytest.fixture(scope='session', autouse=True)
 def without_thawing():
-  """Keeps exempt what is exempt: a run would end the exemption of all."""
+  """Keeps what `short_collections` froze: the end of a run would thaw it."""
   idle = types.SimpleNamespace(freeze=lambda: None, unfreeze=lambda: None)
   with pytest.MonkeyPatch.context() as patch:
     for module in (loop, run_lib):

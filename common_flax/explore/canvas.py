@@ -42,6 +42,7 @@ _SCRIPT = """
   canvas.addEventListener('pointerup', () => {
     last = null; emitEvent('explore-drawn', canvas.toDataURL('image/png'));
   });
+  canvas.addEventListener('pointercancel', () => { last = null; });
   window.exploreClear = clear;
 })();
 """

@@ -1,9 +1,9 @@
 """The card "Find it": an uploaded picture is searched in the latents."""
 
+import asyncio
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Sequence
-import threading
 
 from nicegui import ui
 import numpy as np
@@ -14,7 +14,7 @@ from common_flax.explore.projection import Projection
 from common_flax.explore.widgets import attempt
 
 # Searches use all cores: visitors wait for one another.
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = asyncio.Lock()
 
 
 class Card:
@@ -57,9 +57,12 @@ class Card:
       self._button.disable()
     return box
 
-  def _search(self, image: np.ndarray) -> Projection:
-    with _ONE_AT_A_TIME:
-      return self._project(image)
+  async def _search(self, image: np.ndarray) -> Projection | None:
+    client = ui.context.client
+    async with _ONE_AT_A_TIME:
+      if client.is_deleted:  # the tab was closed meanwhile
+        return None
+      return await attempt(self._project, image)
 
   async def _receive(self, image: np.ndarray) -> None:
     if self._spinner.visible:
@@ -70,7 +73,7 @@ class Card:
     self._text.set_text('Searching …')
     self._spinner.set_visibility(True)
     try:
-      self._found = await attempt(self._search, image)
+      self._found = await self._search(image)
     finally:
       self._spinner.set_visibility(False)
       self._text.set_text('')

@@ -22,6 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from common_flax import images as images_lib
+from common_flax.progress import track
+
 NUM_STEPS = 300
 RESTARTS = 8
 GROUP = 4  # pictures that are searched at once
@@ -213,7 +216,8 @@ class Projector:
       num_steps: of the optimisation.
     """
     parts = []
-    for first in range(0, len(pictures), GROUP):
+    firsts = range(0, len(pictures), GROUP)
+    for first in track(firsts, len(firsts), 'Searching'):
       chosen = np.arange(first, first + GROUP).clip(max=len(pictures) - 1)
       if len(pictures) == 1:
         chosen = chosen[:1]
@@ -244,7 +248,7 @@ class Projector:
     num_steps: int,
   ) -> tuple[np.ndarray, np.ndarray | None]:
     """Latents [P, Z] and labels [P] of a few pictures."""
-    targets = jnp.asarray(pictures, jnp.float32) / 127.5 - 1
+    targets = images_lib.to_signed(jnp.asarray(pictures))
     starts, labels = self._starts(key, targets, label)
     if given is not None:
       starts = starts.at[:, -1].set(given)

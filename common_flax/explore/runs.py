@@ -1,7 +1,5 @@
 """The runs that the explorer shows, and the family that each belongs to."""
 
-import asyncio
-from collections.abc import Callable
 import dataclasses
 import importlib
 import os
@@ -19,7 +17,6 @@ from common_flax.workdir import stored_config
 # Families with a module `explorer`: its `reads` tells from the fields of a
 # config whether the run is one of the family's, and `page` shows it.
 _PACKAGES = ('gan_flax.explorer', 'vae_flax.explorer')
-
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -110,8 +107,3 @@ def find(workdirs: list[str]) -> list[Run]:
     _package(workdir)
     runs.append(run)
   return runs
-
-
-async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-  """Runs slow work in a thread; raises what it raises."""
-  return await asyncio.to_thread(work, *args)

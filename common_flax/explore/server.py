@@ -14,7 +14,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from common_flax import files
 from common_flax.errors import UserError
-from common_flax.explore import runs as runs_lib
 from common_flax.explore import widgets
 from common_flax.explore.runs import Run
 
@@ -75,7 +74,7 @@ def serve(runs: Sequence[Run], host: str, port: int, *, opens: bool) -> None:
   async def load() -> None:
     # The first page is asked for next. If it fails, the page says so.
     with contextlib.suppress(Exception):
-      await runs_lib.in_thread(lambda: runs[0].load(runs[0].steps()[0]))
+      await asyncio.to_thread(lambda: runs[0].load(runs[0].steps()[0]))
 
   @app.on_startup
   async def tell() -> None:
@@ -147,9 +146,9 @@ async def _build(runs: Sequence[Run], run: str, step: str) -> None:
   except TimeoutError:
     return  # the tab was closed
   try:
-    steps = await runs_lib.in_thread(chosen.steps)
+    steps = await asyncio.to_thread(chosen.steps)
     wanted = int(step) if step.isdecimal() and len(step) < 19 else steps[0]
-    model = await runs_lib.in_thread(chosen.load, wanted)
+    model = await asyncio.to_thread(chosen.load, wanted)
     if client.is_deleted:
       return
     with head:

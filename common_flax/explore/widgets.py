@@ -134,7 +134,7 @@ def slider(
     with ui.row().classes('w-full justify-between no-wrap text-caption'):
       ui.label(label)
       shown = ui.label()
-    # Values that come faster are left out, but never the last one.
+    # NiceGUI leaves out values that come within 50 ms, but never the last one.
     element = ui.slider(min=low, max=high, step=step, value=value)
     element.props(f'aria-label="{label}" dense')
     element.on_value_change(on_change)
@@ -180,6 +180,9 @@ def upload(
 
   async def receive_file(event: events.UploadEventArguments) -> None:
     element.reset()
+    if event.file.size() > uploads.MAX_BYTES:  # only the browser has checked it
+      reject()
+      return
     data = await event.file.read()
     image = await attempt(uploads.decode, data, shape, rendering)
     if image is not None:

@@ -13,7 +13,7 @@ _LOADED = ('img', 'link', 'script', 'source', 'iframe', 'video', 'audio')
 _TAG = re.compile(r'<([a-z]\w*)\s([^>]*)>')
 _ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 _REMOTE = re.compile(r'(https?:)?//')
-# Links that are there for search engines alone.
+# Links of a page's head that a browser does not load.
 _UNLOADED_RELATIONS = ('canonical', 'index', 'search', 'next', 'prev')
 
 

@@ -18,7 +18,6 @@ from common_flax.explore.widgets import picture
 from common_flax.explore.widgets import show
 from common_flax.explore.widgets import thumbs
 from common_flax.explore.widgets import waiting
-from common_flax.workdir import classes
 from gan_flax.explorer import points_page
 from gan_flax.explorer import shown
 from gan_flax.explorer.search_card import search_card
@@ -59,18 +58,18 @@ class Page:
     self.workdir, self.step, self.sampler = workdir, sampler.step, sampler
     gan = sampler.gan
     self.names = sampler.class_names
-    if gan.is_conditional and self.names is None:
-      self.names = classes.numbered(gan.num_classes)
     self.label = 0 if gan.is_conditional else None
     self.seed = 0
     self.truncation = math.inf
     self.base = shown.latents_of_seeds(sampler, [0])[0]  # [Z]
     self.directions: np.ndarray | None = None
     self.offsets = np.zeros(shown.NUM_DIRECTIONS)
-    self.image: np.ndarray | None = None
-    # Latent, label and image of each sample that was marked.
+    self.first_seed = 0
+    # Latent, label and image of the sample that is shown, and of the marked.
+    self.drawn: tuple[np.ndarray, int | None, np.ndarray] | None = None
     self.marks: list[tuple[np.ndarray, int | None, np.ndarray]] = []
     self.draw = Latest(self._draw)
+    self.draw_seeds = Latest(self._draw_seeds)
 
   @property
   def z(self) -> np.ndarray:
@@ -113,12 +112,11 @@ class Page:
         ui.button('Another one', on_click=self._another)
         ui.button('Mark', on_click=self._mark).props('outline')
       if self.label is not None:
-        ui.select(dict(enumerate(self.names)), value=0, label='Class').props(
-          'dense outlined aria-label="Class"'
-        ).classes('w-full').on_value_change(self._choose_label)
-      self.truncation_slider = widgets.slider(
-        'Truncation', 0.05, _WHOLE, _WHOLE, self._truncate
-      )
+        names = dict(enumerate(self.names))
+        self.classes = ui.select(names, value=0, label='Class')
+        self.classes.classes('w-full').on_value_change(self._choose_label)
+        self.classes.props('dense outlined aria-label="Class"')
+      widgets.slider('Truncation', 0.05, _WHOLE, _WHOLE, self._truncate)
       ui.label(
         f'Largest coordinate of a latent; {_WHOLE:g} is no limit.'
       ).classes('explore-note')
@@ -166,9 +164,7 @@ class Page:
   def _seeds_card(self) -> None:
     with card('Seeds', 'Choose one.'):
       self.seeds = ui.element('div').classes('explore-thumbs')
-      self.first_seed = 0
       ui.button('More seeds', on_click=self._more_seeds).props('outline')
-    self.draw_seeds = Latest(self._draw_seeds)
 
   def _nearest_card(self) -> None:
     note = 'By pixels, with the root mean square error from 0 to 255.'
@@ -178,12 +174,13 @@ class Page:
 
   async def _draw(self) -> None:
     """Draws the sample."""
-    image = await attempt(
-      shown.images_of, self.sampler, self.z[None], self.labels(1)
+    z, label = self.z, self.label
+    images = await attempt(
+      shown.images_of, self.sampler, z[None], self.labels(1)
     )
-    if image is not None:
-      self.image = image[0]
-      show(self.large, self.image)
+    if images is not None:
+      self.drawn = z, label, images[0]
+      show(self.large, images[0])
       self.text.set_text(self.caption())
       self.opinion.set_text('')
 
@@ -257,6 +254,7 @@ class Page:
     self.base = z
     if label is not None:
       self.label = int(label)
+      self.classes.set_value(self.label)
     self.reset()
     await self.draw()
 
@@ -266,14 +264,14 @@ class Page:
     self._mark()
 
   def _mark(self) -> None:
-    if self.image is None:
+    if self.drawn is None:
       return
     if len(self.marks) == _MAX_MARKS:
       ui.notify(
         f'{_MAX_MARKS} samples are marked; forget them first.', type='warning'
       )
       return
-    self.marks.append((self.z.copy(), self.label, self.image))
+    self.marks.append(self.drawn)
     names = [chr(ord('a') + i) for i in range(len(self.marks))]
     thumbs(self.marked, [m[2] for m in self.marks], names, self._show_mark)
     newest = len(names) - 1
@@ -290,6 +288,7 @@ class Page:
     self.marks.clear()
     self.marked.clear()
     self.timer.deactivate()
+    self.play.set_text('Play')
     for part in self.parts:
       part.set_options([], value=None)
 
@@ -326,7 +325,7 @@ class Page:
   async def _nearest(self) -> None:
     def work() -> tuple[np.ndarray, np.ndarray]:
       images = shown.training_images_of(self.workdir, self.step)
-      order, rmse = shown.nearest(images, self.image, _NUM_NEAREST)
+      order, rmse = shown.nearest(images, self.drawn[2], _NUM_NEAREST)
       return images[order], rmse
 
     with waiting(self.search):
@@ -339,7 +338,8 @@ class Page:
 
     def work() -> float:
       net = shown.discriminator_of(self.workdir, self.step)
-      return shown.opinion(gan, net, self.image, self.label)
+      _, label, image = self.drawn
+      return shown.opinion(gan, net, image, label)
 
     with waiting(self.ask):
       value = await attempt(work)

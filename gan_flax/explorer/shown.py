@@ -30,14 +30,16 @@ from gan_flax.gan import create_gan
 from gan_flax.gan import GAN
 from gan_flax.models.discriminators import GROUP_SIZE
 from gan_flax.state import BatchStats
-from gan_flax.state import init_state
 from gan_flax.state import NetState
 from gan_flax.state import Params
+from gan_flax.trained import init_states
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
 
 NUM_DIRECTIONS = 8
-MAX_TRAINING_IMAGES = 10_000
+_MAX_TRAINING_IMAGES = 10_000
+_TRAINING_BYTES = 2**28  # in memory
+_COMPARED_AT_ONCE = 64
 _NUM_DRAWS = 512
 
 
@@ -63,13 +65,13 @@ def discriminator_of(workdir: epath.Path, step: int) -> NetState:
   """
   config = sampler_of(workdir, step).config
   roots = seeds_lib.root_keys(config.seed, config.num_seeds)
-
-  def init(gan: GAN):
-    one = functools.partial(init_state, gan)
-    return jax.vmap(one)(roots) if roots.ndim else one(roots)
-
   _, _, state = workdir_lib.restore(
-    workdir, STATE, config, create_gan, init, step
+    workdir,
+    STATE,
+    config,
+    create_gan,
+    lambda gan: init_states(gan, roots),
+    step,
   )
   return seeds_lib.member(state.discriminator, 0, config.num_seeds)
 
@@ -83,7 +85,8 @@ def training_images_of(workdir: epath.Path, step: int) -> np.ndarray:
   """
   dataset = sampler_of(workdir, step).config.dataset
   source = data.load(dataset, dataset.split)
-  return data.first_examples(source, MAX_TRAINING_IMAGES)
+  fitting = _TRAINING_BYTES // math.prod(source.example_shape)
+  return data.first_examples(source, min(_MAX_TRAINING_IMAGES, fitting))
 
 
 def images_of(
@@ -147,11 +150,11 @@ def _directions(
   features = first_layer(gan, params, batch_stats, z, labels)
   features = features.astype(jnp.float32)
   features -= features.mean(axis=0, keepdims=True)
-  # The principal coordinates of N draws, from their N x N inner products.
-  values, vectors = jnp.linalg.eigh(features @ features.T)
+  # The principal coordinates of D draws, each up to a factor, from their D x D
+  # inner products.
+  _, vectors = jnp.linalg.eigh(features @ features.T)
   count = min(NUM_DIRECTIONS, gan.latent_size)
-  sizes = jnp.sqrt(jnp.maximum(values[::-1][:count], 1e-12))
-  coordinates = vectors[:, ::-1][:, :count] * sizes[None]
+  coordinates = vectors[:, ::-1][:, :count]
   # The coordinates are orthogonal, so each has a regression of its own.
   slopes = coordinates.T @ (z - z.mean(axis=0, keepdims=True))
   return slopes / jnp.maximum(
@@ -217,7 +220,7 @@ def nearest(
   squares = np.concatenate(
     [
       np.mean((part.astype(np.float32) - wanted) ** 2, axis=(1, 2, 3))
-      for part in np.array_split(images, -(-len(images) // 512))
+      for part in np.array_split(images, -(-len(images) // _COMPARED_AT_ONCE))
     ]
   )
   order = np.argsort(squares, kind='stable')[:num]

@@ -221,7 +221,9 @@ def test_marked_samples_are_mixed_and_walked_between(visit):
   changes(page, SAMPLE, lambda: button(page, 'Mix'))
   changes(page, SAMPLE, lambda: move(page, 'Walk', 5))
   changes(page, SAMPLE, lambda: button(page, 'Play'))
-  button(page, 'Pause')
+  page.get_by_role('button', name='Pause', exact=True).wait_for()
+  button(page, 'Forget them')
+  page.get_by_role('button', name='Play', exact=True).wait_for()
 
 
 def test_training_images_and_the_discriminator_are_asked(visit):
@@ -240,9 +242,12 @@ def test_a_class_is_chosen_and_a_picture_is_found(visit):
   page = visit(CONDITIONAL)
   changes(page, SAMPLE, lambda: choose(page, 'Class', '3'))
   upload(page, 'mine.png', png())
-  page.get_by_text(re.compile(r'PSNR \d+\.\d dB.*class \d')).wait_for()
+  found = page.get_by_text(re.compile(r'PSNR \d+\.\d dB.*class \d'))
+  label = found.inner_text()[-1]
   assert source(page, 'The nearest image')
   changes(page, SAMPLE, lambda: button(page, 'Use it'))
+  chosen = page.get_by_role('combobox', name='Class', exact=True)
+  sync_api.expect(chosen).to_have_value(label, timeout=1000 * PATIENCE)
 
 
 def test_checkpoints_are_switched(visit):

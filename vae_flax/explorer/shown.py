@@ -20,10 +20,12 @@ from common_flax import data
 from common_flax import prng
 from common_flax.explore import projection
 from common_flax.explore.projection import Projection
+from common_flax.latents import chunks_of_numbers
 from common_flax.workdir import stored_config
 from vae_flax import generation
 from vae_flax import observations
 from vae_flax.explorer.projecting import projector
+from vae_flax.losses import gaussian_kl
 from vae_flax.trained import load
 from vae_flax.trained import TrainedVAE
 from vae_flax.vae import VAE
@@ -72,15 +74,18 @@ def encoded_of(workdir: epath.Path, step: int) -> Encoded:
   """
   trained = trained_of(workdir, step)
   source = _source(trained)
-  numbers = np.arange(min(len(source), _MAX_MAPPED))
-  examples = [source[int(i)] for i in numbers]
+  num = min(len(source), _MAX_MAPPED)
+  examples = [source[i] for i in range(num)]
   images = np.stack([each['image'] for each in examples])
   key = prng.stream(prng.root_key(0), 'observe')
-  x = generation.observe(trained.vae, key, jnp.asarray(images))
-  mean, log_var = generation.encode(trained.vae, trained.params, x)
-  mean, log_var = np.asarray(mean), np.asarray(log_var)
-  # KL[N(mean, variance) || N(0, 1)] (UDL 17.28).
-  kl = 0.5 * (mean**2 + np.exp(log_var) - log_var - 1)
+  means, kl = [], []
+  for numbers in chunks_of_numbers(num):
+    some = images[np.minimum(numbers, num - 1)]
+    x = generation.observe_by_number(trained.vae, key, some, numbers)
+    mean, log_var = generation.encode(trained.vae, trained.params, x)
+    means.append(mean)
+    kl.append(gaussian_kl(mean, log_var))
+  mean, kl = (np.concatenate(each)[:num] for each in (means, kl))
   labels = np.array([each['label'] for each in examples], np.int32)
   return Encoded(mean, labels, kl.mean(axis=0), data.class_names(source))
 
