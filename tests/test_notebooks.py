@@ -90,4 +90,4 @@ def test_notebooks_are_kept_without_outputs_and_end_with_exercises(name):
   notebook = read(name)
   assert notebook.metadata.kernelspec.name == 'python3'
   assert '## Exercises' in notebook.cells[-1].source
-  assert re.search(r'^\*UDL 1[57]\.', notebook.cells[0].source, re.M)
+  assert re.search(r'^\*UDL 1[457]\.', notebook.cells[0].source, re.M)
