@@ -183,8 +183,7 @@ class Run:
       init: root key -> state before the first step, pure.
       source: the training data.
       hooks: called after every call of the step, in order.
-      networks: state -> parameters by network, for the table of parameters
-        and the number of them in run.json.
+      networks: state -> parameters by network, which are listed and counted.
       batches_per_step: U.
       with_labels: whether batches are `Labelled`.
       is_convolutional: whether the networks are convolutional; on a CPU, dense

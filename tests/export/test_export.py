@@ -226,7 +226,7 @@ def gan_sampler(example_shape=(16, 16, 1), **fields):
   state = jax.jit(lambda: init_state(gan, jax.random.key(0)))()
   random = np.random.default_rng(0)
   net = jax.tree.map(
-    lambda leaf: leaf + np.float32(random.uniform(0, 0.3, leaf.shape)),
+    lambda leaf: leaf + np.float32(random.uniform(-0.2, 0.2, leaf.shape)),
     state.generator.replace(opt_state=()),
   )
   sampler = gan_trained.Sampler(gan, net.params, net.batch_stats, config, 0, 0)
