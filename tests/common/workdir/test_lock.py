@@ -86,9 +86,13 @@ def test_another_process_is_named_while_it_holds_the_workdir(tmp_path):
 
 def test_the_lock_ends_with_its_process_though_a_child_lives(tmp_path, capsys):
   # The child inherits every open file, and outlives its parent.
-  fork = 'print(os.fork() or sys.stdin.read() or os._exit(0), flush=True)'
-  process = start_holder(tmp_path, f'{fork}; sys.stdin.read()')
-  assert int(process.stdout.readline())
+  # It says so, since a kill that came sooner would find the lock in it, too.
+  fork = 'x = os.fork(); print("forked", flush=True)'
+  process = start_holder(
+    tmp_path, f'{fork}; sys.stdin.read(); x or os._exit(0)'
+  )
+  for _ in range(2):
+    assert process.stdout.readline() == 'forked\n'
   process.send_signal(signal.SIGKILL)
   process.wait()
   assert holder_of(tmp_path)['pid'] == process.pid
