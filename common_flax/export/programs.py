@@ -40,8 +40,8 @@ def check_available(formats: Sequence[str]) -> None:
   ]
   if missing:
     raise UserError(
-      f'--formats={",".join(formats)}: needs {" and ".join(missing)}; install '
-      f'it: pip install {" ".join(missing)}'
+      f'--formats={",".join(formats)}: needs packages that are missing; run '
+      f'pip install {" ".join(missing)}'
     )
 
 
