@@ -9,6 +9,7 @@ import pytest
 # The product x x^T is larger than a piece of an arena.
 FAULTS = """
 import resource
+import statistics
 import sys
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,15 @@ from common_flax.cpu import memory
 if sys.argv[1] == 'keep':
   memory.keep_freed()
 step = jax.jit(lambda x: (x @ x.T) @ x)
+def faults():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 x = jnp.ones((4200, 1))
-for i in range(20):
-  if i == 10:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+of_steps = []
+for _ in range(20):
+  before = faults()
   x = step(x).block_until_ready() / 4200
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+  of_steps.append(faults() - before)
+print(statistics.median_high(of_steps[10:]))
 """
 
 
@@ -29,8 +33,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_step_takes_no_new_pages():
   environ = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
 
-  def faults(mode):
+  def faults_of_a_step(mode):
     command = [sys.executable, '-c', FAULTS, mode]
     return int(subprocess.check_output(command, env=environ))
 
-  assert faults('keep') < faults('default') / 10
+  # A whole step's pages are 17,000. The median, since now and then a thread of
+  # the runtime takes a small block out of what a step has left, and the next
+  # step needs new pages once.
+  assert faults_of_a_step('keep') < faults_of_a_step('default') / 100
