@@ -73,7 +73,9 @@ def create_vae(
   model = MODELS[config.model.name]
   size = config.model[model.size_field]
   is_sequence = isinstance(size, tuple)
-  likelihood = LIKELIHOODS[config.likelihood](config.likelihood_scale)
+  likelihood = LIKELIHOODS[config.likelihood](
+    config.likelihood_scale, config.likelihood_components, image_shape[-1]
+  )
   shared = dict(
     activation=ACTIVATIONS[config.model.activation],
     dtype=dtype,
