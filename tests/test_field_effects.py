@@ -154,6 +154,7 @@ REFUSED = [
   ('vae', 'model.base_features', 7, MLP, 'add --config.model.name=conv'),
   ('vae', 'likelihood_scale', 0.2, {}, 'add --config.likelihood=gaussian'),
   ('vae', 'likelihood_scale', 0.2, GREY, 'likelihood=logistic'),
+  ('vae', 'likelihood_components', 5, GREY, 'likelihood=logistic_mixture'),
   ('vae', 'kl', 'monte_carlo', IWAE, "set it to 'closed_form'"),
   ('vae', 'beta', 2.0, IWAE, 'set it to 1.0, or add --config.objective=elbo'),
   ('vae', 'kl_warmup_steps', 9, IWAE, 'objective=elbo'),
@@ -223,6 +224,11 @@ def test_every_condition_is_tested():
     ('gan', {'generator.schedule': 'linear', 'generator.final_share': 0.5}),
     ('vae', MLP | {'model.hidden_sizes': (7,)}),
     ('vae', GREY | {'likelihood': 'gaussian', 'likelihood_scale': 0.2}),
+    (
+      'vae',
+      {'dataset.binarise': 'none', 'likelihood': 'logistic_mixture'}
+      | {'likelihood_components': 5},
+    ),
     ('vae', {'dataset.binarise': 'fixed', 'dataset.binarise_seed': 3}),
     ('vae', {'kl_warmup_steps': 10_000, 'free_bits_nats': 0.1, 'beta': 2.0}),
     ('vae', {'num_importance_samples': 5, 'evaluation_samples': 60}),

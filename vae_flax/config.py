@@ -24,6 +24,7 @@ from vae_flax.models import groups
 from vae_flax.models import MODELS
 
 MAX_DRAWS = 10**6  # draws of z per image
+MAX_COMPONENTS = 1000  # of a mixture
 BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
 KLS = ('closed_form', 'monte_carlo')
@@ -47,6 +48,7 @@ def default() -> ConfigDict:
 
   config.likelihood = 'bernoulli'
   config.likelihood_scale = 0.1  # standard deviation of 'gaussian'
+  config.likelihood_components = 10  # of 'logistic_mixture'
   config.objective = 'elbo'  # or 'iwae', 'dreg'
   config.num_importance_samples = 1  # draws of z per image
   config.kl = 'closed_form'  # or 'monte_carlo'
@@ -91,6 +93,7 @@ EFFECTS: Effects = {
   'model.max_log_var': ALWAYS,
   'likelihood': ALWAYS,
   'likelihood_scale': (needs('likelihood', 'gaussian'),),
+  'likelihood_components': (needs('likelihood', 'logistic_mixture'),),
   'objective': ALWAYS,
   'num_importance_samples': ALWAYS,
   'kl': (_ELBO,),
@@ -196,6 +199,8 @@ def check(config: ConfigDict) -> None:
     'likelihood_scale',
     'must be from 0.0001 to 10,000, in units of the pixel range',
   )
+  require_at_least(config, 1, 'likelihood_components')
+  require_at_most(config, MAX_COMPONENTS, 'likelihood_components')
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
   require(

@@ -114,7 +114,9 @@ def create_vae(
   del num_classes
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
-  likelihood = LIKELIHOODS[config.likelihood](config.likelihood_scale)
+  likelihood = LIKELIHOODS[config.likelihood](
+    config.likelihood_scale, config.likelihood_components, image_shape[-1]
+  )
   scales = _scales(config.model)
   encoder, decoder = _create_networks(
     config.model,

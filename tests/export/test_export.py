@@ -293,6 +293,7 @@ def test_what_judges_several_examples_is_refused():
     {'likelihood': 'gaussian', 'model.name': 'mlp'},
     {'likelihood': 'gaussian_learned', 'model.name': 'mlp'},
     {'likelihood': 'logistic', 'model.name': 'conv'},
+    {'likelihood': 'logistic_mixture', 'model.name': 'mlp'},
   ],
   ids=lambda fields: '-'.join(fields.values()),
 )

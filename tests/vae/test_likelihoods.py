@@ -179,7 +179,7 @@ def test_single_precision_distinguishes_edge_bins_from_inner_bins():
 
 @pytest.mark.parametrize('name', LIKELIHOODS)
 def test_values_and_gradients_are_finite_at_extreme_outputs(name):
-  likelihood = LIKELIHOODS[name](0.1)
+  likelihood = LIKELIHOODS[name](0.1, 1)
   extremes = (*EXTREMES, -1e6, 1e6, 100.0)
   outputs = itertools.product(extremes, repeat=likelihood.num_outputs)
   outputs = np.array(list(outputs), np.float32)
@@ -255,7 +255,7 @@ def test_learned_scales_are_bounded(name, x64):
 
 @pytest.mark.parametrize('name', LIKELIHOODS)
 def test_images_to_show_are_in_the_unit_interval(name):
-  likelihood = LIKELIHOODS[name](0.1)
+  likelihood = LIKELIHOODS[name](0.1, 1)
   first = np.array([-1e4, -0.5, 0.0, 0.25, 1.5, 1e4], np.float32)
   others = np.full((likelihood.num_outputs - 1, 6), 7.0, np.float32)
   mean = likelihood.mean(with_outputs(first, *others))

@@ -71,6 +71,10 @@ def assert_refused(capfd, main, arguments, words):
       [SMOKE, '--config.likelihood_scale=1e-20'],
       ['likelihood_scale', '0.0001'],
     ),
+    (
+      [SMOKE, '--config.likelihood_components=0'],
+      ['likelihood_components', 'at least 1'],
+    ),
     ([SMOKE, '--config.objective=vae'], ['objective', 'iwae']),
     ([SMOKE, '--config.num_importance_samples=0'], ['num_importance_samples']),
     ([SMOKE, '--config.kl=exact'], ['config.kl', 'closed_form']),

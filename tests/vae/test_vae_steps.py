@@ -250,6 +250,7 @@ def test_flips_mirror_about_half_of_the_images():
     ('none', 'gaussian', observations.dequantise),
     ('none', 'gaussian_learned', observations.dequantise),
     ('none', 'logistic', observations.scale),
+    ('none', 'logistic_mixture', observations.scale),
   ],
 )
 def test_every_likelihood_gets_the_x_it_is_of(binarise, likelihood, observe):

@@ -1,19 +1,9 @@
-"""Likelihoods Pr(x|z, φ) of an image, given the outputs of a decoder.
-
-A decoder has `num_outputs` outputs for every value (pixel and channel) of an
-image. Log-likelihoods are in nats and summed over the values of an image.
-
-Each likelihood takes its own kind of x:
-  Bernoulli: binary images of 0 and 1.
-  Gaussian: dequantised images in [0, 1). The density bounds the probability of
-    the bytes.
-  Discretised logistic: byte / 255 for the 256 values of a byte.
+"""Likelihoods whose values are independent, given the outputs of a decoder.
 
 Dimensions: H height, W width, C channels, P outputs per value.
 """
 
 from collections.abc import Callable
-import dataclasses
 import math
 
 import jax
@@ -21,29 +11,11 @@ import jax.numpy as jnp
 
 from common_flax.cpu.sums import sum_softplus
 from common_flax.cpu.sums import sum_values
+from vae_flax.likelihoods.likelihood import bounded_log_scale
+from vae_flax.likelihoods.likelihood import Likelihood
+from vae_flax.likelihoods.likelihood import shown
 
 _LOG_TWO_PI = math.log(2 * math.pi)
-
-
-@dataclasses.dataclass(frozen=True)
-class Likelihood:
-  """A likelihood as pure functions.
-
-  `log_prob(outputs [..., H, W, C, P], x [..., H, W, C]) -> [...]` is in nats.
-  `mean(outputs [..., H, W, C, P]) -> [..., H, W, C]` is the image to show, in
-  [0, 1].
-  """
-
-  num_outputs: int  # P
-  is_binary: bool  # x is 0 or 1
-  is_density: bool  # a density over [0, 1), not a probability
-  log_prob: Callable[[jax.Array, jax.Array], jax.Array]
-  mean: Callable[[jax.Array], jax.Array]
-
-
-def soft_bound(x: jax.Array, bound: float) -> jax.Array:
-  """Squeezes x smoothly into (-bound, bound), with slope 1 at 0."""
-  return bound * jnp.tanh(x / bound)
 
 
 def bernoulli_log_prob(outputs: jax.Array, x: jax.Array) -> jax.Array:
@@ -74,10 +46,10 @@ def gaussian_log_prob(
   return -0.5 * sum_values(terms)
 
 
-def logistic_log_prob(
+def logistic_log_masses(
   mean: jax.Array, log_scale: jax.Array, x: jax.Array
 ) -> jax.Array:
-  """Log mass of a logistic distribution on the bin of a byte.
+  """Log mass of a logistic distribution on the bin of each byte.
 
   Bins are 1/255 wide. The lowest and the highest bin extend to infinity, so the
   256 masses sum to one. A bin with standardised ends b < a has the mass
@@ -86,9 +58,12 @@ def logistic_log_prob(
   et al. 2016, arXiv:1606.04934) is not.
 
   Args:
-    mean: [..., H, W, C].
-    log_scale: [..., H, W, C].
-    x: [..., H, W, C], bytes / 255.
+    mean: of any shape.
+    log_scale: of the same shape.
+    x: bytes / 255, of the same shape or one that broadcasts to it.
+
+  Returns:
+    Elementwise, in nats.
   """
   width = 1 / 255
   inverse_scale = jnp.exp(-log_scale)
@@ -100,8 +75,20 @@ def logistic_log_prob(
   from_on = jnp.where(is_lowest, 0.0, jax.nn.log_sigmoid(-below))
   inside = jnp.log(-jnp.expm1(-width * inverse_scale))
   is_inner = ~(is_lowest | is_highest)
-  terms = up_to + from_on + jnp.where(is_inner, inside, 0.0)
-  return sum_values(terms)
+  return up_to + from_on + jnp.where(is_inner, inside, 0.0)
+
+
+def logistic_log_prob(
+  mean: jax.Array, log_scale: jax.Array, x: jax.Array
+) -> jax.Array:
+  """The sum of `logistic_log_masses` over an image.
+
+  Args:
+    mean: [..., H, W, C].
+    log_scale: [..., H, W, C].
+    x: [..., H, W, C], bytes / 255.
+  """
+  return sum_values(logistic_log_masses(mean, log_scale, x))
 
 
 def bernoulli() -> Likelihood:
@@ -113,10 +100,6 @@ def bernoulli() -> Likelihood:
     log_prob=bernoulli_log_prob,
     mean=lambda outputs: jax.nn.sigmoid(outputs[..., 0]),
   )
-
-
-def _shown(mean: jax.Array) -> jax.Array:
-  return jnp.clip(mean, 0.0, 1.0)
 
 
 def gaussian(scale: float) -> Likelihood:
@@ -133,16 +116,8 @@ def gaussian(scale: float) -> Likelihood:
     log_prob=lambda outputs, x: gaussian_log_prob(
       outputs[..., 0], log_scale, x
     ),
-    mean=lambda outputs: _shown(outputs[..., 0]),
+    mean=lambda outputs: shown(outputs[..., 0]),
   )
-
-
-# Scales range from e^-7 = 1/1097, well below a byte's step, to e^1.
-_LOG_SCALE_CENTRE, _LOG_SCALE_BOUND = -3.0, 4.0
-
-
-def _log_scale(outputs: jax.Array) -> jax.Array:
-  return _LOG_SCALE_CENTRE + soft_bound(outputs[..., 1], _LOG_SCALE_BOUND)
 
 
 def _with_learned_scale(
@@ -155,9 +130,9 @@ def _with_learned_scale(
     is_binary=False,
     is_density=is_density,
     log_prob=lambda outputs, x: log_prob(
-      outputs[..., 0], _log_scale(outputs), x
+      outputs[..., 0], bounded_log_scale(outputs[..., 1]), x
     ),
-    mean=lambda outputs: _shown(outputs[..., 0]),
+    mean=lambda outputs: shown(outputs[..., 0]),
   )
 
 
@@ -169,31 +144,3 @@ def learned_gaussian() -> Likelihood:
 def logistic() -> Likelihood:
   """For bytes; the decoder's outputs are locations and log-scales."""
   return _with_learned_scale(logistic_log_prob, is_density=False)
-
-
-# Each takes the fixed scale, which only 'gaussian' uses.
-LIKELIHOODS: dict[str, Callable[[float], Likelihood]] = {
-  'bernoulli': lambda unused_scale: bernoulli(),
-  'gaussian': gaussian,
-  'gaussian_learned': lambda unused_scale: learned_gaussian(),
-  'logistic': lambda unused_scale: logistic(),
-}
-
-
-def bits_per_dim(
-  nll_nats: float, num_values: int, likelihood: Likelihood
-) -> float:
-  """Bits per value (pixel and channel) of an image.
-
-  Bytes are 1/256 apart in [0, 1). Adding log 256 nats per value to the negative
-  log of a density bounds the negative log probability of the bytes from above
-  (Theis et al. 2015, arXiv:1511.01844, section 3.1).
-
-  Args:
-    nll_nats: -log Pr(x) of an image.
-    num_values: H * W * C.
-    likelihood: the likelihood Pr(x|z) behind Pr(x).
-  """
-  if likelihood.is_density:
-    nll_nats += num_values * math.log(256)
-  return nll_nats / (num_values * math.log(2))
