@@ -32,6 +32,8 @@ class Likelihood:
   `log_prob(outputs [..., H, W, C, P], x [..., H, W, C]) -> [...]` is in nats.
   `mean(outputs [..., H, W, C, P]) -> [..., H, W, C]` is the image to show, in
   [0, 1].
+  `sample(key, outputs [..., H, W, C, P]) -> [..., H, W, C]` draws x, and
+  consumes the key; None if there is no such function.
   """
 
   num_outputs: int  # P
@@ -39,6 +41,7 @@ class Likelihood:
   is_density: bool  # a density over [0, 1), not a probability
   log_prob: Callable[[jax.Array, jax.Array], jax.Array]
   mean: Callable[[jax.Array], jax.Array]
+  sample: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
 
 def soft_bound(x: jax.Array, bound: float) -> jax.Array:
@@ -112,11 +115,29 @@ def bernoulli() -> Likelihood:
     is_density=False,
     log_prob=bernoulli_log_prob,
     mean=lambda outputs: jax.nn.sigmoid(outputs[..., 0]),
+    sample=lambda key, outputs: jax.random.bernoulli(
+      key, jax.nn.sigmoid(outputs[..., 0])
+    ).astype(outputs.dtype),
   )
 
 
 def _shown(mean: jax.Array) -> jax.Array:
   return jnp.clip(mean, 0.0, 1.0)
+
+
+def _gaussian_sample(
+  key: jax.Array, mean: jax.Array, log_scale: jax.Array | float
+) -> jax.Array:
+  noise = jax.random.normal(key, mean.shape, mean.dtype)
+  return mean + jnp.exp(log_scale) * noise
+
+
+def _logistic_sample(
+  key: jax.Array, mean: jax.Array, log_scale: jax.Array
+) -> jax.Array:
+  noise = jax.random.logistic(key, mean.shape, mean.dtype)
+  values = mean + jnp.exp(log_scale) * noise
+  return jnp.clip(jnp.round(255 * values), 0, 255) / 255
 
 
 def gaussian(scale: float) -> Likelihood:
@@ -134,6 +155,9 @@ def gaussian(scale: float) -> Likelihood:
       outputs[..., 0], log_scale, x
     ),
     mean=lambda outputs: _shown(outputs[..., 0]),
+    sample=lambda key, outputs: _gaussian_sample(
+      key, outputs[..., 0], log_scale
+    ),
   )
 
 
@@ -147,6 +171,7 @@ def _log_scale(outputs: jax.Array) -> jax.Array:
 
 def _with_learned_scale(
   log_prob: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+  sample: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
   is_density: bool,
 ) -> Likelihood:
   """A likelihood whose decoder outputs a location and a log-scale per value."""
@@ -158,17 +183,24 @@ def _with_learned_scale(
       outputs[..., 0], _log_scale(outputs), x
     ),
     mean=lambda outputs: _shown(outputs[..., 0]),
+    sample=lambda key, outputs: sample(
+      key, outputs[..., 0], _log_scale(outputs)
+    ),
   )
 
 
 def learned_gaussian() -> Likelihood:
   """For dequantised images; the decoder's outputs are means and log-scales."""
-  return _with_learned_scale(gaussian_log_prob, is_density=True)
+  return _with_learned_scale(
+    gaussian_log_prob, _gaussian_sample, is_density=True
+  )
 
 
 def logistic() -> Likelihood:
   """For bytes; the decoder's outputs are locations and log-scales."""
-  return _with_learned_scale(logistic_log_prob, is_density=False)
+  return _with_learned_scale(
+    logistic_log_prob, _logistic_sample, is_density=False
+  )
 
 
 # Each takes the fixed scale, which only 'gaussian' uses.
