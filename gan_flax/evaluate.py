@@ -4,15 +4,18 @@
       [--num_samples=N] [--seed=0] [--split=test] [--step=STEP]
       [--all_checkpoints] [--features=inception|classifier|random]
       [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
-      [--noema] [--save_samples=FILE.npz]
+      [--noema] [--save_samples=FILE.npz] [--num_ais_images=100]
+      [--num_temperatures=1000] [--num_chains=16] [--ais_variance=V,V]
 
 Images are scored in the features of a network by fid, kid, inception_score,
 precision, recall, density, coverage, nearest and sliced_wasserstein. Labelled
 data sets add `classes`: the classes that a classifier of the real images
 predicts for the samples and, for a conditional generator, how often they are
-the requested ones. Stacked images have `classes` alone by default, toy worlds
-`modes`, the modes that samples reach. Classifiers are trained and weights
-downloaded once, and kept in the user's cache.
+the requested ones. `ais`, which must be asked for, estimates log Pr(x) of
+images of the split by annealed importance sampling, under Gaussian noise of a
+chosen variance around the generated pixels. Stacked images have `classes` alone
+by default, toy worlds `modes`, the modes that samples reach. Classifiers are
+trained and weights downloaded once, and kept in the user's cache.
 
 Real examples of another split are scored as a baseline, which a perfect
 generator would match. For a run of several seeds the metrics are means with
@@ -34,6 +37,7 @@ from absl import flags
 import numpy as np
 
 from common_flax import prng
+from common_flax.annealing.audit import AIS
 from common_flax.cli import commands
 from common_flax.evaluation import reference_sets
 from common_flax.evaluation import report
@@ -44,6 +48,7 @@ from gan_flax import config as gan_config
 from gan_flax import measurements
 from gan_flax import trained
 from gan_flax.measurements import Evaluator
+from gan_flax.metrics import ais
 from gan_flax.trained import Sampler
 
 
@@ -102,6 +107,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     1,
     flag_values=values,
   )
+  ais.define_flags(values)
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -113,6 +119,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   reference_sets.check_flags(
     values, values.metrics or measurements.default_metrics(dataset)
   )
+  ais.check_flags(values)
+  is_ais_alone = {*values.metrics} == {AIS}
+  if is_ais_alone:
+    reason = f'on {AIS}; use --num_ais_images'
+    commands.refuse_unused(values, reason, 'num_samples')
   workdir_lib.check_trained(workdir)
   num_samples = values.num_samples or measurements.default_num_samples(dataset)
   evaluator = measurements.create_evaluator(
@@ -123,6 +134,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     reference_sets.extractor_spec(values),
     values.num_neighbours,
   )
+  if AIS in values.metrics:
+    evaluator = ais.added_to(evaluator, dataset, values)
 
   def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     samplers = trained.load_all(workdir, use_ema=values.ema, step=step)
@@ -135,17 +148,20 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'dataset': dataset.name,
       'split': values.split,
       'num_seeds': len(samplers),
-      'num_samples': num_samples,
       'seed': values.seed,
       'moving_average': values.ema,
       'seconds': time.monotonic() - start,
       **evaluator.provenance,
     }
+    if not is_ais_alone:
+      provenance['num_samples'] = num_samples
     if class_names is not None:
       provenance['class_names'] = list(class_names)
     return report.Evaluation(metrics, provenance, scores[0].picture)
 
   title = f'{num_samples:,} samples of {dataset.name}'
+  if is_ais_alone:
+    title = f'{dataset.name}, split {values.split}'
   report.evaluate_run(values, evaluate_checkpoint, title)
 
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import data
+from common_flax.annealing.audit import AIS
 from common_flax.data import stacked
 from common_flax.data.source import report_of
 from common_flax.data.source import Source
@@ -84,7 +85,8 @@ def create_evaluator(
     split: of the real examples to compare with.
     num_samples: N, drawn for each seed.
     metrics: names; if empty all that are available, for stacked images
-      `classes` alone.
+      `classes` alone. `ais` is accepted for images, and left to
+      `metrics.ais.added_to`.
     spec: the feature extractor for images.
     num_neighbours: see `Protocol`.
 
@@ -103,9 +105,11 @@ def create_evaluator(
     available = (*available, CLASSES)
   if dataset.name == 'stacked':
     metrics = metrics or (CLASSES,)
-  requested = reference_sets.requested_metrics(metrics, available)
+  requested = reference_sets.requested_metrics(
+    metrics or available, (*available, AIS)
+  )
   evaluators = []
-  feature_metrics = tuple(name for name in requested if name != CLASSES)
+  feature_metrics = tuple(name for name in requested if name in METRICS)
   if feature_metrics:
     protocol = Protocol(feature_metrics, num_neighbours)
     evaluators.append(
@@ -148,6 +152,9 @@ class _ImageEvaluator:
 
 
 def _join(evaluators: Sequence[_ImageEvaluator]) -> Evaluator:
+  if not evaluators:  # no metric needs samples
+    return Evaluator(lambda *unused: Scores({}), {}, {})
+
   def score(sampler: Sampler, key: jax.Array, num: int) -> Scores:
     labels = None
     if sampler.gan.is_conditional:  # all classes equally often

@@ -2,21 +2,25 @@
 
   python -m vae_flax.evaluate --workdir=DIR [--metrics=NAME,NAME] [--split=test]
       [--num_importance_samples=5000] [--num_samples=10000] [--seed=0]
+      [--num_ais_images=100] [--num_temperatures=1000] [--num_chains=16]
+      [--ais_start=prior|encoder]
       [--step=STEP] [--all_checkpoints]
       [--features=inception|classifier|random] [--inception_weights=FILE]
       [--resize=clean|legacy] [--num_neighbours=5] [--noema]
       [--save_samples=FILE.npz]
 
 `likelihood` estimates Pr(x) by importance sampling and breaks it down into its
-terms; every image of the split counts once. The other metrics compare images
-drawn from the prior with real ones as the VAE observes them, in the features of
-a network: fid, kid, inception_score, precision, recall, density, coverage,
-nearest and sliced_wasserstein. Real images of another split are scored as a
-baseline. Prints a table and writes `evaluation.json` in the workdir, and
-`nearest.png`, samples beside their nearest training images. --all_checkpoints
-evaluates every checkpoint, selects the best by the first metric named, and
-draws `evaluation.png`. --save_samples keeps the images that were scored, so
-that the numbers can be counted again.
+terms; every image of the split counts once. `ais`, which must be asked for,
+estimates Pr(x) of its first images by annealed importance sampling, and bounds
+it from both sides on images that the VAE draws. The other metrics compare
+images drawn from the prior with real ones as the VAE observes them, in the
+features of a network: fid, kid, inception_score, precision, recall, density,
+coverage, nearest and sliced_wasserstein. Real images of another split are
+scored as a baseline. Prints a table and writes `evaluation.json` in the
+workdir, and `nearest.png`, samples beside their nearest training images.
+--all_checkpoints evaluates every checkpoint, selects the best by the first
+metric named, and draws `evaluation.png`. --save_samples keeps the images that
+were scored, so that the numbers can be counted again.
 
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
@@ -24,6 +28,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 from collections.abc import Sequence
 import sys
 import time
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -31,6 +36,8 @@ import numpy as np
 
 from common_flax import data
 from common_flax import prng
+from common_flax.annealing import audit
+from common_flax.annealing.audit import AIS
 from common_flax.cli import commands
 from common_flax.data.source import report_of
 from common_flax.data.source import Source
@@ -45,22 +52,14 @@ from common_flax.latents import CHUNK
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from vae_flax import config as vae_config
-from vae_flax import generation
 from vae_flax import observations
 from vae_flax import trained as trained_lib
-from vae_flax.estimation import terms
+from vae_flax.metrics import ais
+from vae_flax.metrics import likelihood
 from vae_flax.trained import TrainedVAE
 
 LIKELIHOOD = 'likelihood'  # beside the metrics of `evaluation.protocol`
 _NUM_SAMPLES = 10_000
-
-
-def first_training_images(config: ConfigDict) -> np.ndarray:
-  """The first images that the VAE was trained on, uint8 [M, H, W, C]."""
-  source = observations.prepare_source(
-    config, data.load(config.dataset, config.dataset.split)
-  )
-  return data.first_examples(source, generation.NUM_WATCHED)
 
 
 def _binarise_seed(config: ConfigDict, seed: int) -> int | None:
@@ -86,6 +85,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     1,
     flag_values=values,
   )
+  ais.define_flags(values)
 
 
 def _requested_metrics(values: flags.FlagValues) -> Sequence[str]:
@@ -95,12 +95,12 @@ def _requested_metrics(values: flags.FlagValues) -> Sequence[str]:
     UserError: if one is unknown, or there are no samples to save.
   """
   requested = reference_sets.requested_metrics(
-    values.metrics, (LIKELIHOOD, *METRICS)
+    values.metrics or (LIKELIHOOD, *METRICS), (LIKELIHOOD, AIS, *METRICS)
   )
-  if values.save_samples and requested == (LIKELIHOOD,):
+  if values.save_samples and not {*requested} & {*METRICS}:
     raise UserError(
-      f'--save_samples={values.save_samples}: {LIKELIHOOD} draws no samples; '
-      'name another metric with --metrics, or drop the flag'
+      f'--save_samples={values.save_samples}: {" and ".join(requested)} draws '
+      'no samples; name another metric with --metrics, or drop the flag'
     )
   return requested
 
@@ -121,7 +121,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     print(line)
   num_draws = values.num_importance_samples or config.evaluation_samples
   training_images = (
-    first_training_images(config) if LIKELIHOOD in requested else None
+    likelihood.first_training_images(config)
+    if LIKELIHOOD in requested
+    else None
   )
   reference_set = _reference_set(values, config, requested)
   baseline = {}
@@ -131,21 +133,19 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
     metrics, picture = {}, None
-    provenance = {
-      'checkpoint_step': trained.step,
-      'dataset': config.dataset.name,
-      'split': values.split,
-      'likelihood': config.likelihood,
-      'binarise': config.dataset.binarise,
-      'binarise_seed': _binarise_seed(config, values.seed),
-      'seed': values.seed,
-      'moving_average': values.ema,
-    }
+    provenance = _provenance(trained, values)
     if LIKELIHOOD in requested:
-      metrics |= terms.measure(
+      metrics |= likelihood.measure(
         trained, source, training_images, values.seed, num_draws
       )
       provenance['num_images'] = len(source)
+      provenance['num_importance_samples'] = num_draws
+    if AIS in requested:
+      settings = audit.settings(values, len(source))
+      metrics |= ais.measure(
+        trained, source, values.seed, settings, values.ais_start, num_draws
+      )
+      provenance |= settings.provenance | {'ais_start': values.ais_start}
       provenance['num_importance_samples'] = num_draws
     if reference_set is not None:
       scores = _score_samples(
@@ -165,14 +165,32 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   )
 
 
+def _provenance(
+  trained: TrainedVAE, values: flags.FlagValues
+) -> dict[str, Any]:
+  """What all metrics depend on."""
+  config = trained.config
+  return {
+    'checkpoint_step': trained.step,
+    'dataset': config.dataset.name,
+    'split': values.split,
+    'likelihood': config.likelihood,
+    'binarise': config.dataset.binarise,
+    'binarise_seed': _binarise_seed(config, values.seed),
+    'seed': values.seed,
+    'moving_average': values.ema,
+  }
+
+
 def _check_flags(values: flags.FlagValues, requested: Sequence[str]) -> None:
   """Refuses flags that have no effect on the requested metrics."""
   reference_sets.check_flags(values, requested)
-  if LIKELIHOOD not in requested:
+  ais.check_flags(values, requested)
+  if not {LIKELIHOOD, AIS} & {*requested}:
     reason = f'without --metrics={LIKELIHOOD}; add it'
     commands.refuse_unused(values, reason, 'num_importance_samples')
-  if {*requested} == {LIKELIHOOD}:
-    reason = f'on {LIKELIHOOD}; use --num_importance_samples'
+  if not {*requested} & {*METRICS}:
+    reason = f'on {", ".join(requested)}; use --num_importance_samples'
     commands.refuse_unused(values, reason, 'num_samples')
 
 
@@ -180,7 +198,7 @@ def _reference_set(
   values: flags.FlagValues, config: ConfigDict, requested: Sequence[str]
 ) -> ReferenceSet | None:
   """The real images to score samples against, if any metric needs them."""
-  metrics = tuple(name for name in requested if name != LIKELIHOOD)
+  metrics = tuple(name for name in requested if name in METRICS)
   if not metrics:
     return None
 

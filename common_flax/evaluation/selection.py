@@ -5,13 +5,16 @@ import math
 
 # The number to compare by, where its name is not the metric's.
 _CRITERIA = {
+  'ais': 'ais_nll_nats',
   'classes': 'modes_covered',
   'likelihood': 'nll_nats',
   'modes': 'modes_covered',
   'nearest': 'nearest_train_ratio',
 }
 # Neither higher nor lower is better.
-_WITHOUT_BEST = frozenset(('kl_nats', 'mutual_information_nats'))
+_WITHOUT_BEST = frozenset(
+  ('ais_acceptance', 'ais_variance', 'kl_nats', 'mutual_information_nats')
+)
 # Lower is better for all other metrics.
 _HIGHER_IS_BETTER = frozenset(
   (
@@ -31,6 +34,9 @@ _HIGHER_IS_BETTER = frozenset(
     'active_units',
     'effective_samples',
     'lowest_effective_samples',
+    'ais_effective_samples',
+    'ais_lowest_effective_samples',
+    'bdmc_effective_samples',
   )
 )
 

@@ -291,3 +291,29 @@ def test_a_density_over_a_byte_bounds_its_probability():
     bits = bits_per_dim(-log_density[byte], 1, likelihood)
     exact = -np.log2(masses[byte])
     assert exact - 1e-6 < bits < exact + 0.05
+
+
+@pytest.mark.parametrize('name', sorted(LIKELIHOODS))
+def test_samples_have_the_likelihood_that_is_computed(name):
+  """Their mean and deviation, from the masses of all values."""
+  likelihood = LIKELIHOODS[name](0.2)
+  outputs = jnp.array([0.4, -2.5])[: likelihood.num_outputs]
+  draws = likelihood.sample(
+    jax.random.key(0),
+    jnp.broadcast_to(outputs, (20_000, 1, 1, 1, len(outputs))),
+  )
+  assert (draws.shape, draws.dtype) == ((20_000, 1, 1, 1), outputs.dtype)
+  if likelihood.is_density:
+    grid = jnp.linspace(-3, 4, 7001)
+    width = 1e-3
+  else:
+    width, grid = 1, jnp.arange(2.0) if likelihood.is_binary else None
+    grid = jnp.arange(256) / 255 if grid is None else grid
+  every = jnp.broadcast_to(outputs, (len(grid), 1, 1, 1, len(outputs)))
+  logs = likelihood.log_prob(every, grid.reshape(-1, 1, 1, 1))
+  masses = width * jnp.exp(logs)
+  assert float(masses.sum()) == pytest.approx(1, abs=1e-3)
+  mean = float((masses * grid).sum())
+  spread = float(jnp.sqrt((masses * (grid - mean) ** 2).sum()))
+  assert float(draws.mean()) == pytest.approx(mean, abs=float(0.03 * spread))
+  assert float(draws.std()) == pytest.approx(spread, rel=0.03)

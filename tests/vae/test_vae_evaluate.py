@@ -13,7 +13,7 @@ from common_flax.metrics import frechet
 from vae_flax import evaluate
 from vae_flax import observations
 from vae_flax import trained as trained_lib
-from vae_flax.estimation import terms
+from vae_flax.metrics import likelihood
 
 
 def arguments(workdir, metrics='likelihood'):
@@ -89,7 +89,7 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
 
   def nll(images, labels):
     part = type(source)(images, labels, 10)
-    report = terms.measure(trained, part, images[:9], 0, 50)
+    report = likelihood.measure(trained, part, images[:9], 0, 50)
     return report['nll_nats']
 
   whole = nll(source.examples[:70], source.labels[:70])
@@ -159,7 +159,7 @@ def test_saving_samples_is_refused_before_any_work(
   refuses, monkeypatch, trained_vae, tmp_path, options, words
 ):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(evaluate, 'first_training_images', None)
+  monkeypatch.setattr(likelihood, 'first_training_images', None)
   monkeypatch.setattr(evaluate.reference_sets, 'create_reference_set', None)
   refuses(
     evaluate.main,

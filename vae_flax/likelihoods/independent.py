@@ -99,7 +99,25 @@ def bernoulli() -> Likelihood:
     is_density=False,
     log_prob=bernoulli_log_prob,
     mean=lambda outputs: jax.nn.sigmoid(outputs[..., 0]),
+    sample=lambda key, outputs: jax.random.bernoulli(
+      key, jax.nn.sigmoid(outputs[..., 0])
+    ).astype(outputs.dtype),
   )
+
+
+def _gaussian_sample(
+  key: jax.Array, mean: jax.Array, log_scale: jax.Array | float
+) -> jax.Array:
+  noise = jax.random.normal(key, mean.shape, mean.dtype)
+  return mean + jnp.exp(log_scale) * noise
+
+
+def _logistic_sample(
+  key: jax.Array, mean: jax.Array, log_scale: jax.Array
+) -> jax.Array:
+  noise = jax.random.logistic(key, mean.shape, mean.dtype)
+  values = mean + jnp.exp(log_scale) * noise
+  return jnp.clip(jnp.round(255 * values), 0, 255) / 255
 
 
 def gaussian(scale: float) -> Likelihood:
@@ -117,11 +135,15 @@ def gaussian(scale: float) -> Likelihood:
       outputs[..., 0], log_scale, x
     ),
     mean=lambda outputs: shown(outputs[..., 0]),
+    sample=lambda key, outputs: _gaussian_sample(
+      key, outputs[..., 0], log_scale
+    ),
   )
 
 
 def _with_learned_scale(
   log_prob: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+  sample: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
   is_density: bool,
 ) -> Likelihood:
   """A likelihood whose decoder outputs a location and a log-scale per value."""
@@ -133,14 +155,21 @@ def _with_learned_scale(
       outputs[..., 0], bounded_log_scale(outputs[..., 1]), x
     ),
     mean=lambda outputs: shown(outputs[..., 0]),
+    sample=lambda key, outputs: sample(
+      key, outputs[..., 0], bounded_log_scale(outputs[..., 1])
+    ),
   )
 
 
 def learned_gaussian() -> Likelihood:
   """For dequantised images; the decoder's outputs are means and log-scales."""
-  return _with_learned_scale(gaussian_log_prob, is_density=True)
+  return _with_learned_scale(
+    gaussian_log_prob, _gaussian_sample, is_density=True
+  )
 
 
 def logistic() -> Likelihood:
   """For bytes; the decoder's outputs are locations and log-scales."""
-  return _with_learned_scale(logistic_log_prob, is_density=False)
+  return _with_learned_scale(
+    logistic_log_prob, _logistic_sample, is_density=False
+  )

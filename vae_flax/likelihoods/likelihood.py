@@ -20,6 +20,8 @@ class Likelihood:
   `log_prob(outputs [..., H, W, C, P], x [..., H, W, C]) -> [...]` is in nats.
   `mean(outputs [..., H, W, C, P]) -> [..., H, W, C]` is the image to show, in
   [0, 1].
+  `sample(key, outputs [..., H, W, C, P]) -> [..., H, W, C]` draws x, and
+  consumes the key; None if there is no such function.
   """
 
   num_outputs: int  # P
@@ -27,6 +29,7 @@ class Likelihood:
   is_density: bool  # a density over [0, 1), not a probability
   log_prob: Callable[[jax.Array, jax.Array], jax.Array]
   mean: Callable[[jax.Array], jax.Array]
+  sample: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
 
 def soft_bound(x: jax.Array, bound: float) -> jax.Array:

@@ -110,6 +110,35 @@ def logistic_mixture_mean(num_components: int, outputs: jax.Array) -> jax.Array:
   return shown(jnp.sum(weights * shown(_means(slots, None)), axis=-1))
 
 
+def logistic_mixture_sample(
+  num_components: int, key: jax.Array, outputs: jax.Array
+) -> jax.Array:
+  """Draws pixels, one channel after the other; consumes the key.
+
+  Args:
+    num_components: K.
+    key: consumed.
+    outputs: [..., H, W, C, P].
+
+  Returns:
+    [..., H, W, C], bytes / 255.
+  """
+  component_key, noise_key = jax.random.split(key)
+  slots = _slots(outputs, num_components)
+  component = jax.random.categorical(component_key, _log_weights(slots))
+  slots = jnp.take_along_axis(
+    slots, component[..., None, None, None], axis=-1
+  )  # [..., H, W, C, S, 1]
+  scales = jnp.exp(bounded_log_scale(slots[..., 1, 0]))
+  noise = scales * jax.random.logistic(noise_key, scales.shape, scales.dtype)
+  x = jnp.zeros_like(noise)
+  for channel in range(noise.shape[-1]):
+    mean = _means(slots, x)[..., channel, 0]
+    value = jnp.round(255 * (mean + noise[..., channel]))
+    x = x.at[..., channel].set(jnp.clip(value, 0, 255) / 255)
+  return x
+
+
 def logistic_mixture(num_components: int, num_channels: int) -> Likelihood:
   """For bytes; the decoder's outputs are those of the module's docstring.
 
@@ -124,4 +153,5 @@ def logistic_mixture(num_components: int, num_channels: int) -> Likelihood:
     is_density=False,
     log_prob=functools.partial(logistic_mixture_log_prob, num_components),
     mean=functools.partial(logistic_mixture_mean, num_components),
+    sample=functools.partial(logistic_mixture_sample, num_components),
   )

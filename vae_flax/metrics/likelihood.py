@@ -10,14 +10,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
+from common_flax import data
 from common_flax import prng
 from common_flax.data.source import Source
 from common_flax.progress import track
 from vae_flax import estimation
 from vae_flax import generation
 from vae_flax import inference
+from vae_flax import observations
 from vae_flax.likelihoods import bits_per_dim
 from vae_flax.trained import TrainedVAE
 from vae_flax.vae import VAE
@@ -67,6 +70,14 @@ def _per_image(
     name: np.concatenate([row[name] for row in rows])[: len(source)]
     for name in rows[0]
   }
+
+
+def first_training_images(config: ConfigDict) -> np.ndarray:
+  """The first images that the VAE was trained on, uint8 [M, H, W, C]."""
+  source = observations.prepare_source(
+    config, data.load(config.dataset, config.dataset.split)
+  )
+  return data.first_examples(source, generation.NUM_WATCHED)
 
 
 def _active_units(

@@ -1,0 +1,1 @@
+"""Metrics of trained GANs beside those of images and modes."""

@@ -1,0 +1,1 @@
+"""Metrics of trained VAEs beside those of images."""

@@ -1,0 +1,164 @@
+"""Log Pr(x) of a trained VAE by annealed importance sampling.
+
+The chains start at the prior, so that the estimate does not depend on the
+encoder, or at the encoder's posterior.
+
+Dimensions: N images, H height, W width, C channels, K chains, Z latent size.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common_flax import data
+from common_flax import prng
+from common_flax.annealing import audit
+from common_flax.annealing import bounds as bounds_lib
+from common_flax.annealing.audit import Settings
+from common_flax.annealing.chains import LogJoint
+from common_flax.cli import commands
+from common_flax.data.source import Source
+from vae_flax import estimation
+from vae_flax import generation
+from vae_flax import inference
+from vae_flax.losses import log_normal
+from vae_flax.trained import TrainedVAE
+from vae_flax.vae import VAE
+
+STARTS = ('prior', 'encoder')
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """Defines the flags of the metric."""
+  audit.define_flags(values)
+  flags.DEFINE_enum(
+    'ais_start',
+    STARTS[0],
+    STARTS,
+    'Where the chains of --metrics=ais start.',
+    flag_values=values,
+  )
+
+
+def check_flags(values: flags.FlagValues, metrics: tuple[str, ...]) -> None:
+  """Refuses flags of `define_flags` where the metric is not computed.
+
+  Raises:
+    UserError: naming the flag.
+  """
+  audit.check_flags(values, metrics)
+  if audit.AIS not in metrics:
+    reason = f'without --metrics={audit.AIS}; add it'
+    commands.refuse_unused(values, reason, 'ais_start')
+
+
+def _log_joint(vae: VAE, arguments: Any, z: jax.Array) -> jax.Array:
+  """Log Pr(x, z) in nats, [N, K], for z [N, K, Z]."""
+  params, x = arguments
+  log_prior = jnp.sum(log_normal(z, 0.0, 0.0), axis=-1)
+  return log_prior + inference.reconstruction(vae, params, x, z)
+
+
+def _model(
+  trained: TrainedVAE,
+) -> tuple[LogJoint, Callable[[tuple[jax.Array, ...]], Any]]:
+  """The log joint density of x and noise, and its arguments for some images.
+
+  An image is a row (x, mean, log_var), with the normal distribution of z at
+  which its chains start.
+  """
+
+  def arguments_of(rows: tuple[jax.Array, ...]) -> Any:
+    x, mean, log_var = rows
+    return (trained.params, x), mean, log_var
+
+  log_joint = functools.partial(_log_joint, trained.vae)
+  return bounds_lib.from_normal(log_joint), arguments_of
+
+
+def _start(
+  trained: TrainedVAE, x: jax.Array, start: str
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and log-variance [N, Z] of the distribution that chains start at."""
+  if start == 'encoder':
+    return generation.encode(trained.vae, trained.params, x)
+  zeros = jnp.zeros((len(x), trained.vae.latent_size), trained.vae.dtype)
+  return zeros, zeros
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _simulate(vae: VAE, params: Any, z: jax.Array, key: jax.Array) -> jax.Array:
+  """Draws x [N, H, W, C] for latents [N, Z]; consumes the key."""
+  outputs = inference.decode(vae, params, z)
+  return vae.likelihood.sample(key, outputs).astype(vae.dtype)
+
+
+def measure(
+  trained: TrainedVAE,
+  source: Source,
+  seed: int,
+  settings: Settings,
+  start: str = STARTS[0],
+  num_importance_samples: int | None = None,
+) -> dict[str, Any]:
+  """Estimates log Pr(x) of images, and bounds it for simulated ones.
+
+  Args:
+    trained: the networks.
+    source: of the images, the first of which are measured.
+    seed: of all draws. Images are observed as the metric `likelihood` observes
+      them.
+    settings: how much is measured.
+    start: one of STARTS.
+    num_importance_samples: draws of an importance estimate for the same images;
+      None for no such estimate.
+
+  Returns:
+    See `audit.metrics_of` and `audit.bounds_of`; the bounds are missing if the
+    likelihood cannot be sampled. `importance_nll_nats` is the importance
+    estimate.
+  """
+  vae, params = trained.vae, trained.params
+  root = prng.root_key(seed)
+  keys = jax.random.split(prng.stream(root, 'evaluate', 1), 5)
+  numbers = jnp.arange(settings.num_images)
+  images = data.first_examples(source, settings.num_images)
+  x = generation.observe_by_number(
+    vae, prng.stream(root, 'observe'), jnp.asarray(images), numbers
+  )
+  model = _model(trained)
+  rows = (x, *_start(trained, x, start))
+  found = audit.audit(*model, rows, keys[0], vae.latent_size, settings)
+  metrics = audit.metrics_of(found)
+  if num_importance_samples:
+    log_prob = _importance(trained, x, keys[1], num_importance_samples)
+    metrics['importance_nll_nats'] = -float(log_prob.mean())
+  if vae.likelihood.sample is None:
+    return metrics
+  z = generation.draw_latents(vae, keys[2], settings.num_images)
+  x = _simulate(vae, params, z, keys[3])
+  mean, log_var = _start(trained, x, start)
+  noise = (z - mean) * jnp.exp(-0.5 * log_var)
+  rows = (x, mean, log_var)
+  bounds = audit.simulated(*model, rows, noise, keys[4], settings)
+  return metrics | audit.bounds_of(bounds)
+
+
+def _importance(
+  trained: TrainedVAE, x: jax.Array, root: jax.Array, num_samples: int
+) -> np.ndarray:
+  """The importance estimates of log Pr(x), float64 [N]."""
+  vae, params = trained.vae, trained.params
+
+  def measure(x: jax.Array, keys: jax.Array) -> np.ndarray:
+    posterior = generation.encode(vae, params, x)
+    found = estimation.estimate(vae, params, x, posterior, keys, num_samples)
+    return found.log_prob
+
+  # As many images at a time as the metric `likelihood` has.
+  return audit.in_batches(measure, x, root, 1600 // estimation.CHUNK_IMAGES)
