@@ -207,9 +207,10 @@ def test_a_transition_leaves_the_density_invariant():
   move = jax.jit(functools.partial(hmc.transition, quartic))
   for i in range(20):
     here, acceptance = move(
-      here, jax.random.split(jax.random.key(i), 1), jnp.full(1, 0.25)
+      here, jax.random.split(jax.random.key(i), 1), jnp.full(1, 0.4)
     )
-  assert 0.5 < acceptance.mean() < 0.99  # some are rejected
+  # Were all accepted, the moment would be twice as large.
+  assert 0.8 < acceptance.mean() < 0.98
   assert np.mean(np.square(here.z)) == pytest.approx(expected, rel=0.06)
 
 
