@@ -59,10 +59,11 @@ def _means(slots: jax.Array, x: jax.Array | None) -> jax.Array:
   coefficients = coefficients.reshape(
     *image, num_channels * per_channel, num_components
   )
+  own_means = slots[..., 0, :]
   means, values = [], []
   number = 0
   for channel in range(num_channels):
-    mean = slots[..., channel, 0, :]
+    mean = own_means[..., channel, :]
     for value in values:
       mean += coefficients[..., number, :] * (value - _GREY)
       number += 1
