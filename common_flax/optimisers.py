@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import math
 from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from common_flax import effects as effects_lib
 from common_flax.config import require
 from common_flax.config import require_one_of
 from common_flax.effects import ALWAYS
+from common_flax.effects import Condition
 from common_flax.effects import Effects
 from common_flax.effects import needs
 
@@ -31,7 +33,19 @@ def default(learning_rate: float, b1: float, b2: float) -> ConfigDict:
   config.schedule = 'constant'  # or 'linear', 'cosine': falling to num_steps
   config.final_share = 0.0  # of the learning rate that a schedule ends with
   config.max_grad_norm = config_dict.placeholder(float)  # None: no limit
+  # Updates of a larger gradient are skipped; None for never.
+  config.skip_grad_norm = config_dict.placeholder(float)
+  config.skip_at_most = 10  # in a row; the next update is made, whatever it is
   return config
+
+
+def _skips(name: str) -> Condition:
+  """The condition that large updates are skipped."""
+  return Condition(
+    (f'{name}.skip_grad_norm',),
+    lambda config: config[name].skip_grad_norm is not None,
+    f'add --config.{name}.skip_grad_norm=400.0',
+  )
 
 
 def effects(name: str) -> Effects:
@@ -45,6 +59,8 @@ def effects(name: str) -> Effects:
     f'{name}.schedule': ALWAYS,
     f'{name}.final_share': (falls,),
     f'{name}.max_grad_norm': ALWAYS,
+    f'{name}.skip_grad_norm': ALWAYS,
+    f'{name}.skip_at_most': (_skips(name),),
   }
 
 
@@ -86,6 +102,18 @@ def check(config: ConfigDict, name: str) -> None:
     config,
     f'{name}.max_grad_norm',
     'must be above 0; leave it unset for no limit',
+  )
+  require(
+    values.skip_grad_norm is None or values.skip_grad_norm > 0,
+    config,
+    f'{name}.skip_grad_norm',
+    'must be above 0; leave it unset to skip nothing',
+  )
+  require(
+    values.skip_at_most >= 1,
+    config,
+    f'{name}.skip_at_most',
+    'must be at least 1',
   )
   defaults = ConfigDict({name: default(learning_rate=0.0, b1=0.0, b2=0.0)})
   effects_lib.check(config, effects(name), defaults)
@@ -129,9 +157,57 @@ def create(
     adam = create_adam(
       rate, b1=config.b1, b2=lambda count: config.final_b2 + change(count)
     )
-  if config.max_grad_norm is None:
-    return adam
-  return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
+  tx = adam
+  if config.max_grad_norm is not None:
+    tx = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), tx)
+  if config.skip_grad_norm is not None:
+    tx = skipping(tx, config.skip_grad_norm, config.skip_at_most)
+  return tx
+
+
+class SkippingState(NamedTuple):
+  """The state of `skipping`."""
+
+  num_skipped: jax.Array  # int32 [], updates skipped in a row
+  inner: optax.OptState
+
+
+def skipping(
+  tx: optax.GradientTransformation, max_norm: float, at_most: int
+) -> optax.GradientTransformation:
+  """Skips the updates of large gradients (Child 2021, arXiv:2011.10650).
+
+  A skipped update is 0 and leaves the state of `tx` as it is. If gradients stay
+  large, a rule without a limit would skip all updates from then on; here every
+  update after `at_most` skips in a row is made. Gradients that are not finite
+  are not skipped, so that whoever watches for them sees them.
+
+  Args:
+    tx: makes the updates.
+    max_norm: the largest norm of a gradient that is not skipped.
+    at_most: number of updates in a row that may be skipped.
+  """
+
+  def init(params: Any) -> SkippingState:
+    return SkippingState(jnp.zeros((), jnp.int32), tx.init(params))
+
+  def update(
+    gradients: Any, state: SkippingState, params: Any = None
+  ) -> tuple[Any, SkippingState]:
+    norm = optax.tree.norm(gradients)
+    is_large = jnp.isfinite(norm) & (norm > max_norm)
+    skip = is_large & (state.num_skipped < at_most)
+    updates, inner = tx.update(gradients, state.inner, params)
+    updates, inner = jax.tree.map(
+      lambda old, new: jnp.where(skip, old, new),
+      (jax.tree.map(jnp.zeros_like, updates), state.inner),
+      (updates, inner),
+    )
+    return updates, SkippingState(
+      jnp.where(skip, state.num_skipped + 1, 0), inner
+    )
+
+  return optax.GradientTransformation(init, update)
 
 
 def moving_average(

@@ -67,6 +67,10 @@ VAE_RECIPES = [
     )
   ),
   *(('vae_burda.py', variant) for variant in ('', 'iwae_5', 'smoke')),
+  *(
+    ('hvae.py', variant)
+    for variant in ('', 'smoke', 'mnist', 'mnist_top', 'mnist_gpu', 'cifar10')
+  ),
 ]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
@@ -80,6 +84,8 @@ RARE = COLOUR | {
   'stacked',
   'concatenation',
   'pacgan',
+  'mnist_top',
+  'mnist_gpu',
 }
 
 

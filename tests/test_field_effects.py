@@ -38,6 +38,7 @@ R3GAN = {'model.name': 'r3gan'}
 RING = {'dataset.name': 'ring', 'model.name': 'mlp'}
 CUSTOM = {'dataset.name': 'custom'}
 MLP = {'model.name': 'mlp'}
+HIERARCHY = {'model.name': 'hierarchical'}
 SCORED = {'evaluate_every_steps': 1000}
 
 
@@ -139,6 +140,17 @@ REFUSED = [
   ('gan', 'discriminator.final_share', 0.5, {}, 'discriminator.schedule='),
   ('vae', 'optimizer.final_share', 0.5, {}, 'optimizer.schedule=constant'),
   ('vae', 'model.hidden_sizes', (7,), {}, 'add --config.model.name=mlp'),
+  ('vae', 'optimizer.skip_at_most', 3, {}, 'optimizer.skip_grad_norm=400'),
+  ('gan', 'generator.skip_at_most', 3, {}, 'generator.skip_grad_norm=400'),
+  (
+    'gan',
+    'discriminator.skip_at_most',
+    3,
+    {},
+    'discriminator.skip_grad_norm=400',
+  ),
+  ('vae', 'model.latent_size', 7, HIERARCHY, 'model.name=conv or mlp'),
+  ('vae', 'model.groups', ((1, 2, 1, 1),), {}, 'model.name=hierarchical'),
   ('vae', 'model.base_features', 7, MLP, 'add --config.model.name=conv'),
   ('vae', 'likelihood_scale', 0.2, {}, 'add --config.likelihood=gaussian'),
   ('vae', 'likelihood_scale', 0.2, GREY, 'likelihood=logistic'),

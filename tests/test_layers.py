@@ -43,6 +43,7 @@ FLOORS = {
   'FAMILY.steps': 13,
   'FAMILY.generation': 13,
   'FAMILY.estimation': 13,
+  'FAMILY.estimation.terms': 15,
   'FAMILY.trained': 14,
   'FAMILY.watch': 14,
   'FAMILY.overfitting': 14,

@@ -20,6 +20,7 @@ from common_flax.effects import needs
 from common_flax.workdir import layout as workdir_lib
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
+from vae_flax.models import groups
 from vae_flax.models import MODELS
 
 MAX_DRAWS = 10**6  # draws of z per image
@@ -36,10 +37,12 @@ def default() -> ConfigDict:
   config.dataset.binarise_seed = 0  # for 'fixed'
 
   config.model = model = ConfigDict()
-  model.name = 'conv'  # or 'mlp'
+  model.name = 'conv'  # or 'mlp', 'hierarchical'
   model.latent_size = 32
   model.base_features = 32  # for 'conv'
   model.hidden_sizes = (200, 200)  # for 'mlp'; the decoder reverses them
+  # For 'hierarchical', coarse ones first: (side, width, number, channels).
+  model.groups = ((1, 128, 2, 16), (8, 64, 2, 8), (16, 32, 1, 4))
   model.activation = 'relu'
   model.max_log_var = 10.0  # bound on the absolute value of log-variances
 
@@ -51,7 +54,7 @@ def default() -> ConfigDict:
   config.kl = 'closed_form'  # or 'monte_carlo'
   config.beta = 1.0  # weight of the KL divergence
   config.kl_warmup_steps = 0  # steps over which the weight rises to beta
-  config.free_bits_nats = 0.0  # per latent
+  config.free_bits_nats = 0.0  # per latent, or per group of a hierarchy
 
   # Default of `evaluate --num_importance_samples`: draws of z per image.
   config.evaluation_samples = 5000
@@ -82,9 +85,10 @@ EFFECTS: Effects = {
   'dataset.binarise': ALWAYS,
   'dataset.binarise_seed': (needs('dataset.binarise', 'fixed'),),
   'model.name': ALWAYS,
-  'model.latent_size': ALWAYS,
+  'model.latent_size': (needs('model.name', 'conv', 'mlp'),),
   'model.base_features': _sized_by('base_features'),
   'model.hidden_sizes': _sized_by('hidden_sizes'),
+  'model.groups': _sized_by('groups'),
   'model.activation': ALWAYS,
   'model.max_log_var': ALWAYS,
   'likelihood': ALWAYS,
@@ -140,6 +144,9 @@ def _check_model(config: ConfigDict) -> None:
       'dataset.image_size',
       f'model.name={config.model.name} needs at least {least} pixels a side',
     )
+  if config.model.name == 'hierarchical':
+    fault = groups.fault(config.model.groups, config.dataset.image_size)
+    require(fault is None, config, 'model.groups', fault)
   features = ('model.latent_size', 'model.base_features')
   require_at_least(config, 1, *features)
   require_at_most(config, config_lib.MAX_FEATURES, *features)
@@ -196,6 +203,12 @@ def check(config: ConfigDict) -> None:
   require_at_most(config, MAX_COMPONENTS, 'likelihood_components')
   _check_observation(config)
   require_one_of(config, 'objective', OBJECTIVES)
+  require(
+    config.model.name != 'hierarchical' or config.objective != 'dreg',
+    config,
+    'objective',
+    "needs a posterior of one layer of latents; use 'elbo' or 'iwae'",
+  )
   require_at_least(config, 1, 'num_importance_samples', 'evaluation_samples')
   require_at_most(
     config, MAX_DRAWS, 'num_importance_samples', 'evaluation_samples'

@@ -21,16 +21,11 @@ that the numbers can be counted again.
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
-from collections.abc import Iterator
 from collections.abc import Sequence
-import math
 import sys
 import time
-from typing import Any
 
 from absl import flags
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -50,59 +45,14 @@ from common_flax.latents import CHUNK
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from vae_flax import config as vae_config
-from vae_flax import estimation
 from vae_flax import generation
 from vae_flax import observations
 from vae_flax import trained as trained_lib
-from vae_flax.likelihoods import bits_per_dim
-from vae_flax.losses import gaussian_kl
+from vae_flax.estimation import terms
 from vae_flax.trained import TrainedVAE
 
 LIKELIHOOD = 'likelihood'  # beside the metrics of `evaluation.protocol`
 _NUM_SAMPLES = 10_000
-_AGGREGATED_DRAWS = 2000  # of z, to estimate KL[q(z) || Pr(z)]
-
-
-def _batches(source: Source) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Yields indices and images in batches of one size; the last is padded."""
-  size = estimation.CHUNK_IMAGES
-  for start in range(0, len(source), size):
-    numbers = np.minimum(np.arange(start, start + size), len(source) - 1)
-    images = np.stack([source[int(i)]['image'] for i in numbers])
-    yield jnp.asarray(numbers), jnp.asarray(images)
-
-
-def _per_image(
-  trained: TrainedVAE, source: Source, root: jax.Array, num_samples: int
-) -> dict[str, np.ndarray]:
-  """The likelihood terms [N] and the posterior [N, Z] of every image."""
-  observe_root = prng.stream(root, 'observe')
-  draw_root = prng.stream(root, 'evaluate')
-  vae, params = trained.vae, trained.params
-  rows = []
-  num_batches = -(-len(source) // estimation.CHUNK_IMAGES)
-  for numbers, images in track(
-    _batches(source), num_batches, 'Estimating Pr(x)'
-  ):
-    x = generation.observe_by_number(vae, observe_root, images, numbers)
-    posterior = generation.encode(vae, params, x)
-    keys = prng.by_number(draw_root, numbers)
-    estimates = estimation.estimate(
-      vae, params, x, posterior, keys, num_samples
-    )
-    mean, log_var = posterior
-    rows.append(
-      {
-        **estimates._asdict(),
-        'kl': np.asarray(gaussian_kl(mean, log_var), np.float64),
-        'mean': np.asarray(mean, np.float64),
-        'log_var': np.asarray(log_var, np.float64),
-      }
-    )
-  return {
-    name: np.concatenate([row[name] for row in rows])[: len(source)]
-    for name in rows[0]
-  }
 
 
 def first_training_images(config: ConfigDict) -> np.ndarray:
@@ -111,81 +61,6 @@ def first_training_images(config: ConfigDict) -> np.ndarray:
     config, data.load(config.dataset, config.dataset.split)
   )
   return data.first_examples(source, generation.NUM_WATCHED)
-
-
-def _active_units(
-  trained: TrainedVAE, images: np.ndarray, root: jax.Array
-) -> int:
-  """Counts the active units (Burda et al. 2015)."""
-  x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
-  use = generation.latent_use(trained.vae, trained.params, x)
-  return int(use['active_units'])
-
-
-def _standard_error(values: np.ndarray) -> float:
-  return float(values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values)))
-
-
-def evaluate(
-  trained: TrainedVAE,
-  source: Source,
-  training_images: np.ndarray,
-  seed: int,
-  num_samples: int,
-) -> dict[str, Any]:
-  """Evaluates the likelihood of a trained VAE on a source.
-
-  Args:
-    trained: the networks.
-    source: of the images.
-    training_images: uint8 [M, H, W, C], on which active units are counted.
-    seed: of all draws, including binary images.
-    num_samples: importance samples per image.
-
-  Returns:
-    The metrics by name, means over images unless noted. The error of `nll_nats`
-    is `nll_standard_error_nats`, of which `importance_standard_error_nats` is
-    the part due to importance sampling. Neither has the bias of finite samples:
-    `tenfold_gain_nats` is how much `nll_nats` falls from a tenth of the samples
-    to all of them; `effective_samples` is a median over images, and
-    `lowest_effective_samples` the least.
-    `aggregated_posterior_kl_nats` is the KL divergence of the aggregated
-    posterior from the prior, `mutual_information_nats` the rest of `kl_nats`.
-  """
-  root = prng.root_key(seed)
-  images = _per_image(trained, source, root, num_samples)
-  nll = float(-images['log_prob'].mean())
-  nll_of_tenth = float(-images['log_prob_of_tenth'].mean())
-  kl = float(images['kl'].sum(axis=1).mean())
-  elbo = float(images['elbo'].mean())
-  random = np.random.default_rng(seed)
-  chosen = random.permutation(len(source))[:_AGGREGATED_DRAWS]
-  mean, log_var = images['mean'][chosen], images['log_var'][chosen]
-  z = mean + np.exp(0.5 * log_var) * random.standard_normal(mean.shape)
-  aggregated = estimation.aggregated_posterior_kl(
-    z, images['mean'], images['log_var']
-  )
-  errors = images['standard_error']
-  return {
-    'nll_nats': nll,
-    'nll_standard_error_nats': _standard_error(images['log_prob']),
-    'importance_standard_error_nats': float(
-      np.sqrt(np.sum(errors**2)) / len(errors)
-    ),
-    'tenfold_gain_nats': nll_of_tenth - nll if num_samples > 1 else math.nan,
-    'effective_samples': float(np.median(images['effective_samples'])),
-    'lowest_effective_samples': float(images['effective_samples'].min()),
-    'elbo_nats': elbo,
-    'reconstruction_nats': elbo + kl,
-    'kl_nats': kl,
-    'bits_per_dim': bits_per_dim(
-      nll, int(np.prod(trained.vae.image_shape)), trained.vae.likelihood
-    ),
-    'active_units': _active_units(trained, training_images, root),
-    'aggregated_posterior_kl_nats': aggregated,
-    'mutual_information_nats': kl - aggregated,
-    'kl_per_latent_nats': images['kl'].mean(axis=0).tolist(),
-  }
 
 
 def _binarise_seed(config: ConfigDict, seed: int) -> int | None:
@@ -267,7 +142,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       'moving_average': values.ema,
     }
     if LIKELIHOOD in requested:
-      metrics |= evaluate(
+      metrics |= terms.measure(
         trained, source, training_images, values.seed, num_draws
       )
       provenance['num_images'] = len(source)

@@ -51,6 +51,12 @@ def encode(
   return inference.encode(vae, params, x)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def evidence(vae: VAE, params: Params, x: jax.Array) -> inference.Evidence:
+  """What the encoder says of x [N, H, W, C] from `observe`."""
+  return inference.evidence(vae, params, x)
+
+
 def draw_latents(vae: VAE, key: jax.Array, num: int) -> jax.Array:
   """Draws latents [num, Z] from the prior N(0, I); consumes the key."""
   return jax.random.normal(key, (num, vae.latent_size), vae.dtype)
@@ -100,6 +106,8 @@ def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
   Returns:
     `active_units`, the number of latents whose posterior mean varies over x
     with a variance above 0.01; and `kl_per_latent_nats` [Z], averaged over x.
+    In a hierarchy both are those of `inference.encode`, with the groups above
+    at their means.
   """
   mean, log_var = inference.encode(vae, params, x)
   is_active = jnp.var(mean, axis=0) > _ACTIVE_VARIANCE

@@ -4,6 +4,11 @@ Dimensions: B batch, K importance samples, H height, W width, C channels, P
 outputs per value, Z latent size.
 """
 
+import itertools
+import math
+from typing import Any
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -11,14 +16,44 @@ from common_flax.cpu.threefry import unrolled
 from common_flax.distributed.sharding import BatchAxis
 from common_flax.distributed.sharding import WHOLE_BATCH
 from vae_flax.losses import log_normal
+from vae_flax.models import hierarchical
+from vae_flax.models.groups import group_shapes
 from vae_flax.state import Params
 from vae_flax.vae import VAE
+
+# What an encoder says of x: mean and log-variance [B, Z] of the posterior, or
+# in a hierarchy, where they depend on z, features at every scale.
+Evidence = Any
+
+
+class Inferred(NamedTuple):
+  """Draws of z from the posterior, with what they were drawn from.
+
+  Attributes:
+    z: [B, K, Z].
+    mean: of the posterior, [B, 1, Z], or [B, K, Z] in a hierarchy.
+    log_var: of the posterior, of the same shape.
+    outputs: z decoded, [B, K, H, W, C, P].
+  """
+
+  z: jax.Array
+  mean: jax.Array
+  log_var: jax.Array
+  outputs: jax.Array
+
+
+def evidence(vae: VAE, params: Params, x: jax.Array) -> Evidence:
+  """What the encoder says of x [B, H, W, C] from `vae.observe`."""
+  return vae.encoder.apply({'params': params['encoder']}, x)
 
 
 def encode(
   vae: VAE, params: Params, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """The approximate posterior q(z|x, θ) = N(mean, exp(log_var)) (UDL 17.20).
+
+  In a hierarchy the posterior of a group depends on the groups above; these are
+  at their means here.
 
   Args:
     vae: the static part.
@@ -28,7 +63,73 @@ def encode(
   Returns:
     Mean and log-variance, [B, Z] each.
   """
-  return vae.encoder.apply({'params': params['encoder']}, x)
+  found = evidence(vae, params, x)
+  if not vae.scales:
+    return found
+  at_mean = jnp.zeros((len(x), 1, vae.latent_size), vae.dtype)
+  inferred = infer(vae, params, found, at_mean)
+  return inferred.mean[:, 0], inferred.log_var[:, 0]
+
+
+def infer(
+  vae: VAE, params: Params, found: Evidence, noise: jax.Array
+) -> Inferred:
+  """Draws z from the posterior and decodes it.
+
+  Args:
+    vae: the static part.
+    params: parameters of both networks.
+    found: of `evidence`.
+    noise: [B, K, Z] from N(0, I).
+  """
+  if vae.scales:
+    z, mean, log_var, outputs = hierarchical.infer(
+      vae.encoder,
+      vae.decoder,
+      params,
+      found,
+      noise.reshape(-1, vae.latent_size),
+    )
+    z, mean, log_var = (y.reshape(noise.shape) for y in (z, mean, log_var))
+    return Inferred(
+      z, mean, log_var, outputs.reshape(*noise.shape[:2], *outputs.shape[1:])
+    )
+  mean, log_var = (y[:, None] for y in found)
+  z = mean + jnp.exp(0.5 * log_var) * noise
+  return Inferred(z, mean, log_var, decode(vae, params, z))
+
+
+def draw(vae: VAE, params: Params, x: jax.Array, key: jax.Array) -> Inferred:
+  """Draws `vae.num_importance_samples` latents per image; consumes the key."""
+  found = evidence(vae, params, x)
+  num = vae.num_importance_samples
+  if vae.scales:
+    return infer(
+      vae,
+      params,
+      found,
+      _noise(key, len(x), num, vae.latent_size, vae.dtype, vae.axis),
+    )
+  mean, log_var = found
+  z = reparameterise(key, mean, log_var, num, vae.axis)
+  return Inferred(z, mean[:, None], log_var[:, None], decode(vae, params, z))
+
+
+def _noise(
+  key: jax.Array,
+  batch: int,
+  num_samples: int,
+  latent_size: int,
+  dtype: jnp.dtype,
+  axis: BatchAxis,
+) -> jax.Array:
+  """Draws [B, K, Z] from N(0, I); consumes the key."""
+  return axis.draw(
+    lambda num: jax.random.normal(
+      unrolled(key), (num, num_samples, latent_size), dtype
+    ),
+    batch,
+  )
 
 
 def decode(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
@@ -71,13 +172,23 @@ def reparameterise(
     [B, K, Z].
   """
   batch, latent_size = mean.shape
-  noise = axis.draw(
-    lambda num: jax.random.normal(
-      unrolled(key), (num, num_samples, latent_size), mean.dtype
-    ),
-    batch,
-  )
+  noise = _noise(key, batch, num_samples, latent_size, mean.dtype, axis)
   return mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
+
+
+def per_group(vae: VAE, values: jax.Array) -> jax.Array:
+  """Sums [..., Z] over the latents of each group of a hierarchy.
+
+  Returns:
+    [..., G] of a hierarchy of G groups that have latents. One layer of latents
+    is returned as it is, as if each latent were a group.
+  """
+  if not vae.scales:
+    return values
+  sizes = filter(None, map(math.prod, group_shapes(vae.scales)))
+  ends = list(itertools.accumulate(sizes))
+  groups = jnp.split(values, ends[:-1], axis=-1)
+  return jnp.stack([jnp.sum(group, axis=-1) for group in groups], axis=-1)
 
 
 def reconstruction(
@@ -108,7 +219,14 @@ def log_weights(
   Returns:
     [B, K] in nats.
   """
-  log_prior = log_normal(z, 0.0, 0.0)
-  log_posterior = log_normal(z, mean[:, None], log_var[:, None])
+  outputs = decode(vae, params, z)
+  inferred = Inferred(z, mean[:, None], log_var[:, None], outputs)
+  return log_weights_of(vae, x, inferred)
+
+
+def log_weights_of(vae: VAE, x: jax.Array, inferred: Inferred) -> jax.Array:
+  """The log importance weights [B, K] of draws, for x [B, H, W, C]."""
+  log_prior = log_normal(inferred.z, 0.0, 0.0)
+  log_posterior = log_normal(inferred.z, inferred.mean, inferred.log_var)
   divergence = jnp.sum(log_posterior - log_prior, axis=-1)
-  return reconstruction(vae, params, x, z) - divergence
+  return vae.likelihood.log_prob(inferred.outputs, x[:, None]) - divergence

@@ -43,13 +43,13 @@ def monte_carlo_kl(
 
   Args:
     z: [B, K, Z] drawn from N(mean, exp(log_var)).
-    mean: [B, Z].
-    log_var: [B, Z].
+    mean: [B, 1, Z] or [B, K, Z].
+    log_var: of the same shape.
 
   Returns:
     [B, Z] in nats: the mean of log q(z|x) - log Pr(z) over the draws.
   """
-  log_posterior = log_normal(z, mean[:, None], log_var[:, None])
+  log_posterior = log_normal(z, mean, log_var)
   return jnp.mean(log_posterior - log_normal(z, 0.0, 0.0), axis=1)
 
 

@@ -1,15 +1,19 @@
 """Draws pictures from a trained VAE, or writes the latents of a data set.
 
   python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
-      [--kind=prior|reconstruction|interpolation|traversal|manifold|latents|walk|
-              projection]
-      [--num_samples=64] [--seed=0] [--split=test] [--images=FILE|FOLDER]
+      [--kind=prior|reconstruction|groups|interpolation|traversal|manifold|
+              latents|walk|projection]
+      [--temperature=1.0] [--num_samples=64] [--seed=0] [--split=test]
+      [--images=FILE|FOLDER]
       [--seeds=1,5,7-9 | --latents=FILE.npz|FILE.npy] [--frames=25] [--noloop]
       [--step=STEP] [--noema]
 
   prior           images decoded from draws of z from N(0, I), from those of
-                  --seeds, or from given --latents
+                  --seeds, or from given --latents; --temperature multiplies
+                  the draws
   reconstruction  images of the split, each followed by its reconstruction
+  groups          rows of an image and of what 0 to all of the groups of a
+                  hierarchy know of it, the top ones first
   interpolation   rows of 8 along the arc between the latents of two images
   traversal       rows of 8 that move one latent from -3 to 3, the most used
                   first; the other latents stay at those of an image
@@ -75,12 +79,14 @@ from vae_flax.drawing.kinds import Drawing
 from vae_flax.explorer.projecting import projector
 from vae_flax.trained import load
 from vae_flax.trained import TrainedVAE
+from vae_flax.vae import VAE
 
 __all__ = ['KINDS', 'TrainedVAE', 'load', 'main']
 
 KINDS = (
   'prior',
   kinds.RECONSTRUCTION,
+  kinds.GROUPS,
   *[*kinds.KINDS][1:],
   encoded.KIND,
   WALK,
@@ -103,6 +109,13 @@ _OF_IMAGES = (
 )
 
 
+# Kinds whose pictures are not all decoded from latents.
+_OF_SPLIT = {
+  kinds.RECONSTRUCTION: kinds.reconstructions,
+  kinds.GROUPS: kinds.from_top_groups,
+}
+
+
 def _check_flags(values: flags.FlagValues) -> None:
   """Checks that every flag has an effect.
 
@@ -114,11 +127,14 @@ def _check_flags(values: flags.FlagValues) -> None:
   if values.kind not in _OF_IMAGES:
     reason = f'with --kind={values.kind}; use --kind={" or ".join(_OF_IMAGES)}'
     commands.refuse_unused(values, reason, 'images')
+  if values.kind != 'prior':
+    reason = f'with --kind={values.kind}; use --kind=prior'
+    commands.refuse_unused(values, reason, 'temperature')
   given_latents.check_flags(values, 'prior', ('images',))
   for name in ('seeds', 'latents'):
     if values[name].value is not None:
       reason = f'with --{name}; remove one of them'
-      commands.refuse_unused(values, reason, 'images')
+      commands.refuse_unused(values, reason, 'images', 'temperature')
   if values.images is None and values.kind == projection_files.KIND:
     raise UserError(
       f'--kind={values.kind}: has no pictures to search; add --images=FILE or '
@@ -131,8 +147,14 @@ def _check_flags(values: flags.FlagValues) -> None:
     commands.refuse_unused(values, reason, 'num_samples', 'split')
 
 
-def _check_kind(kind: str, output: str, latent_size: int) -> None:
-  """Checks that a picture of two latents has two latents."""
+def _check_kind(kind: str, output: str, vae: VAE) -> None:
+  """Checks that the run has the latents that a picture shows."""
+  if kind == kinds.GROUPS and not vae.scales:
+    raise UserError(
+      f'--kind={kind}: this run has one layer of latents, and no groups; train '
+      'with --config.model.name=hierarchical'
+    )
+  latent_size = vae.latent_size
   is_picture = outputs.ending(output) in outputs.PICTURES
   is_plane = kind == 'manifold' or (kind == encoded.KIND and is_picture)
   if is_plane and latent_size != 2:
@@ -159,6 +181,15 @@ def _endings(values: flags.FlagValues) -> Sequence[str]:
 def _define_flags(values: flags.FlagValues) -> None:
   sample_files.define_flags(values, KINDS, 'See above.')
   given_latents.define_flags(values)
+  flags.DEFINE_float(
+    'temperature',
+    1.0,
+    'Multiplies the latents that are drawn from the prior: below 1 for images '
+    'that are more alike and often look better.',
+    0.0,
+    100.0,
+    flag_values=values,
+  )
   flags.DEFINE_string(
     'split',
     'test',
@@ -212,7 +243,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   outputs.check(values.output, _endings(values))
   animations.check_available(values.output)
   trained = load(workdir, use_ema=values.ema, step=values.step)
-  _check_kind(values.kind, values.output, trained.vae.latent_size)
+  _check_kind(values.kind, values.output, trained.vae)
   kinds.check_square(values.kind, values.num_samples)
   root = prng.root_key(values.seed)
   if values.images is not None:
@@ -224,15 +255,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       trained.config, data.load(trained.config.dataset, values.split)
     )
 
-  drawing = Drawing(trained, root, open_source)
+  drawing = Drawing(trained, root, open_source, temperature=values.temperature)
   if values.kind == encoded.KIND:
     source = open_source()
     encoded.write(values.output, drawing, source)
     print(f'Latents of {len(source):,} images in {values.output}')
     return
   num = values.num_samples
-  if values.kind == kinds.RECONSTRUCTION:
-    images = kinds.reconstructions(drawing, num)
+  if values.kind in _OF_SPLIT:
+    images = _OF_SPLIT[values.kind](drawing, num)
     _write_images(values, trained, images, num, None)
     return
   given = given_latents.given(values, trained.vae.latent_size)

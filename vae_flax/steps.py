@@ -55,19 +55,24 @@ def negative_elbo(
 
   The arguments and results are those of `loss`.
   """
-  mean, log_var = inference.encode(vae, params, x)
-  z = inference.reparameterise(
-    key, mean, log_var, vae.num_importance_samples, vae.axis
+  inferred = inference.draw(vae, params, x, key)
+  reconstruction = jnp.mean(
+    vae.likelihood.log_prob(inferred.outputs, x[:, None])
   )
-  reconstruction = jnp.mean(inference.reconstruction(vae, params, x, z))
   if vae.has_closed_form_kl:
-    kl_per_latent = losses.gaussian_kl(mean, log_var)
+    kl_per_latent = jnp.mean(
+      losses.gaussian_kl(inferred.mean, inferred.log_var), axis=1
+    )
   else:
-    kl_per_latent = losses.monte_carlo_kl(z, mean, log_var)
+    kl_per_latent = losses.monte_carlo_kl(
+      inferred.z, inferred.mean, inferred.log_var
+    )
   # Free bits apply to the mean over the global batch.
   kl_per_latent = vae.axis.mean(jnp.mean(kl_per_latent, axis=0))
   weight = losses.kl_weight(vae.beta, vae.kl_warmup_steps, step)
-  divergence = losses.with_free_bits(kl_per_latent, vae.free_bits_nats)
+  divergence = losses.with_free_bits(
+    inference.per_group(vae, kl_per_latent), vae.free_bits_nats
+  )
   negative_bound = weight * divergence - reconstruction
   kl = jnp.sum(kl_per_latent)
   return negative_bound, {
@@ -90,28 +95,28 @@ def negative_importance_bound(
 
   The arguments and results are those of `loss`.
   """
-  mean, log_var = inference.encode(vae, params, x)
-  z = inference.reparameterise(
-    key, mean, log_var, vae.num_importance_samples, vae.axis
-  )
-  log_weights = inference.log_weights(vae, params, x, z, mean, log_var)
+  inferred = inference.draw(vae, params, x, key)
+  log_weights = inference.log_weights_of(vae, x, inferred)
   bound = jnp.mean(losses.importance_bound(log_weights))
   minimised = -bound
   if vae.objective == 'dreg':
     weights = lax.stop_gradient(jax.nn.softmax(log_weights, axis=1))  # [B, K]
-    frozen_mean, frozen_log_var = lax.stop_gradient((mean, log_var))
+    frozen_mean, frozen_log_var = lax.stop_gradient(
+      (inferred.mean[:, 0], inferred.log_var[:, 0])
+    )
     through_z = inference.log_weights(
       vae,
       params,
       x,
       # This squares the weights in the encoder's gradient alone.
-      losses.scale_gradient(z, weights),
+      losses.scale_gradient(inferred.z, weights),
       frozen_mean,
       frozen_log_var,
     )
     minimised = -jnp.mean(jnp.sum(weights * through_z, axis=1))
   elbo = jnp.mean(log_weights)
-  kl = jnp.mean(jnp.sum(losses.gaussian_kl(mean, log_var), axis=1))
+  divergences = losses.gaussian_kl(inferred.mean, inferred.log_var)
+  kl = jnp.mean(jnp.sum(jnp.mean(divergences, axis=1), axis=1))
   return minimised, {
     'loss_nats': -bound,
     'iwae_nats': bound,

@@ -4,6 +4,7 @@ Dimensions: H height, W width, C channels.
 """
 
 import dataclasses
+from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from vae_flax.likelihoods import Likelihood
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
+from vae_flax.models.groups import num_latents
+from vae_flax.models.groups import Scale
 from vae_flax.observations import Observe
 
 
@@ -37,7 +40,8 @@ class VAE:
   kl_warmup_steps: int
   free_bits_nats: float
   image_shape: tuple[int, int, int]  # (H, W, C)
-  latent_size: int
+  latent_size: int  # of all groups together in a hierarchy
+  scales: tuple[Scale, ...]  # of a hierarchy of latents; () for one layer
   ema_decay: float  # decay of the parameters' moving average, after warm-up
   flip: bool  # whether to mirror images at random
   axis: BatchAxis  # splits batches over devices
@@ -51,6 +55,46 @@ def _create_observe(binarise: str, likelihood: Likelihood) -> Observe:
   # 'fixed' images are already binary, see `observations.fix`.
   is_fresh = binarise == 'stochastic'
   return observations.binarise if is_fresh else observations.threshold
+
+
+def _scales(config: ConfigDict) -> tuple[Scale, ...]:
+  """The scales of a hierarchy of the fields of `config.model`, else ()."""
+  if config.name != 'hierarchical':
+    return ()
+  return tuple(Scale(*each) for each in config.groups)
+
+
+def _create_networks(
+  config: ConfigDict, outputs: dict[str, Any], types: dict[str, jnp.dtype]
+) -> tuple[nn.Module, nn.Module]:
+  """The encoder and the decoder of the fields of `config.model`.
+
+  Args:
+    config: `config.model`.
+    outputs: what the decoder is to make.
+    types: types of the computation and of the parameters.
+  """
+  model = MODELS[config.name]
+  size = config[model.size_field]
+  is_sequence = isinstance(size, tuple)
+  shared = dict(activation=ACTIVATIONS[config.activation], **types)
+  scales = _scales(config)
+  if scales:
+    shared |= dict(scales=scales, max_log_var=config.max_log_var)
+    return model.encoder(**shared), model.decoder(**outputs, **shared)
+  return (
+    model.encoder(
+      latent_size=config.latent_size,
+      max_log_var=config.max_log_var,
+      **{model.size_field: size},
+      **shared,
+    ),
+    model.decoder(
+      **outputs,
+      **{model.size_field: size[::-1] if is_sequence else size},
+      **shared,
+    ),
+  )
 
 
 def create_vae(
@@ -70,30 +114,18 @@ def create_vae(
   del num_classes
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
-  model = MODELS[config.model.name]
-  size = config.model[model.size_field]
-  is_sequence = isinstance(size, tuple)
   likelihood = LIKELIHOODS[config.likelihood](
     config.likelihood_scale, config.likelihood_components, image_shape[-1]
   )
-  shared = dict(
-    activation=ACTIVATIONS[config.model.activation],
-    dtype=dtype,
-    param_dtype=param_dtype,
+  scales = _scales(config.model)
+  encoder, decoder = _create_networks(
+    config.model,
+    dict(image_shape=tuple(image_shape), num_outputs=likelihood.num_outputs),
+    dict(dtype=dtype, param_dtype=param_dtype),
   )
   return VAE(
-    encoder=model.encoder(
-      latent_size=config.model.latent_size,
-      max_log_var=config.model.max_log_var,
-      **{model.size_field: size},
-      **shared,
-    ),
-    decoder=model.decoder(
-      image_shape=tuple(image_shape),
-      num_outputs=likelihood.num_outputs,
-      **{model.size_field: size[::-1] if is_sequence else size},
-      **shared,
-    ),
+    encoder=encoder,
+    decoder=decoder,
     tx=optimisers.create(config.optimizer, config.num_steps),
     likelihood=likelihood,
     observe=_create_observe(config.dataset.binarise, likelihood),
@@ -104,7 +136,8 @@ def create_vae(
     kl_warmup_steps=config.kl_warmup_steps,
     free_bits_nats=config.free_bits_nats,
     image_shape=tuple(image_shape),
-    latent_size=config.model.latent_size,
+    latent_size=num_latents(scales) if scales else config.model.latent_size,
+    scales=scales,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
     axis=axis,

@@ -10,6 +10,8 @@ from common_flax.training.health import Row
 from common_flax.training.health import Verdict
 from common_flax.training.watch import Watch
 from vae_flax import generation
+from vae_flax import inference
+from vae_flax.state import VAEState
 from vae_flax.vae import VAE
 
 _NO_ACTIVE_UNITS = (
@@ -26,12 +28,15 @@ def posterior_watch(vae: VAE, watched: jax.Array, config: ConfigDict) -> Watch:
     watched: [N, H, W, C] from `vae.observe`.
     config: the run's config.
   """
-  return Watch(
-    lambda unused_root, state: generation.latent_use(
-      vae, state.params, watched
-    ),
-    functools.partial(judge, config),
-  )
+
+  def measure(unused_root: jax.Array, state: VAEState) -> dict[str, jax.Array]:
+    use = generation.latent_use(vae, state.params, watched)
+    if vae.scales:  # too many latents to report each
+      kl = use.pop('kl_per_latent_nats')
+      use['kl_per_group_nats'] = inference.per_group(vae, kl)
+    return use
+
+  return Watch(measure, functools.partial(judge, config))
 
 
 def judge(config: ConfigDict, rows: Sequence[Row]) -> Verdict:

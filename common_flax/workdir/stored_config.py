@@ -82,14 +82,17 @@ def from_stored(
     for name, value in flat.items():
       if name not in known:
         raise config_lib.unknown_field(name, known)
-      is_list = isinstance(value, list)  # JSON's form of a tuple
-      config.update_from_flattened_dict(
-        {name: tuple(value) if is_list else value}
-      )
+      config.update_from_flattened_dict({name: _with_tuples(value)})
     config_lib.check_fields(config, default)
   except (TypeError, ValueError) as error:
     raise UserError(f'{where}: {error}') from error
   return config.lock()
+
+
+def _with_tuples(value: Any) -> Any:
+  """Turns lists, JSON's form of tuples, back into tuples."""
+  is_list = isinstance(value, list)
+  return tuple(map(_with_tuples, value)) if is_list else value
 
 
 def open_checkpoints(workdir: epath.PathLike) -> CheckpointStore:

@@ -199,3 +199,36 @@ def test_a_wrong_field_is_named(field, value):
   config = ConfigDict({'player': fields(**{field: value})})
   with pytest.raises(UserError, match=rf'^config\.player\.{field}='):
     optimisers.check(config, 'player')
+
+
+def test_large_updates_are_skipped_but_never_all():
+  """At most two in a row; the third is made, and the count starts anew."""
+  config = fields(skip_grad_norm=1.0, skip_at_most=2)
+  sizes = sizes_of_updates(config, gradient=2.0)
+  is_made = sizes > 0
+  np.testing.assert_array_equal(is_made, [False, False, True] * 3 + [False])
+  assert (sizes_of_updates(config, gradient=0.5) > 0).all()
+
+
+def test_a_skipped_update_leaves_the_optimiser_as_it_was():
+  tx = optimisers.create(fields(skip_grad_norm=1.0), NUM_UPDATES)
+  small, large = {'w': jnp.full(3, 0.1)}, {'w': jnp.full(3, 9.0)}
+  _, state = tx.update(small, tx.init(small))
+  updates, after = tx.update(large, state)
+  np.testing.assert_array_equal(updates['w'], 0)
+  for old, new in zip(
+    *map(jax.tree.leaves, (state.inner, after.inner)), strict=True
+  ):
+    np.testing.assert_array_equal(old, new)
+  straight, _ = tx.update(small, state)
+  skipped, last = tx.update(small, after)
+  np.testing.assert_array_equal(straight['w'], skipped['w'])
+  assert last.num_skipped == 0
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_gradients_that_are_not_finite_are_not_skipped(value):
+  tx = optimisers.create(fields(skip_grad_norm=1.0), NUM_UPDATES)
+  gradients = {'w': jnp.full(3, value)}
+  updates, _ = tx.update(gradients, tx.init(gradients))
+  assert not np.isfinite(updates['w']).any()

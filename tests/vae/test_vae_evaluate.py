@@ -13,6 +13,7 @@ from common_flax.metrics import frechet
 from vae_flax import evaluate
 from vae_flax import observations
 from vae_flax import trained as trained_lib
+from vae_flax.estimation import terms
 
 
 def arguments(workdir, metrics='likelihood'):
@@ -88,7 +89,7 @@ def test_every_image_counts_once_whatever_their_number(trained_vae):
 
   def nll(images, labels):
     part = type(source)(images, labels, 10)
-    report = evaluate.evaluate(trained, part, images[:9], 0, 50)
+    report = terms.measure(trained, part, images[:9], 0, 50)
     return report['nll_nats']
 
   whole = nll(source.examples[:70], source.labels[:70])

@@ -15,7 +15,6 @@ from common_flax.nn import layers
 from vae_flax import config as vae_config
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
-from vae_flax.models import MODELS
 from vae_flax.state import init_state
 from vae_flax.vae import create_vae
 
@@ -37,7 +36,7 @@ def shapes_of_params(vae):
   return shapes(state.params)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ['conv', 'mlp'])
 @pytest.mark.parametrize('size', [28, 32, 64, 128])
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('likelihood', ['bernoulli', 'logistic'])
@@ -127,7 +126,7 @@ def test_convolutions_double_their_features_down_to_a_small_square(size):
   assert params['decoder']['project']['kernel'] == (32, numbers)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ['conv', 'mlp'])
 @pytest.mark.parametrize('bound', [0.5, 10.0])
 def test_log_variances_are_bounded_at_any_input(name, bound):
   shape = (8, 8, 1)
@@ -157,7 +156,7 @@ def test_log_variances_are_bounded_at_any_input(name, bound):
     assert log_var.min() < -0.99 * bound
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ['conv', 'mlp'])
 def test_an_images_terms_depend_on_that_image_alone(name):
   shape = (8, 8, 1)
   vae = create(

@@ -6,6 +6,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from common_flax.latents import chunks_of_numbers
 from common_flax.latents import LatentsOf
 from common_flax.latents import slerp
 from vae_flax import generation
+from vae_flax.models.groups import group_shapes
 from vae_flax.trained import TrainedVAE
 
 COLUMNS = 8
@@ -35,6 +37,7 @@ class Drawing:
   root: jax.Array  # key of all random draws, not consumed
   open_source: Callable[[], Source]  # opens the images, if a kind needs them
   is_in_order: bool = False  # whether image i is that of the source
+  temperature: float = 1.0  # multiplies latents drawn from the prior
 
   def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
     """Images of the source by number, which wraps around its length.
@@ -87,11 +90,42 @@ def reconstructions(drawing: Drawing, num: int) -> Iterator[jax.Array]:
     yield pairs.reshape(CHUNK, *vae.image_shape)[: num - places[0]]
 
 
+def from_top_groups(drawing: Drawing, num: int) -> Iterator[jax.Array]:
+  """Yields rows of an image and of what the top groups know of it.
+
+  The first picture of a row is an image. The others are decoded from 0 of its
+  groups of latents, which is the same picture in all rows, up to all of them;
+  what lies below is at the mean of its prior.
+
+  Args:
+    drawing: what they are drawn from, of a hierarchy.
+    num: number of pictures.
+  """
+  source = drawing.open_source()
+  vae, params = drawing.trained.vae, drawing.trained.params
+  sizes = list(filter(None, map(math.prod, group_shapes(vae.scales))))
+  counts = np.rint(np.linspace(0, len(sizes), COLUMNS - 1)).astype(int)
+  group_of_latent = np.repeat(np.arange(len(sizes)), sizes)
+  is_known = jnp.asarray(group_of_latent < counts[:, None])  # [7, Z]
+  for places in chunks_of_numbers(num):
+    numbers = places[::COLUMNS] // COLUMNS
+    x = drawing.x(drawing.images(source, numbers), numbers)
+    mean, _ = generation.encode(vae, params, x)
+    latents = jnp.where(is_known, mean[:, None], 0.0)
+    decoded = generation.generate(
+      vae, params, latents.reshape(-1, vae.latent_size)
+    )
+    decoded = decoded.reshape(len(numbers), -1, *vae.image_shape)
+    rows = jnp.concatenate([images_lib.from_unit(x)[:, None], decoded], axis=1)
+    yield rows.reshape(-1, *vae.image_shape)[: num - places[0]]
+
+
 def _prior(drawing: Drawing, num: int) -> LatentsOf:
   del num
   key = prng.stream(drawing.root, 'sample')
-  return lambda numbers: generation.latents_by_number(
-    drawing.trained.vae, key, numbers
+  return lambda numbers: (
+    drawing.temperature
+    * generation.latents_by_number(drawing.trained.vae, key, numbers)
   )
 
 
@@ -162,6 +196,7 @@ KINDS: dict[str, Callable[[Drawing, int], LatentsOf]] = {
   'manifold': _manifold,
 }
 RECONSTRUCTION = 'reconstruction'
+GROUPS = 'groups'
 
 
 def columns(kind: str, num: int) -> int | None:

@@ -27,6 +27,7 @@ import numpy as np
 from common_flax.cpu import compiler
 from common_flax.cpu.threefry import unrolled
 from vae_flax import inference
+from vae_flax.losses import gaussian_kl
 from vae_flax.state import Params
 from vae_flax.vae import VAE
 
@@ -42,6 +43,7 @@ class _Sums(struct.PyTreeNode):
   weights: jax.Array  # [N], sums of weights
   squares: jax.Array  # [N], sums of squared weights
   logs: jax.Array  # [N], sums of log weights, unscaled
+  divergences: jax.Array  # [N, Z], sums of KL[q(z|x) || Pr(z)]
 
 
 class Estimates(NamedTuple):
@@ -52,6 +54,7 @@ class Estimates(NamedTuple):
   standard_error: np.ndarray  # of log_prob, nats
   effective_samples: np.ndarray  # effective sample size, 1 to K
   elbo: np.ndarray  # nats
+  kl: np.ndarray  # [N, Z], divergence of each latent's posterior, nats
 
 
 def _add_chunk(
@@ -59,13 +62,12 @@ def _add_chunk(
   params: Params,
   sums: _Sums,
   x: jax.Array,
-  posterior: tuple[jax.Array, jax.Array],
+  found: inference.Evidence,
   keys: jax.Array,
   chunk: jax.Array,
   num_samples: jax.Array,
 ) -> _Sums:
   """Adds the weights of the S draws of a chunk, up to num_samples in all."""
-  mean, log_var = posterior
   noise = jax.vmap(
     lambda key: jax.random.normal(
       unrolled(jax.random.fold_in(key, chunk)),
@@ -73,8 +75,8 @@ def _add_chunk(
       vae.dtype,
     )
   )(keys)
-  z = mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
-  logs = inference.log_weights(vae, params, x, z, mean, log_var)  # [N, S]
+  inferred = inference.infer(vae, params, found, noise)
+  logs = inference.log_weights_of(vae, x, inferred)  # [N, S]
   number = chunk * _CHUNK_DRAWS + jnp.arange(_CHUNK_DRAWS)
   counts = (number < num_samples)[None]
   largest = jnp.maximum(
@@ -82,11 +84,15 @@ def _add_chunk(
   )
   shrink = jnp.exp(sums.largest - largest)
   weights = jnp.where(counts, jnp.exp(logs - largest[:, None]), 0.0)
+  divergences = jnp.where(
+    counts[..., None], gaussian_kl(inferred.mean, inferred.log_var), 0.0
+  )
   return _Sums(
     largest=largest,
     weights=sums.weights * shrink + jnp.sum(weights, axis=1),
     squares=sums.squares * shrink**2 + jnp.sum(weights**2, axis=1),
     logs=sums.logs + jnp.sum(jnp.where(counts, logs, 0.0), axis=1),
+    divergences=sums.divergences + jnp.sum(divergences, axis=1),
   )
 
 
@@ -104,7 +110,7 @@ def estimate(
   vae: VAE,
   params: Params,
   x: jax.Array,
-  posterior: tuple[jax.Array, jax.Array],
+  found: inference.Evidence,
   keys: jax.Array,
   num_samples: int,
 ) -> Estimates:
@@ -114,18 +120,20 @@ def estimate(
     vae: the static part.
     params: of both networks.
     x: [N, H, W, C], from `vae.observe`.
-    posterior: means and log-variances [N, Z] at x.
+    found: of `inference.evidence` at x; of one layer of latents, the means and
+      log-variances [N, Z] of their posteriors.
     keys: [N], each consumed.
     num_samples: K, draws per image; a tenth is rounded down, to at least 1.
   """
   zeros = jnp.zeros(len(x), vae.dtype)
-  sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
+  per_latent = jnp.zeros((len(x), vae.latent_size), vae.dtype)
+  sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros, per_latent)
   # Copied, because a donated pytree must not contain one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
   add_chunk = _compiled_add_chunk()
   tenth = max(1, num_samples // 10)
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
-    drawn = (x, posterior, keys, jnp.int32(chunk))
+    drawn = (x, found, keys, jnp.int32(chunk))
     if chunk == (tenth - 1) // _CHUNK_DRAWS:  # the last chunk of the tenth
       copies = jax.tree.map(jnp.copy, sums)
       sums_of_tenth = add_chunk(vae, params, copies, *drawn, tenth)
@@ -143,6 +151,7 @@ def estimate(
     standard_error=np.sqrt(variance),
     effective_samples=1 / share,
     elbo=sums.logs / num_samples,
+    kl=sums.divergences / num_samples,
   )
 
 
