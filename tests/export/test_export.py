@@ -302,7 +302,8 @@ def test_vaes(tmp_path, fields):
   config.update_from_flattened_dict(
     {'model.base_features': 4, 'model.latent_size': 3, **fields}
   )
-  vae = create_vae(config, (12, 12, 1))
+  shape = (12, 12, 3 if 'mixture' in fields['likelihood'] else 1)
+  vae = create_vae(config, shape)
   params = jax.jit(lambda: init_vae_state(vae, jax.random.key(0)).params)()
   run_ = vae_trained.TrainedVAE(vae, params, config, 0)
   random = np.random.default_rng(0)
@@ -312,7 +313,7 @@ def test_vaes(tmp_path, fields):
   images = jax.jit(decoder.function)(decoder.weights, latents)
   drawn = np.asarray(run_.decode(latents), np.float32)
   np.testing.assert_allclose(images * 255, drawn, atol=0.5 + 1e-2)
-  images = random.uniform(size=(3, 12, 12, 1)).astype(np.float32)
+  images = random.uniform(size=(3, *shape)).astype(np.float32)
   check(vae_exporting.encoder(run_), tmp_path / 'encoder', images)
 
 

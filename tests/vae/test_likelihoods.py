@@ -297,7 +297,7 @@ def test_a_density_over_a_byte_bounds_its_probability():
 def test_samples_have_the_likelihood_that_is_computed(name):
   """Their mean and deviation, from the masses of all values."""
   likelihood = LIKELIHOODS[name](0.2)
-  outputs = jnp.array([0.4, -2.5])[: likelihood.num_outputs]
+  outputs = jnp.resize(jnp.array([0.4, -2.5]), likelihood.num_outputs)
   draws = likelihood.sample(
     jax.random.key(0),
     jnp.broadcast_to(outputs, (20_000, 1, 1, 1, len(outputs))),

@@ -54,15 +54,19 @@ def _means(slots: jax.Array, x: jax.Array | None) -> jax.Array:
   Returns:
     [..., H, W, C, K].
   """
-  coefficients = jnp.tanh(slots[..., _NUM_SLOTS:, :])
+  # An index with a range of one would be a gather, which is not exported.
+  coefficients = jnp.tanh(
+    jax.lax.slice_in_dim(slots, _NUM_SLOTS, None, axis=-2)
+  )
   *image, num_channels, per_channel, num_components = coefficients.shape
   coefficients = coefficients.reshape(
     *image, num_channels * per_channel, num_components
   )
+  own_means = slots[..., 0, :]
   means, values = [], []
   number = 0
   for channel in range(num_channels):
-    mean = slots[..., channel, 0, :]
+    mean = own_means[..., channel, :]
     for value in values:
       mean += coefficients[..., number, :] * (value - _GREY)
       number += 1
