@@ -66,7 +66,7 @@ def encode(
   found = evidence(vae, params, x)
   if not vae.scales:
     return found
-  at_mean = jnp.zeros((len(x), 1, vae.latent_size), vae.dtype)
+  at_mean = jnp.zeros((x.shape[0], 1, vae.latent_size), vae.dtype)
   inferred = infer(vae, params, found, at_mean)
   return inferred.mean[:, 0], inferred.log_var[:, 0]
 

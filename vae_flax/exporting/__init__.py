@@ -4,6 +4,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from etils import epath
@@ -17,6 +18,7 @@ from common_flax.errors import UserError
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
 from common_flax.export.parts import Part
+from vae_flax import inference
 from vae_flax import trained
 from vae_flax.trained import TrainedVAE
 
@@ -83,18 +85,24 @@ def decoder(run: TrainedVAE) -> Part:
 
 def encoder(run: TrainedVAE) -> Part:
   """The encoder, which takes observations and gives their posteriors."""
-  vae = run.vae
-  network = vae.encoder.clone(dtype=jnp.float32)
+  # In float32, as the decoder.
+  vae = dataclasses.replace(
+    run.vae,
+    encoder=run.vae.encoder.clone(dtype=jnp.float32),
+    decoder=run.vae.decoder.clone(dtype=jnp.float32),
+  )
+  # In a hierarchy, posteriors depend on the decoder's priors.
+  used = ('encoder', 'decoder') if vae.scales else ('encoder',)
 
   def function(weights: Any, images: jax.Array) -> Any:
-    return network.apply(weights, images)
+    return inference.encode(vae, weights['params'], images)
 
   values = 'each 0 or 1' if vae.likelihood.is_binary else '0 to 1'
   meaning = f'images [batch, height, width, channels], {values}'
   latents = (vae.latent_size,)
   return Part(
     function,
-    {'params': run.params['encoder']},
+    {'params': {name: run.params[name] for name in used}},
     {'images': Array(vae.image_shape, meaning)},
     {
       'mean': Array(latents, 'of the posterior of the latents'),

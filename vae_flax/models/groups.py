@@ -99,7 +99,8 @@ def split(latents: jax.Array, scales: Sequence[Scale]) -> Iterator[jax.Array]:
   start = 0
   for shape in group_shapes(scales):
     size = math.prod(shape)
-    yield latents[:, start : start + size].reshape(len(latents), *shape)
+    group = jax.lax.slice_in_dim(latents, start, start + size, axis=1)
+    yield group.reshape(latents.shape[0], *shape)
     start += size
 
 

@@ -201,7 +201,7 @@ class Decoder(nn.Module):
     """Decodes ε."""
     state = None
     for group, noise in enumerate(split(latents, self.scales)):
-      state, mean, log_var = self.prior(group, state, len(latents))
+      state, mean, log_var = self.prior(group, state, latents.shape[0])
       state = self.joined(group, state, mean + jnp.exp(0.5 * log_var) * noise)
     return self.outputs(state)
 
@@ -227,9 +227,8 @@ class Decoder(nn.Module):
       else:
         state = start + to_space(self.expand[i - 1](state), self.scales[i].side)
     changed = self.priors[group](state)
-    width = self.scales[i].width
-    mean, log_var = _normal(changed[..., width:], self)
-    return state + changed[..., :width], mean, log_var
+    change, normal = jnp.split(changed, [self.scales[i].width], axis=-1)
+    return state + change, *_normal(normal, self)
 
   def joined(self, group: int, state: jax.Array, z: jax.Array) -> jax.Array:
     """The state [B, S, S, W] after a group with the values z [B, S, S, C]."""
@@ -267,8 +266,10 @@ def infer(
   """
   encode = functools.partial(encoder.apply, {'params': params['encoder']})
   decode = functools.partial(decoder.apply, {'params': params['decoder']})
-  batch = len(noise)
-  features = [jnp.repeat(x, batch // len(x), axis=0) for x in features]
+  batch = noise.shape[0]
+  if batch != features[0].shape[0]:
+    num = batch // features[0].shape[0]
+    features = [jnp.repeat(x, num, axis=0) for x in features]
   state, groups = None, []
   for group, drawn in enumerate(split(noise, decoder.scales)):
     state, prior_mean, prior_log_var = decode(
