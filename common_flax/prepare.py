@@ -7,12 +7,12 @@ command alone needs TensorFlow: pip install tensorflow-cpu.
 """
 
 from collections.abc import Sequence
-import importlib.util
 import sys
 
 from absl import flags
 
 from common_flax.cli import commands
+from common_flax.cpu import startup
 from common_flax.data.tfds_images import find_builder
 from common_flax.data.tfds_images import resolve_data_dir
 from common_flax.errors import UserError
@@ -49,7 +49,7 @@ def prepare(dataset: str, data_dir: str | None) -> None:
   if builder.is_prepared():
     print(f'{dataset}: already prepared in {builder.data_path}')
     return
-  if importlib.util.find_spec('tensorflow') is None:
+  if not startup.is_installed('tensorflow'):
     raise UserError(
       'preparing a data set needs TensorFlow (training does not): '
       'pip install tensorflow-cpu'

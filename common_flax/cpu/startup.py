@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import gc
+import importlib.util
 import os
 import sys
 import time
@@ -87,6 +88,16 @@ def _without_garbage_collection() -> Iterator[None]:
   finally:
     gc.freeze()
     gc.enable()
+
+
+def is_installed(name: str) -> bool:
+  """Whether a package can be imported.
+
+  A folder without `__init__.py`, such as one of data in the current folder that
+  has the package's name, is no package, though Python would import it.
+  """
+  spec = importlib.util.find_spec(name)
+  return spec is not None and spec.origin is not None
 
 
 @contextlib.contextmanager

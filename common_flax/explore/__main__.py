@@ -8,7 +8,6 @@ reach it, unless --host says otherwise. Ctrl-C ends it.
 """
 
 from collections.abc import Sequence
-import importlib.util
 import sys
 
 from absl import flags
@@ -54,7 +53,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     values,
     ['--nobrowser' if a == '--no-browser' else a for a in arguments],
   )
-  if importlib.util.find_spec('nicegui') is None:
+  if not startup.is_installed('nicegui'):
     raise UserError(
       "the explorer's pages are not installed; pip install -e '.[explore]' in "
       'the clone, or pip install nicegui'

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import importlib.util
 import os
 import pathlib
 from typing import Any
@@ -13,6 +12,7 @@ import jax.export  # not an attribute of jax until it is imported
 import numpy as np
 
 from common_flax.cpu import dispatch
+from common_flax.cpu import startup
 from common_flax.errors import UserError
 from common_flax.export import parts as parts_lib
 from common_flax.export.parts import Part
@@ -34,9 +34,7 @@ def check_available(formats: Sequence[str]) -> None:
     UserError: naming those that are missing.
   """
   missing = [
-    FORMATS[each]
-    for each in formats
-    if importlib.util.find_spec(FORMATS[each]) is None
+    FORMATS[each] for each in formats if not startup.is_installed(FORMATS[each])
   ]
   if missing:
     raise UserError(

@@ -152,7 +152,12 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
     saved = checkpoints.newest_config()
   if saved is None:
     raise UserError(f'{path}: no such file; is {workdir} a workdir?')
-  return config_lib.flatten(saved[1])
+  try:
+    return _checked(config_lib.flatten(saved[1]))
+  except ValueError as error:
+    raise UserError(
+      f"{workdir}: the newest checkpoint's config cannot be used: {error}"
+    ) from error
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_a_failing_download_is_one_line(capsys, monkeypatch, tmp_path):
   def fail(unused_builder):
     raise ConnectionError('no route\nto host')
 
-  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+  monkeypatch.setattr(prepare.startup, 'is_installed', lambda name: True)
   monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', fail)
   error = error_of(capsys, '--dataset=mnist', f'--data_dir={tmp_path}')
   assert 'not prepared: no route to host' in error

@@ -83,7 +83,7 @@ def test_wrong_flags_are_refused(refuses, trained, tmp_path, arguments, words):
 def test_a_missing_installation_is_named(
   refuses, trained, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(explore.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(explore.startup, 'is_installed', lambda name: False)
   arguments = [f'--workdir={trained}']
   refuses(explore.main, arguments, '.[explore]', folder=tmp_path)
 

@@ -8,7 +8,6 @@ steps before, it is not told again: services append and do not forget.
 """
 
 from collections.abc import Mapping
-import importlib.util
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from common_flax import config as config_lib
+from common_flax.cpu import startup
 from common_flax.workdir.trackers.background import Background
 from common_flax.workdir.trackers.mlflow_run import MLflowRun
 from common_flax.workdir.trackers.wandb_run import WandbRun
@@ -33,18 +33,12 @@ def check_installed(config: ConfigDict) -> None:
   """
   for name in config.trackers:
     config_lib.require(
-      name not in _KINDS or _is_installed(name),
+      name not in _KINDS or startup.is_installed(name),
       config,
       'trackers',
       f'{name} is not installed; install the extra {name} of this package, or '
       f'pip install {name}',
     )
-
-
-def _is_installed(name: str) -> bool:
-  """Whether there is a package, and not a folder `wandb/` of runs alone."""
-  spec = importlib.util.find_spec(name)
-  return spec is not None and spec.origin is not None
 
 
 class Trackers:

@@ -1,6 +1,7 @@
 """Commands import no more than they need, without collecting garbage."""
 
 import gc
+import importlib
 import os
 import pathlib
 import subprocess
@@ -126,3 +127,15 @@ def test_closed_standard_files_are_opened():
     os.write(out, ' '.join(links).encode())
   """
   assert run(code) == [os.devnull, os.devnull]
+
+
+def test_a_folder_of_the_same_name_is_no_installed_package(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'no_package').mkdir()
+  monkeypatch.syspath_prepend(tmp_path)
+  assert not startup.is_installed('no_package')
+  (tmp_path / 'no_package' / '__init__.py').touch()
+  importlib.invalidate_caches()
+  assert startup.is_installed('no_package')
+  assert not startup.is_installed('no_such_package')
