@@ -294,20 +294,26 @@ def test_what_judges_several_examples_is_refused():
     {'likelihood': 'gaussian_learned', 'model.name': 'mlp'},
     {'likelihood': 'logistic', 'model.name': 'conv'},
     {'likelihood': 'logistic_mixture', 'model.name': 'mlp'},
+    {'likelihood': 'bernoulli', 'model.name': 'hierarchical'},
   ],
   ids=lambda fields: '-'.join(fields.values()),
 )
 def test_vaes(tmp_path, fields):
   config = vae_config.default().unlock()
   config.update_from_flattened_dict(
-    {'model.base_features': 4, 'model.latent_size': 3, **fields}
+    {
+      'model.base_features': 4,
+      'model.latent_size': 3,
+      'model.groups': ((1, 8, 1, 2), (3, 4, 1, 1)),
+      **fields,
+    }
   )
   shape = (12, 12, 3 if 'mixture' in fields['likelihood'] else 1)
   vae = create_vae(config, shape)
   params = jax.jit(lambda: init_vae_state(vae, jax.random.key(0)).params)()
   run_ = vae_trained.TrainedVAE(vae, params, config, 0)
   random = np.random.default_rng(0)
-  latents = random.normal(size=(3, 3)).astype(np.float32)
+  latents = random.normal(size=(3, vae.latent_size)).astype(np.float32)
   decoder = vae_exporting.decoder(run_)
   check(decoder, tmp_path / 'decoder', latents)
   images = jax.jit(decoder.function)(decoder.weights, latents)
