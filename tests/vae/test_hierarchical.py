@@ -28,9 +28,11 @@ from vae_flax import likelihoods
 from vae_flax import losses
 from vae_flax import sample
 from vae_flax import steps
+from vae_flax.metrics import ais
 from vae_flax.models import groups
 from vae_flax.state import init_state
 from vae_flax.train import train
+from vae_flax.trained import TrainedVAE
 from vae_flax.vae import create_vae
 
 GROUPS = ((1, 8, 2, 3), (2, 4, 1, 2), (4, 4, 1, 1))
@@ -424,6 +426,22 @@ def test_evaluation_names_the_groups_in_use(trained, tmp_path):
   )
   assert sum(found['kl_per_group_nats']) == pytest.approx(found['kl_nats'])
   assert 'aggregated_posterior_kl_nats' not in found
+
+
+def test_the_estimate_beside_annealed_chains_is_that_of_the_draws(x):
+  vae, params = scattered()
+  loaded = TrainedVAE(vae, params, config_of(), 0)
+  root = jax.random.key(6)
+  found = ais.importance_estimates(loaded, x, root, 100)
+  expected = estimation.estimate(
+    vae,
+    params,
+    x,
+    evidence(vae, params, x),
+    prng.by_number(root, jnp.arange(BATCH)),
+    100,
+  )
+  np.testing.assert_allclose(found, expected.log_prob, rtol=1e-5)
 
 
 def test_top_groups_know_more_and_more_of_an_image(trained, tmp_path):

@@ -136,7 +136,7 @@ def measure(
   found = audit.audit(*model, rows, keys[0], vae.latent_size, settings)
   metrics = audit.metrics_of(found)
   if num_importance_samples:
-    log_prob = _importance(trained, x, keys[1], num_importance_samples)
+    log_prob = importance_estimates(trained, x, keys[1], num_importance_samples)
     metrics['importance_nll_nats'] = -float(log_prob.mean())
   if vae.likelihood.sample is None:
     return metrics
@@ -149,16 +149,24 @@ def measure(
   return metrics | audit.bounds_of(bounds)
 
 
-def _importance(
+def importance_estimates(
   trained: TrainedVAE, x: jax.Array, root: jax.Array, num_samples: int
 ) -> np.ndarray:
-  """The importance estimates of log Pr(x), float64 [N]."""
+  """The importance estimates of log Pr(x) of x [N, H, W, C], float64 [N].
+
+  Args:
+    trained: the networks.
+    x: from `vae.observe`.
+    root: of the images' keys, not consumed.
+    num_samples: draws per image.
+  """
   vae, params = trained.vae, trained.params
 
   def measure(x: jax.Array, keys: jax.Array) -> np.ndarray:
-    posterior = generation.encode(vae, params, x)
-    found = estimation.estimate(vae, params, x, posterior, keys, num_samples)
-    return found.log_prob
+    found = generation.evidence(vae, params, x)
+    return estimation.estimate(
+      vae, params, x, found, keys, num_samples
+    ).log_prob
 
   # As many images at a time as the metric `likelihood` has.
   return audit.in_batches(measure, x, root, 1600 // estimation.CHUNK_IMAGES)
