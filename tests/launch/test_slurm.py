@@ -105,7 +105,8 @@ def test_a_signal_reaches_every_task_and_the_job_is_requeued(
     f'  sys.exit({status})\n'
     'signal.signal(signal.SIGTERM, stop)\n'
     "say('ready')\n"
-    'time.sleep(60)\n'
+    # A signal just before a long sleep would be handled after it.
+    'for _ in range(600): time.sleep(0.1)\n'
   )
   process = slurm(*program(body))
   assert [process.stdout.readline() for _ in range(2)] == ['ready\n'] * 2
