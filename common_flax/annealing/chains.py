@@ -115,14 +115,14 @@ def _run_chunk(
   """
 
   def visit(
-    carry: tuple[hmc.Place, jax.Array],
+    carry: tuple[hmc.Position, jax.Array],
     inputs: tuple[jax.Array, jax.Array, jax.Array],
-  ) -> tuple[tuple[hmc.Place, jax.Array], tuple[jax.Array, ...]]:
+  ) -> tuple[tuple[hmc.Position, jax.Array], tuple[jax.Array, ...]]:
     here, adapted = carry
     number, beta, given = inputs
     step_size = adapted if is_pilot else given
     ratio, gradient = here.kept
-    here = hmc.Place(here.z, *_tempered(here.z, ratio, gradient, beta))
+    here = hmc.Position(here.z, *_tempered(here.z, ratio, gradient, beta))
     drawn = jax.vmap(lambda key: jax.random.fold_in(unrolled(key), number))(
       keys
     )
@@ -132,7 +132,7 @@ def _run_chunk(
     outputs = ratio, jnp.mean(acceptance, axis=1), step_size
     return (there, adapted), outputs
 
-  start = hmc.place(_density(log_joint, arguments, betas[0]), z)
+  start = hmc.position(_density(log_joint, arguments, betas[0]), z)
   (end, adapted), outputs = lax.scan(
     visit, (start, step_sizes[0]), (numbers, betas, step_sizes)
   )

@@ -23,7 +23,7 @@ _GAIN = 0.2  # of the logarithm of a step size, for a unit of acceptance
 Density = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
   """Where chains are, with what `Density` says of it."""
 
   z: jax.Array  # [N, C, Z]
@@ -32,18 +32,18 @@ class Place(NamedTuple):
   kept: jax.typing.ArrayLike  # a pytree with leaves [N, C, ...]
 
 
-def place(density: Density, z: jax.Array) -> Place:
-  """The place z, with its density."""
-  return Place(z, *density(z))
+def position(density: Density, z: jax.Array) -> Position:
+  """The position z, with its density."""
+  return Position(z, *density(z))
 
 
 def leapfrog(
   density: Density,
-  start: Place,
+  start: Position,
   momentum: jax.Array,
   step_size: jax.Array,
   num_steps: int = NUM_LEAPFROG_STEPS,
-) -> tuple[Place, jax.Array]:
+) -> tuple[Position, jax.Array]:
   """Follows the Hamiltonian with the leapfrog integrator.
 
   From the end, with the momentum reversed, it returns to the start.
@@ -60,11 +60,11 @@ def leapfrog(
   """
 
   def step(
-    unused_index: int, carry: tuple[Place, jax.Array]
-  ) -> tuple[Place, jax.Array]:
+    unused_index: int, carry: tuple[Position, jax.Array]
+  ) -> tuple[Position, jax.Array]:
     here, momentum = carry
     momentum = momentum + 0.5 * step_size * here.gradient
-    there = place(density, here.z + step_size * momentum)
+    there = position(density, here.z + step_size * momentum)
     return there, momentum + 0.5 * step_size * there.gradient
 
   return lax.fori_loop(0, num_steps, step, (start, momentum))
@@ -72,10 +72,10 @@ def leapfrog(
 
 def transition(
   density: Density,
-  start: Place,
+  start: Position,
   keys: jax.Array,
   step_size: jax.Array,
-) -> tuple[Place, jax.Array]:
+) -> tuple[Position, jax.Array]:
   """Moves each chain once; leaves the density invariant.
 
   Args:

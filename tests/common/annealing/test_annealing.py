@@ -185,7 +185,7 @@ def test_leapfrog_is_reversible_and_keeps_the_energy():
   with jax.enable_x64(True):
     random = np.random.default_rng(0)
     z, momentum = random.normal(size=(2, 3, 4, 2))
-    start = hmc.place(quartic, jnp.asarray(z))
+    start = hmc.position(quartic, jnp.asarray(z))
     end, moved = hmc.leapfrog(quartic, start, jnp.asarray(momentum), 0.01)
     back, again = hmc.leapfrog(quartic, end, -moved, 0.01)
     assert np.abs(end.z - z).max() > 0.1
@@ -203,7 +203,7 @@ def test_a_transition_leaves_the_density_invariant():
   nodes = np.linspace(-5, 5, 4001)
   density = np.exp(-(nodes**4) - 0.5 * nodes**2)
   expected = (nodes**2 * density).sum() / density.sum()
-  here = hmc.place(quartic, jnp.zeros((1, 4000, 1)))
+  here = hmc.position(quartic, jnp.zeros((1, 4000, 1)))
   move = jax.jit(functools.partial(hmc.transition, quartic))
   for i in range(20):
     here, acceptance = move(
@@ -215,7 +215,7 @@ def test_a_transition_leaves_the_density_invariant():
 
 
 def test_a_path_out_of_range_is_rejected():
-  start = hmc.place(quartic, jnp.ones((1, 3, 2)))
+  start = hmc.position(quartic, jnp.ones((1, 3, 2)))
   end, acceptance = hmc.transition(
     quartic, start, jax.random.split(jax.random.key(0), 1), jnp.full(1, 100.0)
   )
