@@ -119,7 +119,7 @@ def _settled(
   """Checks the config of a run and settles its data and number of steps."""
   config = data.for_source(config, source)
   vae_config.check(config)
-  if MODELS[config.model.name].is_convolutional:
+  if config.model.name == 'conv':
     images.print_grid_size(config.dataset.image_size)
   return time_limit.choose_steps(
     config,

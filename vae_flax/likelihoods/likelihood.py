@@ -21,7 +21,7 @@ class Likelihood:
   `mean(outputs [..., H, W, C, P]) -> [..., H, W, C]` is the image to show, in
   [0, 1].
   `sample(key, outputs [..., H, W, C, P]) -> [..., H, W, C]` draws x, and
-  consumes the key; None if there is no such function.
+  consumes the key.
   """
 
   num_outputs: int  # P
@@ -29,7 +29,7 @@ class Likelihood:
   is_density: bool  # a density over [0, 1), not a probability
   log_prob: Callable[[jax.Array, jax.Array], jax.Array]
   mean: Callable[[jax.Array], jax.Array]
-  sample: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+  sample: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def soft_bound(x: jax.Array, bound: float) -> jax.Array:

@@ -119,9 +119,8 @@ def measure(
       None for no such estimate.
 
   Returns:
-    See `audit.metrics_of` and `audit.bounds_of`; the bounds are missing if the
-    likelihood cannot be sampled. `importance_nll_nats` is the importance
-    estimate.
+    See `audit.metrics_of` and `audit.bounds_of`; `importance_nll_nats` is the
+    importance estimate.
   """
   vae, params = trained.vae, trained.params
   root = prng.root_key(seed)
@@ -138,8 +137,6 @@ def measure(
   if num_importance_samples:
     log_prob = importance_estimates(trained, x, keys[1], num_importance_samples)
     metrics['importance_nll_nats'] = -float(log_prob.mean())
-  if vae.likelihood.sample is None:
-    return metrics
   z = generation.draw_latents(vae, keys[2], settings.num_images)
   x = _simulate(vae, params, z, keys[3])
   mean, log_var = _start(trained, x, start)
