@@ -358,6 +358,7 @@ def test_likelihood_terms_stay_float32_under_bfloat16(x):
     (((1, 8, 0, 3),), 'positive'),
     (((1, 8, 2, -1),), 'positive'),
     (((1, 8, 2, 0),), '0 latents'),
+    (((1, 8, 60, 1), (2, 8, 60, 1)), '120 groups'),
     (((1, 8, 2, 3.0),), 'integer'),
     (((4, 8, 1, 1), (1, 8, 1, 1)), 'side 4'),
     (((3, 8, 1, 1),), 'divisor of 8'),

@@ -16,6 +16,8 @@ import jax
 from common_flax import images
 from common_flax.config import MAX_FEATURES
 
+_MAX_GROUPS = 100  # each takes seconds to compile
+
 
 class Scale(NamedTuple):
   """Groups of latents of one side.
@@ -56,6 +58,9 @@ def fault(groups: Any, image_size: int | tuple[int, int]) -> str | None:
         f'side {small} must be a proper divisor of {large}; name coarse scales '
         f'first, and divide the image size {height}'
       )
+  num_groups = sum(each[2] for each in groups)
+  if num_groups > _MAX_GROUPS:
+    return f'has {num_groups:,} groups; at most {_MAX_GROUPS} can be compiled'
   count = num_latents([Scale(*each) for each in groups])
   if not 1 <= count <= MAX_FEATURES:
     return f'has {count:,} latents; it must be 1 to {MAX_FEATURES:,}'
