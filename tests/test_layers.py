@@ -34,6 +34,8 @@ FLOORS = {
   'FAMILY.mixture': 8,
   'FAMILY.nonlinear': 8,
   'FAMILY.models': 9,
+  'FAMILY.priors': 9,
+  'FAMILY.priors.fitted': 15,
   'FAMILY.config': 10,
   'FAMILY.gan': 10,
   'FAMILY.vae': 10,

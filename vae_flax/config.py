@@ -22,9 +22,10 @@ from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import groups
 from vae_flax.models import MODELS
+from vae_flax.priors.learned import PRIORS
 
 MAX_DRAWS = 10**6  # draws of z per image
-MAX_COMPONENTS = 1000  # of a mixture
+MAX_COMPONENTS = 10_000  # of a mixture
 BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
 KLS = ('closed_form', 'monte_carlo')
@@ -43,6 +44,8 @@ def default() -> ConfigDict:
   model.hidden_sizes = (200, 200)  # for 'mlp'; the decoder reverses them
   # For 'hierarchical', coarse ones first: (side, width, number, channels).
   model.groups = ((1, 128, 2, 16), (8, 64, 2, 8), (16, 32, 1, 4))
+  model.prior = 'normal'  # N(0, I), or learned: 'mixture', 'vampprior'
+  model.prior_components = 500  # of a learned prior
   model.activation = 'relu'
   model.max_log_var = 10.0  # bound on the absolute value of log-variances
 
@@ -89,6 +92,8 @@ EFFECTS: Effects = {
   'model.base_features': _sized_by('base_features'),
   'model.hidden_sizes': _sized_by('hidden_sizes'),
   'model.groups': _sized_by('groups'),
+  'model.prior': ALWAYS,
+  'model.prior_components': (needs('model.prior', 'mixture', 'vampprior'),),
   'model.activation': ALWAYS,
   'model.max_log_var': ALWAYS,
   'likelihood': ALWAYS,
@@ -161,6 +166,9 @@ def _check_model(config: ConfigDict) -> None:
     'must be layer sizes from 1 to '
     f'{config_lib.MAX_FEATURES:,}, such as (200, 200)',
   )
+  require_one_of(config, 'model.prior', PRIORS)
+  require_at_least(config, 1, 'model.prior_components')
+  require_at_most(config, MAX_COMPONENTS, 'model.prior_components')
   require_one_of(config, 'model.activation', ACTIVATIONS)
   require(
     0 < config.model.max_log_var <= 80,  # e^89 overflows float32

@@ -11,7 +11,7 @@ Draws come in chunks of fixed size, and each image has its own key, so an
 image's estimate does not depend on the other images.
 
 Dimensions: N images, S draws per chunk, H height, W width, C channels, Z latent
-size.
+size, G groups of latents, see `inference.per_group`.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class _Sums(struct.PyTreeNode):
   weights: jax.Array  # [N], sums of weights
   squares: jax.Array  # [N], sums of squared weights
   logs: jax.Array  # [N], sums of log weights, unscaled
-  divergences: jax.Array  # [N, Z], sums of KL[q(z|x) || Pr(z)]
+  divergences: jax.Array  # [N, G], sums of KL[q(z|x) || Pr(z)]
 
 
 class Estimates(NamedTuple):
@@ -54,7 +54,7 @@ class Estimates(NamedTuple):
   standard_error: np.ndarray  # of log_prob, nats
   effective_samples: np.ndarray  # effective sample size, 1 to K
   elbo: np.ndarray  # nats
-  kl: np.ndarray  # [N, Z], divergence of each latent's posterior, nats
+  kl: np.ndarray  # [N, G], divergence of the posterior, by group, nats
 
 
 def _add_chunk(
@@ -84,9 +84,10 @@ def _add_chunk(
   )
   shrink = jnp.exp(sums.largest - largest)
   weights = jnp.where(counts, jnp.exp(logs - largest[:, None]), 0.0)
-  divergences = jnp.where(
-    counts[..., None], gaussian_kl(inferred.mean, inferred.log_var), 0.0
+  divergences = inference.per_group(
+    vae, gaussian_kl(inferred.mean, inferred.log_var), inferred.gain
   )
+  divergences = jnp.where(counts[..., None], divergences, 0.0)
   return _Sums(
     largest=largest,
     weights=sums.weights * shrink + jnp.sum(weights, axis=1),
@@ -126,8 +127,8 @@ def estimate(
     num_samples: K, draws per image; a tenth is rounded down, to at least 1.
   """
   zeros = jnp.zeros(len(x), vae.dtype)
-  per_latent = jnp.zeros((len(x), vae.latent_size), vae.dtype)
-  sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros, per_latent)
+  per_group = jnp.zeros((len(x), inference.num_groups(vae)), vae.dtype)
+  sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros, per_group)
   # Copied, because a donated pytree must not contain one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
   add_chunk = _compiled_add_chunk()
@@ -161,7 +162,10 @@ def _log_mean(sums: _Sums, num_samples: int) -> np.ndarray:
 
 
 def aggregated_posterior_kl(
-  z: np.ndarray, mean: np.ndarray, log_var: np.ndarray
+  z: np.ndarray,
+  mean: np.ndarray,
+  log_var: np.ndarray,
+  gain: np.ndarray | None = None,
 ) -> float:
   """KL[q(z) || Pr(z)] of the aggregated posterior q(z) = E[q(z|x)].
 
@@ -172,6 +176,8 @@ def aggregated_posterior_kl(
     z: [M, Z], each drawn from the posterior of one of the images.
     mean: [N, Z], of the posteriors of all images.
     log_var: [N, Z].
+    gain: [M], how much more likely a learned prior finds each z than N(0, I);
+      None if the prior is N(0, I).
 
   Returns:
     A Monte Carlo estimate, nats.
@@ -189,4 +195,6 @@ def aggregated_posterior_kl(
     log_q = largest[:, 0] + np.log(np.exp(logs - largest).mean(axis=1))
     log_prior = -0.5 * (block**2 + _LOG_TWO_PI).sum(axis=1)
     total += float(np.sum(log_q - log_prior))
+  if gain is not None:
+    total -= float(np.sum(gain, dtype=np.float64))
   return total / len(z)

@@ -56,6 +56,7 @@ from vae_flax import observations
 from vae_flax import trained as trained_lib
 from vae_flax.metrics import ais
 from vae_flax.metrics import likelihood
+from vae_flax.priors import fitted
 from vae_flax.trained import TrainedVAE
 
 LIKELIHOOD = 'likelihood'  # beside the metrics of `evaluation.protocol`
@@ -86,6 +87,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )
   ais.define_flags(values)
+  fitted.define_flags(values)
 
 
 def _requested_metrics(values: flags.FlagValues) -> Sequence[str]:
@@ -132,6 +134,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
 
   def evaluate_checkpoint(step: int | None) -> report.Evaluation:
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
+    trained = fitted.with_prior(values, trained)
     metrics, picture = {}, None
     provenance = _provenance(trained, values)
     if LIKELIHOOD in requested:
@@ -170,11 +173,15 @@ def _provenance(
 ) -> dict[str, Any]:
   """What all metrics depend on."""
   config = trained.config
+  prior = config.model.prior
+  if values.prior != fitted.TRAINED:
+    prior = f'{values.prior} of {values.prior_components}, fitted afterwards'
   return {
     'checkpoint_step': trained.step,
     'dataset': config.dataset.name,
     'split': values.split,
     'likelihood': config.likelihood,
+    'prior': prior,
     'binarise': config.dataset.binarise,
     'binarise_seed': _binarise_seed(config, values.seed),
     'seed': values.seed,
@@ -186,6 +193,7 @@ def _check_flags(values: flags.FlagValues, requested: Sequence[str]) -> None:
   """Refuses flags that have no effect on the requested metrics."""
   reference_sets.check_flags(values, requested)
   ais.check_flags(values, requested)
+  fitted.check_flags(values)
   if not {LIKELIHOOD, AIS} & {*requested}:
     reason = f'without --metrics={LIKELIHOOD}; add it'
     commands.refuse_unused(values, reason, 'num_importance_samples')

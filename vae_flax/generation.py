@@ -20,6 +20,8 @@ from common_flax.latents import by_number
 from common_flax.latents import of_seeds
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
+from vae_flax.priors import learned
+from vae_flax.priors.learned import Components
 from vae_flax.state import Params
 from vae_flax.vae import VAE
 
@@ -57,21 +59,54 @@ def evidence(vae: VAE, params: Params, x: jax.Array) -> inference.Evidence:
   return inference.evidence(vae, params, x)
 
 
-def draw_latents(vae: VAE, key: jax.Array, num: int) -> jax.Array:
-  """Draws latents [num, Z] from the prior N(0, I); consumes the key."""
-  return jax.random.normal(key, (num, vae.latent_size), vae.dtype)
+@functools.partial(jax.jit, static_argnums=0)
+def prior(vae: VAE, params: Params) -> Components | None:
+  """The learned prior of the top latents; None if all have N(0, I)."""
+  return inference.prior(vae, params)
+
+
+def draw_latents(
+  vae: VAE,
+  prior: Components | None,
+  key: jax.Array,
+  num: int,
+  temperature: float = 1.0,
+) -> jax.Array:
+  """Draws latents [num, Z] from the prior; consumes the key.
+
+  Args:
+    vae: the static part.
+    prior: from `prior`.
+    key: consumed.
+    num: N.
+    temperature: multiplies the deviations of the prior.
+  """
+  shape = num, vae.latent_size
+  if prior is None:
+    return temperature * jax.random.normal(key, shape, vae.dtype)
+  key, component_key = jax.random.split(key)
+  noise = temperature * jax.random.normal(key, shape, vae.dtype)
+  return learned.draw(prior, component_key, noise)
 
 
 def latents_by_number(
-  vae: VAE, key: jax.Array, numbers: jax.Array
+  vae: VAE,
+  prior: Components | None,
+  key: jax.Array,
+  numbers: jax.Array,
+  temperature: float = 1.0,
 ) -> jax.Array:
   """Latents [N, Z] from the prior, each a function of key and number alone."""
-  return by_number(lambda key: draw_latents(vae, key, 1)[0], key, numbers)
+  return by_number(
+    lambda key: draw_latents(vae, prior, key, 1, temperature)[0], key, numbers
+  )
 
 
-def latents_of_seeds(vae: VAE, seeds: Sequence[int]) -> jax.Array:
+def latents_of_seeds(
+  vae: VAE, prior: Components | None, seeds: Sequence[int]
+) -> jax.Array:
   """Latents [N, Z], each that of image 0 of one seed of `sample`."""
-  return of_seeds(lambda key: draw_latents(vae, key, 1)[0], seeds)
+  return of_seeds(lambda key: draw_latents(vae, prior, key, 1)[0], seeds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -105,9 +140,9 @@ def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
 
   Returns:
     `active_units`, the number of latents whose posterior mean varies over x
-    with a variance above 0.01; and `kl_per_latent_nats` [Z], averaged over x.
-    In a hierarchy both are those of `inference.encode`, with the groups above
-    at their means.
+    with a variance above 0.01; and `kl_per_latent_nats` [Z], the divergence
+    from N(0, 1), averaged over x. In a hierarchy both are those of
+    `inference.encode`, with the groups above at their means.
   """
   mean, log_var = inference.encode(vae, params, x)
   is_active = jnp.var(mean, axis=0) > _ACTIVE_VARIANCE

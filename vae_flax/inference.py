@@ -18,6 +18,8 @@ from common_flax.distributed.sharding import WHOLE_BATCH
 from vae_flax.losses import log_normal
 from vae_flax.models import hierarchical
 from vae_flax.models.groups import group_shapes
+from vae_flax.priors import learned
+from vae_flax.priors.learned import Components
 from vae_flax.state import Params
 from vae_flax.vae import VAE
 
@@ -34,12 +36,34 @@ class Inferred(NamedTuple):
     mean: of the posterior, [B, 1, Z], or [B, K, Z] in a hierarchy.
     log_var: of the posterior, of the same shape.
     outputs: z decoded, [B, K, H, W, C, P].
+    gain: [B, K], by how much a learned prior finds z more likely than N(0, I)
+      does, in nats; None if the prior is N(0, I).
   """
 
   z: jax.Array
   mean: jax.Array
   log_var: jax.Array
   outputs: jax.Array
+  gain: jax.Array | None
+
+
+def prior(vae: VAE, params: Params) -> Components | None:
+  """The learned prior of the top latents; None if all have N(0, I)."""
+  if vae.prior is None:
+    return None
+  made = vae.prior.apply({'params': params['prior']})
+  if isinstance(made, Components):
+    return made
+  found = evidence(vae, params, made)  # of pseudo-inputs
+  if vae.scales:
+    found = hierarchical.top_posterior(vae.encoder, vae.decoder, params, found)
+  return learned.of_posteriors(*found)
+
+
+def _gain(vae: VAE, params: Params, z: jax.Array) -> jax.Array | None:
+  """`Inferred.gain` of z [..., Z], [...]."""
+  components = prior(vae, params)
+  return None if components is None else learned.gain(components, z)
 
 
 def evidence(vae: VAE, params: Params, x: jax.Array) -> Evidence:
@@ -91,12 +115,12 @@ def infer(
       noise.reshape(-1, vae.latent_size),
     )
     z, mean, log_var = (y.reshape(noise.shape) for y in (z, mean, log_var))
-    return Inferred(
-      z, mean, log_var, outputs.reshape(*noise.shape[:2], *outputs.shape[1:])
-    )
+    outputs = outputs.reshape(*noise.shape[:2], *outputs.shape[1:])
+    return Inferred(z, mean, log_var, outputs, _gain(vae, params, z))
   mean, log_var = (y[:, None] for y in found)
   z = mean + jnp.exp(0.5 * log_var) * noise
-  return Inferred(z, mean, log_var, decode(vae, params, z))
+  gain = _gain(vae, params, z)
+  return Inferred(z, mean, log_var, decode(vae, params, z), gain)
 
 
 def draw(vae: VAE, params: Params, x: jax.Array, key: jax.Array) -> Inferred:
@@ -112,7 +136,8 @@ def draw(vae: VAE, params: Params, x: jax.Array, key: jax.Array) -> Inferred:
     )
   mean, log_var = found
   z = reparameterise(key, mean, log_var, num, vae.axis)
-  return Inferred(z, mean[:, None], log_var[:, None], decode(vae, params, z))
+  outputs, gain = decode(vae, params, z), _gain(vae, params, z)
+  return Inferred(z, mean[:, None], log_var[:, None], outputs, gain)
 
 
 def _noise(
@@ -176,19 +201,36 @@ def reparameterise(
   return mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
 
 
-def per_group(vae: VAE, values: jax.Array) -> jax.Array:
-  """Sums [..., Z] over the latents of each group of a hierarchy.
+def per_group(vae: VAE, kl: jax.Array, gain: jax.Array | None) -> jax.Array:
+  """Divergences from the prior, a group of latents at a time.
+
+  Args:
+    vae: the static part.
+    kl: [..., Z] of each latent from N(0, 1), nats.
+    gain: [...], of `Inferred`, or a mean of it.
 
   Returns:
     [..., G] of a hierarchy of G groups that have latents. One layer of latents
-    is returned as it is, as if each latent were a group.
+    with the prior N(0, I) has Z, each latent being a group, and with a learned
+    prior, which is no product, it has one.
   """
-  if not vae.scales:
-    return values
-  sizes = filter(None, map(math.prod, group_shapes(vae.scales)))
-  ends = list(itertools.accumulate(sizes))
-  groups = jnp.split(values, ends[:-1], axis=-1)
-  return jnp.stack([jnp.sum(group, axis=-1) for group in groups], axis=-1)
+  if vae.scales:
+    sizes = filter(None, map(math.prod, group_shapes(vae.scales)))
+    ends = list(itertools.accumulate(sizes))
+    groups = jnp.split(kl, ends[:-1], axis=-1)
+    kl = jnp.stack([jnp.sum(group, axis=-1) for group in groups], axis=-1)
+  elif gain is not None:
+    kl = jnp.sum(kl, axis=-1, keepdims=True)
+  if gain is None:
+    return kl
+  rest = jnp.broadcast_to(kl[..., 1:], (*gain.shape, kl.shape[-1] - 1))
+  return jnp.concatenate([kl[..., :1] - gain[..., None], rest], axis=-1)
+
+
+def num_groups(vae: VAE) -> int:
+  """G of `per_group`."""
+  kl = jnp.zeros(vae.latent_size)
+  return len(per_group(vae, kl, None if vae.prior is None else jnp.zeros(())))
 
 
 def reconstruction(
@@ -219,8 +261,8 @@ def log_weights(
   Returns:
     [B, K] in nats.
   """
-  outputs = decode(vae, params, z)
-  inferred = Inferred(z, mean[:, None], log_var[:, None], outputs)
+  outputs, gain = decode(vae, params, z), _gain(vae, params, z)
+  inferred = Inferred(z, mean[:, None], log_var[:, None], outputs, gain)
   return log_weights_of(vae, x, inferred)
 
 
@@ -229,4 +271,6 @@ def log_weights_of(vae: VAE, x: jax.Array, inferred: Inferred) -> jax.Array:
   log_prior = log_normal(inferred.z, 0.0, 0.0)
   log_posterior = log_normal(inferred.z, inferred.mean, inferred.log_var)
   divergence = jnp.sum(log_posterior - log_prior, axis=-1)
+  if inferred.gain is not None:
+    divergence -= inferred.gain
   return vae.likelihood.log_prob(inferred.outputs, x[:, None]) - divergence

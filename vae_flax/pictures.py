@@ -34,7 +34,12 @@ def draw(
     A grid, uint8 [H', W', C].
   """
   params, x = state.ema_params, watched[:_NUM_RECONSTRUCTIONS]
-  z = generation.draw_latents(vae, prng.stream(root, 'preview'), _NUM_SAMPLES)
+  z = generation.draw_latents(
+    vae,
+    generation.prior(vae, params),
+    prng.stream(root, 'preview'),
+    _NUM_SAMPLES,
+  )
   samples = generation.generate(vae, params, z)
   mean, _ = generation.encode(vae, params, x)
   reconstructions = generation.generate(vae, params, mean)

@@ -3,14 +3,17 @@
   python -m vae_flax.sample --workdir=DIR --output=FILE.png|FILE.npz|FOLDER
       [--kind=prior|reconstruction|groups|interpolation|traversal|manifold|
               latents|walk|projection]
-      [--temperature=1.0] [--num_samples=64] [--seed=0] [--split=test]
+      [--prior=trained|mixture] [--prior_components=50] [--temperature=1.0]
+      [--num_samples=64] [--seed=0] [--split=test]
       [--images=FILE|FOLDER]
       [--seeds=1,5,7-9 | --latents=FILE.npz|FILE.npy] [--frames=25] [--noloop]
       [--step=STEP] [--noema]
 
-  prior           images decoded from draws of z from N(0, I), from those of
+  prior           images decoded from draws of z from the prior, from those of
                   --seeds, or from given --latents; --temperature multiplies
-                  the draws
+                  the prior's deviations. --prior=mixture draws from a mixture
+                  of normal distributions that is fitted to the latents of
+                  training images
   reconstruction  images of the split, each followed by its reconstruction
   groups          rows of an image and of what 0 to all of the groups of a
                   hierarchy know of it, the top ones first
@@ -77,6 +80,7 @@ from vae_flax.drawing import kinds
 from vae_flax.drawing import own
 from vae_flax.drawing.kinds import Drawing
 from vae_flax.explorer.projecting import projector
+from vae_flax.priors import fitted
 from vae_flax.trained import load
 from vae_flax.trained import TrainedVAE
 from vae_flax.vae import VAE
@@ -129,12 +133,13 @@ def _check_flags(values: flags.FlagValues) -> None:
     commands.refuse_unused(values, reason, 'images')
   if values.kind != 'prior':
     reason = f'with --kind={values.kind}; use --kind=prior'
-    commands.refuse_unused(values, reason, 'temperature')
+    commands.refuse_unused(values, reason, 'temperature', 'prior')
+  fitted.check_flags(values)
   given_latents.check_flags(values, 'prior', ('images',))
   for name in ('seeds', 'latents'):
     if values[name].value is not None:
       reason = f'with --{name}; remove one of them'
-      commands.refuse_unused(values, reason, 'images', 'temperature')
+      commands.refuse_unused(values, reason, 'images', 'temperature', 'prior')
   if values.images is None and values.kind == projection_files.KIND:
     raise UserError(
       f'--kind={values.kind}: has no pictures to search; add --images=FILE or '
@@ -181,11 +186,12 @@ def _endings(values: flags.FlagValues) -> Sequence[str]:
 def _define_flags(values: flags.FlagValues) -> None:
   sample_files.define_flags(values, KINDS, 'See above.')
   given_latents.define_flags(values)
+  fitted.define_flags(values)
   flags.DEFINE_float(
     'temperature',
     1.0,
-    'Multiplies the latents that are drawn from the prior: below 1 for images '
-    'that are more alike and often look better.',
+    "Multiplies the prior's deviations: below 1 for images that are more alike "
+    'and often look better.',
     0.0,
     100.0,
     flag_values=values,
@@ -255,6 +261,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       trained.config, data.load(trained.config.dataset, values.split)
     )
 
+  trained = fitted.with_prior(values, trained)
   drawing = Drawing(trained, root, open_source, temperature=values.temperature)
   if values.kind == encoded.KIND:
     source = open_source()

@@ -1,6 +1,7 @@
 """The state of a VAE in training: one pytree, which checkpoints store whole.
 
-Parameters are {'encoder': θ, 'decoder': φ} in the notation of UDL.
+Parameters are {'encoder': θ, 'decoder': φ} in the notation of UDL, and those of
+a learned prior, 'prior'.
 """
 
 from typing import Any
@@ -37,6 +38,8 @@ def init_state(vae: VAE, root: jax.Array) -> VAEState:
     'encoder': vae.encoder.init(encoder_key, x)['params'],
     'decoder': vae.decoder.init(decoder_key, z)['params'],
   }
+  if vae.prior is not None:
+    params['prior'] = vae.prior.init(prng.stream(root, 'init', 1))['params']
   return VAEState(
     step=jnp.zeros((), jnp.int32),
     attempt=jnp.zeros((), jnp.int32),

@@ -67,14 +67,16 @@ def negative_elbo(
     kl_per_latent = losses.monte_carlo_kl(
       inferred.z, inferred.mean, inferred.log_var
     )
-  # Free bits apply to the mean over the global batch.
-  kl_per_latent = vae.axis.mean(jnp.mean(kl_per_latent, axis=0))
-  weight = losses.kl_weight(vae.beta, vae.kl_warmup_steps, step)
-  divergence = losses.with_free_bits(
-    inference.per_group(vae, kl_per_latent), vae.free_bits_nats
+  gain = inferred.gain
+  kl_per_group = inference.per_group(
+    vae, kl_per_latent, None if gain is None else jnp.mean(gain, axis=1)
   )
+  # Free bits apply to the mean over the global batch.
+  kl_per_group = vae.axis.mean(jnp.mean(kl_per_group, axis=0))
+  weight = losses.kl_weight(vae.beta, vae.kl_warmup_steps, step)
+  divergence = losses.with_free_bits(kl_per_group, vae.free_bits_nats)
   negative_bound = weight * divergence - reconstruction
-  kl = jnp.sum(kl_per_latent)
+  kl = jnp.sum(kl_per_group)
   return negative_bound, {
     'loss_nats': negative_bound,
     'elbo_nats': reconstruction - kl,
@@ -117,6 +119,8 @@ def negative_importance_bound(
   elbo = jnp.mean(log_weights)
   divergences = losses.gaussian_kl(inferred.mean, inferred.log_var)
   kl = jnp.mean(jnp.sum(jnp.mean(divergences, axis=1), axis=1))
+  if inferred.gain is not None:
+    kl -= jnp.mean(inferred.gain)
   return minimised, {
     'loss_nats': -bound,
     'iwae_nats': bound,

@@ -24,6 +24,7 @@ from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
 from vae_flax import generation
+from vae_flax.priors.learned import Components
 from vae_flax.state import EXPORT
 from vae_flax.state import exported
 from vae_flax.state import init_state
@@ -45,6 +46,11 @@ class TrainedVAE:
   config: ConfigDict
   step: int  # of the checkpoint
 
+  @functools.cached_property
+  def prior(self) -> Components | None:
+    """The learned prior of the top latents; None if all have N(0, I)."""
+    return generation.prior(self.vae, self.params)
+
   def chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
     """Yields images drawn from the prior, uint8 [64, H, W, C] at a time.
 
@@ -60,7 +66,9 @@ class TrainedVAE:
 
   def _chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
     for numbers in chunks_of_numbers(num):
-      yield self.decode(generation.latents_by_number(self.vae, key, numbers))
+      yield self.decode(
+        generation.latents_by_number(self.vae, self.prior, key, numbers)
+      )
 
   def chunks_of(self, latents_of: LatentsOf, num: int) -> Iterator[jax.Array]:
     """Yields the images of `num` latents, at most 64 at a time."""
@@ -70,7 +78,7 @@ class TrainedVAE:
 
   def latents_of_seeds(self, seeds: Sequence[int]) -> jax.Array:
     """The latents [N, Z] of `--seeds`, see `generation.latents_of_seeds`."""
-    return generation.latents_of_seeds(self.vae, seeds)
+    return generation.latents_of_seeds(self.vae, self.prior, seeds)
 
   def generate(self, key: jax.Array, num: int) -> jax.Array:
     """The first `num` images of `chunks`, uint8 [num, H, W, C]."""

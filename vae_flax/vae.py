@@ -4,6 +4,7 @@ Dimensions: H height, W width, C channels.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -19,9 +20,12 @@ from vae_flax.likelihoods import Likelihood
 from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
+from vae_flax.models.groups import group_shapes
 from vae_flax.models.groups import num_latents
 from vae_flax.models.groups import Scale
 from vae_flax.observations import Observe
+from vae_flax.priors.learned import Mixture
+from vae_flax.priors.learned import PseudoInputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class VAE:
 
   encoder: nn.Module
   decoder: nn.Module
+  prior: Mixture | PseudoInputs | None  # of the top latents; None is N(0, I)
   tx: optax.GradientTransformation
   likelihood: Likelihood
   observe: Observe  # maps bytes to x
@@ -46,6 +51,16 @@ class VAE:
   flip: bool  # whether to mirror images at random
   axis: BatchAxis  # splits batches over devices
   dtype: jnp.dtype  # type of x, z and all loss terms
+
+  @property
+  def top_size(self) -> int:
+    """The number of latents of one layer, or of a hierarchy's first group."""
+    return _top_size(self.scales, self.latent_size)
+
+
+def _top_size(scales: tuple[Scale, ...], latent_size: int) -> int:
+  sizes = map(math.prod, group_shapes(scales))
+  return next(filter(None, sizes), latent_size)
 
 
 def _create_observe(binarise: str, likelihood: Likelihood) -> Observe:
@@ -97,6 +112,21 @@ def _create_networks(
   )
 
 
+def _create_prior(
+  config: ConfigDict,
+  image_shape: tuple[int, int, int],
+  top_size: int,
+  param_dtype: jnp.dtype,
+) -> Mixture | PseudoInputs | None:
+  """The learned prior of the fields of `config.model`, if it has one."""
+  num = config.prior_components
+  if config.prior == 'mixture':
+    return Mixture(num, top_size, config.max_log_var, param_dtype)
+  if config.prior == 'vampprior':
+    return PseudoInputs(num, image_shape, param_dtype)
+  return None
+
+
 def create_vae(
   config: ConfigDict,
   image_shape: tuple[int, int, int],
@@ -123,9 +153,16 @@ def create_vae(
     dict(image_shape=tuple(image_shape), num_outputs=likelihood.num_outputs),
     dict(dtype=dtype, param_dtype=param_dtype),
   )
+  latent_size = num_latents(scales) if scales else config.model.latent_size
   return VAE(
     encoder=encoder,
     decoder=decoder,
+    prior=_create_prior(
+      config.model,
+      tuple(image_shape),
+      _top_size(scales, latent_size),
+      param_dtype,
+    ),
     tx=optimisers.create(config.optimizer, config.num_steps),
     likelihood=likelihood,
     observe=_create_observe(config.dataset.binarise, likelihood),
@@ -136,7 +173,7 @@ def create_vae(
     kl_warmup_steps=config.kl_warmup_steps,
     free_bits_nats=config.free_bits_nats,
     image_shape=tuple(image_shape),
-    latent_size=num_latents(scales) if scales else config.model.latent_size,
+    latent_size=latent_size,
     scales=scales,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,

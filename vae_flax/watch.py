@@ -31,9 +31,11 @@ def posterior_watch(vae: VAE, watched: jax.Array, config: ConfigDict) -> Watch:
 
   def measure(unused_root: jax.Array, state: VAEState) -> dict[str, jax.Array]:
     use = generation.latent_use(vae, state.params, watched)
-    if vae.scales:  # too many latents to report each
+    if vae.prior is not None:  # whose divergences are not from N(0, 1)
+      del use['kl_per_latent_nats']
+    elif vae.scales:  # too many latents to report each
       kl = use.pop('kl_per_latent_nats')
-      use['kl_per_group_nats'] = inference.per_group(vae, kl)
+      use['kl_per_group_nats'] = inference.per_group(vae, kl, None)
     return use
 
   return Watch(measure, functools.partial(judge, config))

@@ -99,7 +99,7 @@ def test_groups_have_their_shapes_from_the_top_down():
   parts = [np.asarray(p) for p in groups.split(values, vae.scales)]
   joined = np.concatenate([part.reshape(2, -1) for part in parts], axis=1)
   np.testing.assert_array_equal(joined, values)
-  sums = np.asarray(inference.per_group(vae, jnp.asarray(values, float)))
+  sums = np.asarray(inference.per_group(vae, jnp.asarray(values, float), None))
   expected = [part.reshape(2, -1).sum(axis=1) for part in parts]
   np.testing.assert_array_equal(sums, np.stack(expected, axis=1))
 
@@ -140,7 +140,7 @@ def test_layers_without_latents_change_what_is_decoded(x):
   params = init_state(vae, prng.root_key(0)).params
   found = evidence(vae, params, x)
   inferred = infer(vae, params, found, noise_of(vae))
-  assert inference.per_group(vae, inferred.z).shape == (BATCH, 1, 2)
+  assert inference.per_group(vae, inferred.z, None).shape == (BATCH, 1, 2)
   without = jax.tree.map(jnp.copy, params)
   last = without['decoder']['blocks_3']['expand']
   last['kernel'] = 0 * last['kernel']

@@ -37,7 +37,7 @@ class Drawing:
   root: jax.Array  # key of all random draws, not consumed
   open_source: Callable[[], Source]  # opens the images, if a kind needs them
   is_in_order: bool = False  # whether image i is that of the source
-  temperature: float = 1.0  # multiplies latents drawn from the prior
+  temperature: float = 1.0  # multiplies the deviations of the prior
 
   def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
     """Images of the source by number, which wraps around its length.
@@ -123,9 +123,9 @@ def from_top_groups(drawing: Drawing, num: int) -> Iterator[jax.Array]:
 def _prior(drawing: Drawing, num: int) -> LatentsOf:
   del num
   key = prng.stream(drawing.root, 'sample')
-  return lambda numbers: (
-    drawing.temperature
-    * generation.latents_by_number(drawing.trained.vae, key, numbers)
+  trained = drawing.trained
+  return lambda numbers: generation.latents_by_number(
+    trained.vae, trained.prior, key, numbers, drawing.temperature
   )
 
 

@@ -156,7 +156,7 @@ class Page:
     await self.draw_map()
 
   async def _another(self) -> None:
-    await self.set_latent(np.random.default_rng().normal(size=len(self.z)))
+    await self.set_latent(shown.draw(self.trained))
 
   async def _click(self, event: events.MouseEventArguments) -> None:
     if self.encoded is not None:

@@ -104,6 +104,12 @@ def order_by_kl(kl_nats: np.ndarray) -> np.ndarray:
   return np.argsort(-kl_nats, kind='stable')
 
 
+def draw(trained: TrainedVAE) -> np.ndarray:
+  """Latents [Z] from the prior, others at each call."""
+  seed = np.random.default_rng().integers(2**32)
+  return np.asarray(trained.latents_of_seeds([seed])[0])
+
+
 def images_of(trained: TrainedVAE, z: np.ndarray) -> np.ndarray:
   """Mean images of latents [N, Z], uint8; a single one is computed alone."""
   if len(z) > 1:

@@ -60,8 +60,19 @@ def load(
     step=run.step,
     seed=run.config.seed,
     parts={name: made[name](run) for name in names},
-    latents=f'{run.vae.latent_size} independent values from N(0, 1)',
+    latents=_latents(run),
     samples=images_lib.grid(images, 8),
+  )
+
+
+def _latents(run: TrainedVAE) -> str:
+  """The distribution of the latents."""
+  size = run.vae.latent_size
+  if run.prior is None:
+    return f'{size} independent values from N(0, 1)'
+  return (
+    f'{size} values from a learned prior of {len(run.prior.mean)} components; '
+    'python -m vae_flax.sample --output=FILE.npz draws them'
   )
 
 

@@ -27,6 +27,7 @@ from vae_flax import estimation
 from vae_flax import generation
 from vae_flax import inference
 from vae_flax.losses import log_normal
+from vae_flax.priors import learned
 from vae_flax.trained import TrainedVAE
 from vae_flax.vae import VAE
 
@@ -59,8 +60,10 @@ def check_flags(values: flags.FlagValues, metrics: tuple[str, ...]) -> None:
 
 def _log_joint(vae: VAE, arguments: Any, z: jax.Array) -> jax.Array:
   """Log Pr(x, z) in nats, [N, K], for z [N, K, Z]."""
-  params, x = arguments
+  params, prior, x = arguments
   log_prior = jnp.sum(log_normal(z, 0.0, 0.0), axis=-1)
+  if prior is not None:
+    log_prior += learned.gain(prior, z)
   return log_prior + inference.reconstruction(vae, params, x, z)
 
 
@@ -75,7 +78,7 @@ def _model(
 
   def arguments_of(rows: tuple[jax.Array, ...]) -> Any:
     x, mean, log_var = rows
-    return (trained.params, x), mean, log_var
+    return (trained.params, trained.prior, x), mean, log_var
 
   log_joint = functools.partial(_log_joint, trained.vae)
   return bounds_lib.from_normal(log_joint), arguments_of
@@ -137,7 +140,8 @@ def measure(
   if num_importance_samples:
     log_prob = importance_estimates(trained, x, keys[1], num_importance_samples)
     metrics['importance_nll_nats'] = -float(log_prob.mean())
-  z = generation.draw_latents(vae, keys[2], settings.num_images)
+  num_simulated = settings.num_images
+  z = generation.draw_latents(vae, trained.prior, keys[2], num_simulated)
   x = _simulate(vae, params, z, keys[3])
   mean, log_var = _start(trained, x, start)
   noise = (z - mean) * jnp.exp(-0.5 * log_var)

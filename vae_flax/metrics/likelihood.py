@@ -1,7 +1,7 @@
 """The likelihood of a data set under a trained VAE, broken down into its terms.
 
 Dimensions: N images, M training images, H height, W width, C channels, Z latent
-size, G groups of a hierarchy.
+size, G groups of latents, see `inference.per_group`.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,10 @@ from common_flax.data.source import Source
 from common_flax.progress import track
 from vae_flax import estimation
 from vae_flax import generation
-from vae_flax import inference
 from vae_flax import observations
 from vae_flax.likelihoods import bits_per_dim
+from vae_flax.priors import learned
 from vae_flax.trained import TrainedVAE
-from vae_flax.vae import VAE
 
 _ACTIVE_NATS = 0.1  # divergence of a group of latents that is in use
 _AGGREGATED_DRAWS = 2000  # of z, to estimate KL[q(z) || Pr(z)]
@@ -43,8 +42,7 @@ def _per_image(
 ) -> dict[str, np.ndarray]:
   """The likelihood terms [N] of every image, and of one layer its posterior.
 
-  Mean and log-variance of the posterior are [N, Z], `kl` is [N, Z], or in a
-  hierarchy [N, G] for its groups.
+  Mean and log-variance of the posterior are [N, Z], `kl` is [N, G].
   """
   observe_root = prng.stream(root, 'observe')
   draw_root = prng.stream(root, 'evaluate')
@@ -59,7 +57,6 @@ def _per_image(
     keys = prng.by_number(draw_root, numbers)
     estimates = estimation.estimate(vae, params, x, found, keys, num_samples)
     row = estimates._asdict()
-    row['kl'] = np.asarray(inference.per_group(vae, row['kl']))
     if not vae.scales:
       row |= {
         name: np.asarray(array, np.float64)
@@ -119,7 +116,8 @@ def measure(
     `aggregated_posterior_kl_nats` is the KL divergence of the aggregated
     posterior from the prior, `mutual_information_nats` the rest of `kl_nats`.
     A hierarchy has `active_groups`, those with at least 0.1 nats, and
-    `kl_per_group_nats` instead of these two and of `kl_per_latent_nats`.
+    `kl_per_group_nats` instead of these two and of `kl_per_latent_nats`, which
+    a learned prior does not have either.
   """
   root = prng.root_key(seed)
   images = _per_image(trained, source, root, num_samples)
@@ -144,16 +142,16 @@ def measure(
       nll, int(np.prod(trained.vae.image_shape)), trained.vae.likelihood
     ),
     'active_units': _active_units(trained, training_images, root),
-    **_divergences(trained.vae, images, seed),
+    **_divergences(trained, images, seed),
   }
 
 
 def _divergences(
-  vae: VAE, images: dict[str, np.ndarray], seed: int
+  trained: TrainedVAE, images: dict[str, np.ndarray], seed: int
 ) -> dict[str, Any]:
   """The parts of `kl_nats` by latents, or by groups of a hierarchy."""
   kl = images['kl'].mean(axis=0)
-  if vae.scales:
+  if trained.vae.scales:
     return {
       'active_groups': int(np.sum(kl > _ACTIVE_NATS)),
       'kl_per_group_nats': kl.tolist(),
@@ -162,12 +160,17 @@ def _divergences(
   chosen = random.permutation(len(images['kl']))[:_AGGREGATED_DRAWS]
   mean, log_var = images['mean'][chosen], images['log_var'][chosen]
   z = mean + np.exp(0.5 * log_var) * random.standard_normal(mean.shape)
+  prior, gain = trained.prior, None
+  if prior is not None:
+    gain = np.asarray(learned.gain(prior, jnp.asarray(z, prior.mean.dtype)))
   aggregated = estimation.aggregated_posterior_kl(
-    z, images['mean'], images['log_var']
+    z, images['mean'], images['log_var'], gain
   )
-  return {
+  divergences = {
     'aggregated_posterior_kl_nats': aggregated,
     'mutual_information_nats': float(images['kl'].sum(axis=1).mean())
     - aggregated,
-    'kl_per_latent_nats': kl.tolist(),
   }
+  if prior is None:
+    divergences['kl_per_latent_nats'] = kl.tolist()
+  return divergences

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_flax.likelihoods import soft_bound
+from vae_flax.models.groups import group_shapes
 from vae_flax.models.groups import Scale
 from vae_flax.models.groups import scale_of_groups
 from vae_flax.models.groups import split
@@ -287,6 +288,38 @@ def infer(
     jnp.concatenate(each, axis=1) for each in zip(*groups, strict=True)
   )
   return latents, mean, log_var, decode(state, method='outputs')
+
+
+def top_posterior(
+  encoder: Encoder,
+  decoder: Decoder,
+  params: Any,
+  features: Sequence[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+  """The posterior of the first group that has latents, which has none above.
+
+  Args:
+    encoder: of the features.
+    decoder: of the same scales.
+    params: {'encoder', 'decoder'} of both.
+    features: of `Encoder.__call__` for B images.
+
+  Returns:
+    Mean and log-variance of ε, [B, T] each.
+  """
+  encode = functools.partial(encoder.apply, {'params': params['encoder']})
+  decode = functools.partial(decoder.apply, {'params': params['decoder']})
+  batch = features[0].shape[0]
+  state = None
+  shapes = group_shapes(decoder.scales)
+  top = next(group for group, shape in enumerate(shapes) if shape[-1])
+  for group in range(top):  # layers without latents
+    state, *_ = decode(group, state, batch, method='prior')
+    nothing = jnp.zeros((batch, *shapes[group]), decoder.param_dtype)
+    state = decode(group, state, nothing, method='joined')
+  state, *_ = decode(top, state, batch, method='prior')
+  posterior = encode(top, features, state, method='posterior')
+  return tuple(y.reshape(batch, -1) for y in posterior)
 
 
 def _gain(scales: Sequence[Scale]) -> float:

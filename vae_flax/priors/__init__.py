@@ -1,0 +1,1 @@
+"""Priors of latents beside N(0, I)."""
