@@ -71,6 +71,9 @@ VAE_RECIPES = [
     ('hvae.py', variant)
     for variant in ('', 'smoke', 'mnist', 'mnist_top', 'mnist_gpu', 'cifar10')
   ),
+  *(
+    ('vampprior.py', variant) for variant in ('', 'normal', 'mixture', 'smoke')
+  ),
 ]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
@@ -86,6 +89,7 @@ RARE = COLOUR | {
   'pacgan',
   'mnist_top',
   'mnist_gpu',
+  'mixture',
 }
 
 

@@ -151,6 +151,7 @@ REFUSED = [
   ),
   ('vae', 'model.latent_size', 7, HIERARCHY, 'model.name=conv or mlp'),
   ('vae', 'model.groups', ((1, 2, 1, 1),), {}, 'model.name=hierarchical'),
+  ('vae', 'model.prior_components', 7, {}, 'model.prior=mixture'),
   ('vae', 'model.base_features', 7, MLP, 'add --config.model.name=conv'),
   ('vae', 'likelihood_scale', 0.2, {}, 'add --config.likelihood=gaussian'),
   ('vae', 'likelihood_scale', 0.2, GREY, 'likelihood=logistic'),
@@ -232,6 +233,7 @@ def test_every_condition_is_tested():
     ('vae', {'dataset.binarise': 'fixed', 'dataset.binarise_seed': 3}),
     ('vae', {'kl_warmup_steps': 10_000, 'free_bits_nats': 0.1, 'beta': 2.0}),
     ('vae', {'num_importance_samples': 5, 'evaluation_samples': 60}),
+    ('vae', {'model.prior': 'vampprior', 'model.prior_components': 7}),
   ],
 )
 def test_a_field_with_an_effect_is_accepted(family, changes):

@@ -44,6 +44,7 @@ def test_a_report_holds_metrics_and_their_provenance(report):
     'num_images': 297,
     'num_importance_samples': 60,
     'likelihood': 'bernoulli',
+    'prior': 'normal',
     'binarise': 'stochastic',
     'binarise_seed': 0,
     'seed': 0,
