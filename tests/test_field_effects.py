@@ -169,6 +169,15 @@ REFUSED = [
   ),
   ('vae', 'free_bits_nats', 0.1, {'objective': 'dreg'}, 'objective=dreg'),
   ('vae', 'free_bits_nats', 0.1, {'beta': 0.0}, 'beta=0.0'),
+  ('vae', 'total_correlation_weight', 5.0, IWAE, 'objective=elbo'),
+  ('vae', 'total_correlation_weight', 5.0, HIERARCHY, 'model.name=conv'),
+  (
+    'vae',
+    'total_correlation_weight',
+    5.0,
+    {'model.prior': 'mixture'},
+    'model.prior=normal',
+  ),
 ]
 
 

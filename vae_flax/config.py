@@ -59,6 +59,9 @@ def default() -> ConfigDict:
   config.kl_warmup_steps = 0  # steps over which the weight rises to beta
   config.free_bits_nats = 0.0  # per latent, or per group of a hierarchy
 
+  # What the total correlation weighs beyond its part in the divergence.
+  config.total_correlation_weight = 0.0
+
   # Default of `evaluate --num_importance_samples`: draws of z per image.
   config.evaluation_samples = 5000
 
@@ -105,6 +108,11 @@ EFFECTS: Effects = {
   'beta': (_ELBO,),
   'kl_warmup_steps': (_ELBO, _WEIGHTED, _WARMS_UP),
   'free_bits_nats': (_ELBO, _WEIGHTED),
+  'total_correlation_weight': (
+    _ELBO,
+    needs('model.name', 'conv', 'mlp'),
+    needs('model.prior', 'normal'),
+  ),
   'evaluation_samples': ALWAYS,
   **optimisers.effects('optimizer'),
 }
@@ -223,7 +231,7 @@ def check(config: ConfigDict) -> None:
   )
   require_one_of(config, 'kl', KLS)
   require_at_least(config, 0, 'kl_warmup_steps')
-  for name in ('beta', 'free_bits_nats'):
+  for name in ('beta', 'free_bits_nats', 'total_correlation_weight'):
     require(
       0 <= config[name] < math.inf,
       config,

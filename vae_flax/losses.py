@@ -53,6 +53,32 @@ def monte_carlo_kl(
   return jnp.mean(log_posterior - log_normal(z, 0.0, 0.0), axis=1)
 
 
+def total_correlation(
+  z: jax.Array, mean: jax.Array, log_var: jax.Array
+) -> jax.Array:
+  """Estimates $KL[q(z) || Π_j q(z_j)]$, the dependence between latents.
+
+  q(z), the aggregated posterior, is taken to be the mixture of the posteriors
+  of a batch. Its gradient is that of minibatch-weighted sampling (Chen et al.
+  2018, arXiv:1802.04942, equation S4), whose value differs by the constant
+  (Z - 1) log N of a data set of N images. As z is drawn from one of the B
+  posteriors, the value is too high, and at most (Z - 1) log B.
+
+  Args:
+    z: [B', Z], each drawn from the posterior of one image of the batch.
+    mean: [B, Z], of the posteriors of all images of the batch.
+    log_var: [B, Z].
+
+  Returns:
+    [] in nats.
+  """
+  logs = log_normal(z[:, None], mean[None], log_var[None])  # [B', B, Z]
+  log_size = math.log(len(mean))
+  joint = jax.nn.logsumexp(jnp.sum(logs, axis=2), axis=1) - log_size
+  marginals = jax.nn.logsumexp(logs, axis=1) - log_size  # [B', Z]
+  return jnp.mean(joint - jnp.sum(marginals, axis=1))
+
+
 def importance_bound(log_weights: jax.Array) -> jax.Array:
   """Log of the mean importance weight (Burda et al. 2015, arXiv:1509.00519).
 

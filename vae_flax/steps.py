@@ -75,14 +75,19 @@ def negative_elbo(
   kl_per_group = vae.axis.mean(jnp.mean(kl_per_group, axis=0))
   weight = losses.kl_weight(vae.beta, vae.kl_warmup_steps, step)
   divergence = losses.with_free_bits(kl_per_group, vae.free_bits_nats)
-  negative_bound = weight * divergence - reconstruction
+  loss_nats = weight * divergence - reconstruction
   kl = jnp.sum(kl_per_group)
-  return negative_bound, {
-    'loss_nats': negative_bound,
+  metrics = {
     'elbo_nats': reconstruction - kl,
     'reconstruction_nats': reconstruction,
     'kl_nats': kl,
   }
+  if vae.total_correlation_weight:
+    posteriors = vae.axis.gather((inferred.mean[:, 0], inferred.log_var[:, 0]))
+    correlation = losses.total_correlation(inferred.z[:, 0], *posteriors)
+    loss_nats += vae.total_correlation_weight * correlation
+    metrics['total_correlation_nats'] = correlation
+  return loss_nats, metrics | {'loss_nats': loss_nats}
 
 
 def negative_importance_bound(

@@ -44,6 +44,7 @@ class VAE:
   beta: float  # weight of the KL divergence
   kl_warmup_steps: int
   free_bits_nats: float
+  total_correlation_weight: float  # added to that of the KL divergence
   image_shape: tuple[int, int, int]  # (H, W, C)
   latent_size: int  # of all groups together in a hierarchy
   scales: tuple[Scale, ...]  # of a hierarchy of latents; () for one layer
@@ -172,6 +173,7 @@ def create_vae(
     beta=config.beta,
     kl_warmup_steps=config.kl_warmup_steps,
     free_bits_nats=config.free_bits_nats,
+    total_correlation_weight=config.total_correlation_weight,
     image_shape=tuple(image_shape),
     latent_size=latent_size,
     scales=scales,

@@ -60,6 +60,12 @@ class BatchAxis:
     """The rows of the whole batch, of which this device has `num`."""
     return num if self.name is None else num * lax.axis_size(self.name)
 
+  def gather(self, tree: Any) -> Any:
+    """The rows of the whole batch, of arrays that hold this device's."""
+    if self.name is None:
+      return tree
+    return lax.all_gather(tree, self.name, tiled=True)
+
   def mean(self, tree: Any) -> Any:
     """The mean of each array over the shares of the batch."""
     return tree if self.name is None else lax.pmean(tree, self.name)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from small_vae import close_to_mean
 from small_vae import create
 from small_vae import flat
@@ -36,6 +37,35 @@ def x64():
 @pytest.fixture(scope='module')
 def x():
   return np.random.default_rng(5).uniform(0, 1, (NUM_IMAGES, *SHAPE))
+
+
+def test_total_correlation_is_the_dependence_of_a_mixture():
+  random = np.random.default_rng(0)
+  mean, log_var = random.normal(0, 1, (7, 3)), random.normal(-1, 0.5, (7, 3))
+  z = mean[:4] + np.exp(0.5 * log_var[:4]) * random.normal(size=(4, 3))
+  densities = stats.norm.pdf(z[:, None], mean, np.exp(0.5 * log_var))
+  joint = densities.prod(axis=2).mean(axis=1)
+  marginals = densities.mean(axis=1).prod(axis=1)
+  expected = np.mean(np.log(joint) - np.log(marginals))
+  found = losses.total_correlation(z, mean, log_var)
+  np.testing.assert_allclose(found, expected, rtol=1e-10)
+  # Equal posteriors are a product, whose latents do not depend on each other.
+  same = losses.total_correlation(
+    z, *(np.tile(y[:1], (7, 1)) for y in (mean, log_var))
+  )
+  np.testing.assert_allclose(same, 0, atol=1e-12)
+
+
+def test_total_correlation_adds_to_the_loss(x):
+  plain = create()
+  params, key = init(plain), jax.random.key(0)
+  weighted = create(total_correlation_weight=3.0)
+  loss, metrics = steps.loss(weighted, params, x, key, STEP)
+  expected, others = steps.loss(plain, params, x, key, STEP)
+  correlation = metrics.pop('total_correlation_nats')
+  np.testing.assert_allclose(loss, expected + 3 * correlation, rtol=1e-10)
+  assert metrics.keys() == others.keys()
+  assert metrics['elbo_nats'] == others['elbo_nats']
 
 
 MEAN = np.array([[0.0, 1.5, -3.0], [0.2, -0.01, 10.0]])

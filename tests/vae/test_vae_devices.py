@@ -27,6 +27,7 @@ OBJECTIVES = {
     'objective': 'elbo',
     'free_bits_nats': 0.4,
     'kl_warmup_steps': 10,
+    'total_correlation_weight': 2.0,
     'dataset.flip': True,
   },
   'iwae': {
