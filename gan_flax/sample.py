@@ -52,9 +52,11 @@ from common_flax import prng
 from common_flax.cli import animations
 from common_flax.cli import commands
 from common_flax.cli import given_latents
+from common_flax.cli import labels as labels_lib
 from common_flax.cli import outputs
 from common_flax.cli import sample_files
 from common_flax.cli.given_latents import Given
+from common_flax.cli.labels import COLUMNS
 from common_flax.data.worlds import WORLDS
 from common_flax.errors import UserError
 from common_flax.latents import CHUNK
@@ -62,11 +64,9 @@ from common_flax.latents import chunks_of_numbers
 from common_flax.latents import LatentsOf
 from common_flax.progress import track
 from gan_flax import config as gan_config
-from gan_flax import labels as labels_lib
 from gan_flax import pictures as world_pictures
 from gan_flax import trained
 from gan_flax.explorer import projection_command
-from gan_flax.labels import COLUMNS
 from gan_flax.trained import load
 from gan_flax.trained import Sampler
 
@@ -209,18 +209,11 @@ def _labels(
   """
   if values.label is not None and not values.label:
     raise UserError('--label: is empty; name a class, or drop it')
-  if given is not None:
-    is_walk = values.kind == given_latents.WALK
-    return labels_lib.of_given(
-      sampler.gan, sampler.class_names, given, values.label, num, is_walk
-    )
-  if values.label is None:
-    return sampler.labels(num)
-  try:
-    numbers = sampler.class_numbers(values.label)
-  except UserError as error:
-    raise UserError(f'--{error}') from error
-  return labels_lib.in_rows(num, numbers)
+  known = sampler.gan.num_classes, sampler.class_names
+  if given is None:
+    return labels_lib.of_flags(*known, values.label, num)
+  is_walk = values.kind == given_latents.WALK
+  return labels_lib.of_given(*known, given, values.label, num, is_walk)
 
 
 def _latents_of(

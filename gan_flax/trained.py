@@ -17,6 +17,9 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import prng
+from common_flax.cli import labels as labels_lib
+from common_flax.cli.labels import COLUMNS
+from common_flax.cli.labels import Label
 from common_flax.errors import UserError
 from common_flax.latents import CHUNK
 from common_flax.latents import chunks_of_numbers
@@ -29,11 +32,8 @@ from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from gan_flax import config as gan_config
 from gan_flax import generation
-from gan_flax import labels as labels_lib
 from gan_flax.gan import create_gan
 from gan_flax.gan import GAN
-from gan_flax.labels import COLUMNS
-from gan_flax.labels import Label
 from gan_flax.state import BatchStats
 from gan_flax.state import exported_generator
 from gan_flax.state import GANState
@@ -84,32 +84,11 @@ class Sampler:
   def labels(self, num: int, label: Label = None) -> np.ndarray | None:
     """The classes of `num` samples.
 
-    Args:
-      num: number of samples.
-      label: one class for all samples, or the class of each, [num], by number
-        or by name; None for one class per row of 8, in turn.
-
-    Returns:
-      int32 [num], or None if the GAN is not conditional.
-
-    Raises:
-      UserError: naming a class that does not exist.
+    See `labels.of_samples`.
     """
-    if label is None:
-      if not self.gan.is_conditional:
-        return None
-      return labels_lib.in_rows(num, range(self.gan.num_classes))
-    numbers = self.class_numbers(label)
-    if numbers.shape not in ((), (num,)):
-      raise UserError(
-        f'label: has the shape {list(numbers.shape)}; give one class, or one '
-        f'for each of the {num} samples'
-      )
-    return np.broadcast_to(numbers, num)
-
-  def class_numbers(self, label: Label) -> np.ndarray:
-    """The numbers of classes, see `labels.class_numbers`."""
-    return labels_lib.class_numbers(self.gan, self.class_names, label)
+    return labels_lib.of_samples(
+      self.gan.num_classes, self.class_names, num, label
+    )
 
   def chunks(
     self,

@@ -58,9 +58,11 @@ VAE_RECIPES = [
     for variant in (
       '',
       'digits_2d',
+      'conditional',
       'smoke',
       'mnist',
       'mnist_2d',
+      'mnist_conditional',
       'cifar10',
       'celeba',
       'folder',
@@ -90,6 +92,7 @@ RARE = COLOUR | {
   'mnist_top',
   'mnist_gpu',
   'mixture',
+  'mnist_conditional',
 }
 
 
@@ -142,9 +145,12 @@ def test_vae_recipe_builds_a_step(name, variant):
   vae_config.check(config)
   size = config.dataset.image_size
   shape = (size, size, 3 if variant in COLOUR else 1)
-  vae = create_vae(config, shape)
+  vae = create_vae(config, shape, 10)
+  assert vae.is_conditional == ('conditional' in variant)
   root = prng.root_key(config.seed)
   batch = np.zeros((1, 4, *shape), np.uint8)
+  if vae.is_conditional:
+    batch = Labelled(batch, np.zeros((1, 4), np.int32))
   state = jax.eval_shape(lambda: vae_state.init_state(vae, root))
   new, metrics = jax.eval_shape(
     functools.partial(vae_steps.train_step, vae), state, batch, root

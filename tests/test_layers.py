@@ -40,7 +40,6 @@ FLOORS = {
   'FAMILY.gan': 10,
   'FAMILY.vae': 10,
   'FAMILY.state': 11,
-  'FAMILY.labels': 11,
   'FAMILY.batches': 12,
   'FAMILY.inference': 12,
   'FAMILY.steps': 13,

@@ -28,6 +28,7 @@ MAX_DRAWS = 10**6  # draws of z per image
 MAX_COMPONENTS = 10_000  # of a mixture
 BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
+CONDITIONINGS = ('none', 'label')
 KLS = ('closed_form', 'monte_carlo')
 
 
@@ -46,6 +47,7 @@ def default() -> ConfigDict:
   model.groups = ((1, 128, 2, 16), (8, 64, 2, 8), (16, 32, 1, 4))
   model.prior = 'normal'  # N(0, I), or learned: 'mixture', 'vampprior'
   model.prior_components = 500  # of a learned prior
+  model.conditioning = 'none'  # or 'label'
   model.activation = 'relu'
   model.max_log_var = 10.0  # bound on the absolute value of log-variances
 
@@ -97,6 +99,10 @@ EFFECTS: Effects = {
   'model.groups': _sized_by('groups'),
   'model.prior': ALWAYS,
   'model.prior_components': (needs('model.prior', 'mixture', 'vampprior'),),
+  'model.conditioning': (
+    needs('model.name', 'conv', 'mlp'),
+    needs('model.prior', 'normal'),
+  ),
   'model.activation': ALWAYS,
   'model.max_log_var': ALWAYS,
   'likelihood': ALWAYS,
@@ -174,6 +180,7 @@ def _check_model(config: ConfigDict) -> None:
     'must be layer sizes from 1 to '
     f'{config_lib.MAX_FEATURES:,}, such as (200, 200)',
   )
+  require_one_of(config, 'model.conditioning', CONDITIONINGS)
   require_one_of(config, 'model.prior', PRIORS)
   require_at_least(config, 1, 'model.prior_components')
   require_at_most(config, MAX_COMPONENTS, 'model.prior_components')

@@ -63,6 +63,7 @@ def _add_chunk(
   sums: _Sums,
   x: jax.Array,
   found: inference.Evidence,
+  labels: jax.Array | None,
   keys: jax.Array,
   chunk: jax.Array,
   num_samples: jax.Array,
@@ -75,7 +76,7 @@ def _add_chunk(
       vae.dtype,
     )
   )(keys)
-  inferred = inference.infer(vae, params, found, noise)
+  inferred = inference.infer(vae, params, found, noise, labels)
   logs = inference.log_weights_of(vae, x, inferred)  # [N, S]
   number = chunk * _CHUNK_DRAWS + jnp.arange(_CHUNK_DRAWS)
   counts = (number < num_samples)[None]
@@ -114,6 +115,7 @@ def estimate(
   found: inference.Evidence,
   keys: jax.Array,
   num_samples: int,
+  labels: jax.Array | None = None,
 ) -> Estimates:
   """Estimates log Pr(x) of images.
 
@@ -125,6 +127,7 @@ def estimate(
       log-variances [N, Z] of their posteriors.
     keys: [N], each consumed.
     num_samples: K, draws per image; a tenth is rounded down, to at least 1.
+    labels: int32 [N] of a conditional VAE, whose Pr(x|y) is estimated.
   """
   zeros = jnp.zeros(len(x), vae.dtype)
   per_group = jnp.zeros((len(x), inference.num_groups(vae)), vae.dtype)
@@ -134,7 +137,7 @@ def estimate(
   add_chunk = _compiled_add_chunk()
   tenth = max(1, num_samples // 10)
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
-    drawn = (x, found, keys, jnp.int32(chunk))
+    drawn = (x, found, labels, keys, jnp.int32(chunk))
     if chunk == (tenth - 1) // _CHUNK_DRAWS:  # the last chunk of the tenth
       copies = jax.tree.map(jnp.copy, sums)
       sums_of_tenth = add_chunk(vae, params, copies, *drawn, tenth)

@@ -122,10 +122,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   for line in report_of(source).lines():
     print(line)
   num_draws = values.num_importance_samples or config.evaluation_samples
-  training_images = (
-    likelihood.first_training_images(config)
-    if LIKELIHOOD in requested
-    else None
+  training_source = (
+    likelihood.training_source(config) if LIKELIHOOD in requested else None
   )
   reference_set = _reference_set(values, config, requested)
   baseline = {}
@@ -139,7 +137,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     provenance = _provenance(trained, values)
     if LIKELIHOOD in requested:
       metrics |= likelihood.measure(
-        trained, source, training_images, values.seed, num_draws
+        trained, source, training_source, values.seed, num_draws
       )
       provenance['num_images'] = len(source)
       provenance['num_importance_samples'] = num_draws
@@ -237,7 +235,6 @@ def _score_samples(
     'Drawing',
   )
   samples = np.concatenate([np.asarray(chunk) for chunk in chunks])
-  samples = samples[:num_samples]
   return reference_set.score(samples)._replace(samples=samples)
 
 

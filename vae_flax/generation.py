@@ -6,8 +6,10 @@ VAE.
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +34,24 @@ _ACTIVE_VARIANCE = 0.01
 NUM_WATCHED = 500
 
 
+class Watched(NamedTuple):
+  """Images that reports and pictures show.
+
+  Attributes:
+    x: [N, H, W, C] from `observe`.
+    labels: int32 [N] of a conditional VAE, else None.
+  """
+
+  x: jax.Array
+  labels: jax.Array | None
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def generate(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
+def generate(
+  vae: VAE, params: Params, z: jax.Array, labels: jax.Array | None = None
+) -> jax.Array:
   """Decodes latents [N, Z] to mean images, uint8 [N, H, W, C]."""
-  outputs = inference.decode(vae, params, z)
+  outputs = inference.decode(vae, params, z, labels)
   return images_lib.from_unit(vae.likelihood.mean(outputs))
 
 
@@ -47,16 +63,18 @@ def observe(vae: VAE, key: jax.Array, images: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def encode(
-  vae: VAE, params: Params, x: jax.Array
+  vae: VAE, params: Params, x: jax.Array, labels: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
   """Mean and log-variance [N, Z] of q(z|x), for x from `observe`."""
-  return inference.encode(vae, params, x)
+  return inference.encode(vae, params, x, labels)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def evidence(vae: VAE, params: Params, x: jax.Array) -> inference.Evidence:
+def evidence(
+  vae: VAE, params: Params, x: jax.Array, labels: jax.Array | None = None
+) -> inference.Evidence:
   """What the encoder says of x [N, H, W, C] from `observe`."""
-  return inference.evidence(vae, params, x)
+  return inference.evidence(vae, params, x, labels)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -130,13 +148,16 @@ def observe_by_number(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
+def latent_use(
+  vae: VAE, params: Params, x: jax.Array, labels: jax.Array | None = None
+) -> dict[str, jax.Array]:
   """Measures how much the VAE uses each latent.
 
   Args:
     vae: the static part.
     params: parameters of both networks.
     x: [N, H, W, C] from `observe`, several hundred images.
+    labels: int32 [N] of a conditional VAE.
 
   Returns:
     `active_units`, the number of latents whose posterior mean varies over x
@@ -144,7 +165,7 @@ def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
     from N(0, 1), averaged over x. In a hierarchy both are those of
     `inference.encode`, with the groups above at their means.
   """
-  mean, log_var = inference.encode(vae, params, x)
+  mean, log_var = inference.encode(vae, params, x, labels)
   is_active = jnp.var(mean, axis=0) > _ACTIVE_VARIANCE
   return {
     'active_units': jnp.sum(is_active),
@@ -152,16 +173,23 @@ def latent_use(vae: VAE, params: Params, x: jax.Array) -> dict[str, jax.Array]:
   }
 
 
-def watched(vae: VAE, root: jax.Array, source: Source) -> jax.Array:
+def watched(vae: VAE, root: jax.Array, source: Source) -> Watched:
   """The training images used in reports and pictures, observed once.
 
   Args:
     vae: the static part.
     root: the run's root key, not consumed.
-    source: from `observations.prepare_source`.
-
-  Returns:
-    x [N, H, W, C], N at most NUM_WATCHED.
+    source: from `observations.prepare_source`; N is at most NUM_WATCHED.
   """
   images = data.first_examples(source, NUM_WATCHED)
-  return observe(vae, prng.stream(root, 'observe'), images)
+  x = observe(vae, prng.stream(root, 'observe'), images)
+  return Watched(x, labels_of(vae, source, range(len(images))))
+
+
+def labels_of(
+  vae: VAE, source: Source, numbers: Iterable[int]
+) -> jax.Array | None:
+  """The labels [N] of examples of a source; None if the VAE takes none."""
+  if not vae.is_conditional:
+    return None
+  return jnp.asarray([source[int(i)]['label'] for i in numbers], jnp.int32)

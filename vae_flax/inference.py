@@ -2,6 +2,10 @@
 
 Dimensions: B batch, K importance samples, H height, W width, C channels, P
 outputs per value, Z latent size.
+
+A conditional VAE models Pr(x|y) for labels y, int32 [B], which both of its
+networks see (Sohn et al. 2015, "Learning structured output representation using
+deep conditional generative models"). Other VAEs have no labels, None.
 """
 
 import itertools
@@ -54,7 +58,7 @@ def prior(vae: VAE, params: Params) -> Components | None:
   made = vae.prior.apply({'params': params['prior']})
   if isinstance(made, Components):
     return made
-  found = evidence(vae, params, made)  # of pseudo-inputs
+  found = evidence(vae, params, made, None)  # of pseudo-inputs
   if vae.scales:
     found = hierarchical.top_posterior(vae.encoder, vae.decoder, params, found)
   return learned.of_posteriors(*found)
@@ -66,13 +70,33 @@ def _gain(vae: VAE, params: Params, z: jax.Array) -> jax.Array | None:
   return None if components is None else learned.gain(components, z)
 
 
-def evidence(vae: VAE, params: Params, x: jax.Array) -> Evidence:
+def _told(vae: VAE, values: jax.Array, labels: jax.Array | None) -> jax.Array:
+  """Appends one-hot labels [B] to values [B, ..., C] of a conditional VAE.
+
+  Raises:
+    ValueError: if labels are missing, or there are no classes.
+  """
+  if vae.is_conditional != (labels is not None):
+    raise ValueError('labels are for conditional VAEs, and those need them')
+  if labels is None:
+    return values
+  one_hot = jax.nn.one_hot(labels, vae.num_classes, dtype=values.dtype)
+  inner = (1,) * (values.ndim - 2)
+  one_hot = one_hot.reshape(len(labels), *inner, vae.num_classes)
+  shape = (*values.shape[:-1], vae.num_classes)
+  return jnp.concatenate([values, jnp.broadcast_to(one_hot, shape)], axis=-1)
+
+
+def evidence(
+  vae: VAE, params: Params, x: jax.Array, labels: jax.Array | None = None
+) -> Evidence:
   """What the encoder says of x [B, H, W, C] from `vae.observe`."""
+  x = _told(vae, x, labels)
   return vae.encoder.apply({'params': params['encoder']}, x)
 
 
 def encode(
-  vae: VAE, params: Params, x: jax.Array
+  vae: VAE, params: Params, x: jax.Array, labels: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
   """The approximate posterior q(z|x, θ) = N(mean, exp(log_var)) (UDL 17.20).
 
@@ -83,11 +107,12 @@ def encode(
     vae: the static part.
     params: parameters of both networks.
     x: [B, H, W, C] from `vae.observe`.
+    labels: of a conditional VAE.
 
   Returns:
     Mean and log-variance, [B, Z] each.
   """
-  found = evidence(vae, params, x)
+  found = evidence(vae, params, x, labels)
   if not vae.scales:
     return found
   at_mean = jnp.zeros((x.shape[0], 1, vae.latent_size), vae.dtype)
@@ -96,7 +121,11 @@ def encode(
 
 
 def infer(
-  vae: VAE, params: Params, found: Evidence, noise: jax.Array
+  vae: VAE,
+  params: Params,
+  found: Evidence,
+  noise: jax.Array,
+  labels: jax.Array | None = None,
 ) -> Inferred:
   """Draws z from the posterior and decodes it.
 
@@ -105,6 +134,7 @@ def infer(
     params: parameters of both networks.
     found: of `evidence`.
     noise: [B, K, Z] from N(0, I).
+    labels: of a conditional VAE.
   """
   if vae.scales:
     z, mean, log_var, outputs = hierarchical.infer(
@@ -120,12 +150,18 @@ def infer(
   mean, log_var = (y[:, None] for y in found)
   z = mean + jnp.exp(0.5 * log_var) * noise
   gain = _gain(vae, params, z)
-  return Inferred(z, mean, log_var, decode(vae, params, z), gain)
+  return Inferred(z, mean, log_var, decode(vae, params, z, labels), gain)
 
 
-def draw(vae: VAE, params: Params, x: jax.Array, key: jax.Array) -> Inferred:
+def draw(
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  key: jax.Array,
+  labels: jax.Array | None = None,
+) -> Inferred:
   """Draws `vae.num_importance_samples` latents per image; consumes the key."""
-  found = evidence(vae, params, x)
+  found = evidence(vae, params, x, labels)
   num = vae.num_importance_samples
   if vae.scales:
     return infer(
@@ -136,7 +172,7 @@ def draw(vae: VAE, params: Params, x: jax.Array, key: jax.Array) -> Inferred:
     )
   mean, log_var = found
   z = reparameterise(key, mean, log_var, num, vae.axis)
-  outputs, gain = decode(vae, params, z), _gain(vae, params, z)
+  outputs, gain = decode(vae, params, z, labels), _gain(vae, params, z)
   return Inferred(z, mean[:, None], log_var[:, None], outputs, gain)
 
 
@@ -157,20 +193,24 @@ def _noise(
   )
 
 
-def decode(vae: VAE, params: Params, z: jax.Array) -> jax.Array:
+def decode(
+  vae: VAE, params: Params, z: jax.Array, labels: jax.Array | None = None
+) -> jax.Array:
   """Decodes latents to the parameters of the likelihood (UDL 17.6).
 
   Args:
     vae: the static part.
     params: parameters of both networks.
-    z: [..., Z].
+    z: [..., Z], of a conditional VAE [B, ..., Z].
+    labels: of a conditional VAE.
 
   Returns:
     [..., H, W, C, P]: logits, or means and log-scales; see
     `vae_flax.likelihoods`.
   """
+  told = _told(vae, z, labels)
   outputs = vae.decoder.apply(
-    {'params': params['decoder']}, z.reshape(-1, z.shape[-1])
+    {'params': params['decoder']}, told.reshape(-1, told.shape[-1])
   )
   return outputs.reshape(*z.shape[:-1], *outputs.shape[1:])
 
@@ -234,10 +274,15 @@ def num_groups(vae: VAE) -> int:
 
 
 def reconstruction(
-  vae: VAE, params: Params, x: jax.Array, z: jax.Array
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  z: jax.Array,
+  labels: jax.Array | None = None,
 ) -> jax.Array:
   """Log Pr(x|z, φ) in nats, [B, K], for x [B, H, W, C] and z [B, K, Z]."""
-  return vae.likelihood.log_prob(decode(vae, params, z), x[:, None])
+  outputs = decode(vae, params, z, labels)
+  return vae.likelihood.log_prob(outputs, x[:, None])
 
 
 def log_weights(
@@ -247,6 +292,7 @@ def log_weights(
   z: jax.Array,
   mean: jax.Array,
   log_var: jax.Array,
+  labels: jax.Array | None = None,
 ) -> jax.Array:
   """The log importance weights log Pr(x, z) - log q(z|x) (UDL 17.28).
 
@@ -257,11 +303,12 @@ def log_weights(
     z: [B, K, Z], drawn from q.
     mean: [B, Z], the mean of q.
     log_var: [B, Z], the log-variance of q.
+    labels: of a conditional VAE.
 
   Returns:
     [B, K] in nats.
   """
-  outputs, gain = decode(vae, params, z), _gain(vae, params, z)
+  outputs, gain = decode(vae, params, z, labels), _gain(vae, params, z)
   inferred = Inferred(z, mean[:, None], log_var[:, None], outputs, gain)
   return log_weights_of(vae, x, inferred)
 

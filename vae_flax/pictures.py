@@ -9,6 +9,7 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli import labels as labels_lib
 from vae_flax import generation
 from vae_flax.state import VAEState
 from vae_flax.trained import TrainedVAE
@@ -20,29 +21,31 @@ _NUM_RECONSTRUCTIONS = 2 * _COLUMNS
 
 
 def draw(
-  vae: VAE, watched: jax.Array, root: jax.Array, state: VAEState
+  vae: VAE, watched: generation.Watched, root: jax.Array, state: VAEState
 ) -> np.ndarray:
   """Draws samples at fixed latents, and images above their reconstructions.
 
   Args:
     vae: the static part.
-    watched: [N, H, W, C] from `vae.observe`; the first ones are drawn.
+    watched: the images, the first of which are drawn.
     root: the run's root key, not consumed.
     state: the state.
 
   Returns:
-    A grid, uint8 [H', W', C].
+    A grid, uint8 [H', W', C], whose samples have one class per row.
   """
-  params, x = state.ema_params, watched[:_NUM_RECONSTRUCTIONS]
+  params = state.ema_params
+  x, labels = jax.tree.map(lambda y: y[:_NUM_RECONSTRUCTIONS], watched)
+  classes = labels_lib.of_samples(vae.num_classes, None, _NUM_SAMPLES)
   z = generation.draw_latents(
     vae,
     generation.prior(vae, params),
     prng.stream(root, 'preview'),
     _NUM_SAMPLES,
   )
-  samples = generation.generate(vae, params, z)
-  mean, _ = generation.encode(vae, params, x)
-  reconstructions = generation.generate(vae, params, mean)
+  samples = generation.generate(vae, params, z, classes)
+  mean, _ = generation.encode(vae, params, x, labels)
+  reconstructions = generation.generate(vae, params, mean, labels)
   originals = images_lib.from_unit(x)
   rows = []
   for start in range(0, len(x), _COLUMNS):

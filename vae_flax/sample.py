@@ -4,7 +4,7 @@
       [--kind=prior|reconstruction|groups|interpolation|traversal|manifold|
               latents|walk|projection]
       [--prior=trained|mixture] [--prior_components=50] [--temperature=1.0]
-      [--num_samples=64] [--seed=0] [--split=test]
+      [--num_samples=64] [--seed=0] [--split=test] [--label=CLASS,CLASS]
       [--images=FILE|FOLDER]
       [--seeds=1,5,7-9 | --latents=FILE.npz|FILE.npy] [--frames=25] [--noloop]
       [--step=STEP] [--noema]
@@ -40,6 +40,10 @@ are. A reconstruction is then a grid of pictures above their reconstructions, or
 an .npz of both; an interpolation leads from each picture to the next; latents
 have the `name` of their picture instead of a label.
 
+A conditional VAE draws one class per row of 8, all in turn or those of --label,
+by name or number; an .npz then also holds `labels` int32 [N] and `class_names`.
+With --latents, --seeds or --images, --label is their class, or one for each.
+
 From Python:
 
   vae = vae_flax.sample.load('runs/vae')
@@ -49,7 +53,6 @@ From Python:
 Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
-from collections.abc import Iterator
 from collections.abc import Sequence
 import sys
 
@@ -63,22 +66,22 @@ from common_flax.cli import animations
 from common_flax.cli import commands
 from common_flax.cli import given_latents
 from common_flax.cli import given_pictures
+from common_flax.cli import labels as labels_lib
 from common_flax.cli import outputs
 from common_flax.cli import sample_files
+from common_flax.cli.given_latents import Given
 from common_flax.cli.given_latents import WALK
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.explore import projection_files
-from common_flax.latents import CHUNK
-from common_flax.latents import chunks_of_numbers
 from common_flax.latents import given as given_array
-from common_flax.latents import LatentsOf
-from common_flax.progress import track
 from vae_flax import observations
 from vae_flax.drawing import encoded
 from vae_flax.drawing import kinds
 from vae_flax.drawing import own
+from vae_flax.drawing import writing
 from vae_flax.drawing.kinds import Drawing
+from vae_flax.drawing.kinds import Drawn
 from vae_flax.explorer.projecting import projector
 from vae_flax.priors import fitted
 from vae_flax.trained import load
@@ -103,6 +106,8 @@ _UNUSED = {
   encoded.KIND: ('num_samples',),
   WALK: ('num_samples', 'split'),
 }
+# Kinds whose classes --label chooses without --images.
+_OF_CLASSES = ('prior', 'manifold', WALK)
 # Kinds for which --images has an effect.
 _OF_IMAGES = (
   kinds.RECONSTRUCTION,
@@ -135,6 +140,11 @@ def _check_flags(values: flags.FlagValues) -> None:
     reason = f'with --kind={values.kind}; use --kind=prior'
     commands.refuse_unused(values, reason, 'temperature', 'prior')
   fitted.check_flags(values)
+  if values.kind not in _OF_CLASSES and values.images is None:
+    reason = f'with --kind={values.kind}; classes are those of the split'
+    commands.refuse_unused(values, reason, 'label')
+  if values.label is not None and not values.label:
+    raise UserError('--label: is empty; name a class, or drop it')
   given_latents.check_flags(values, 'prior', ('images',))
   for name in ('seeds', 'latents'):
     if values[name].value is not None:
@@ -196,6 +206,13 @@ def _define_flags(values: flags.FlagValues) -> None:
     100.0,
     flag_values=values,
   )
+  flags.DEFINE_list(
+    'label',
+    None,
+    'Classes to draw from a conditional VAE, by name or number, one per row of '
+    '8, by default all in turn; or those of --images.',
+    flag_values=values,
+  )
   flags.DEFINE_string(
     'split',
     'test',
@@ -209,36 +226,6 @@ def _define_flags(values: flags.FlagValues) -> None:
     'of images.',
     flag_values=values,
   )
-
-
-def _write_images(
-  values: flags.FlagValues,
-  trained: TrainedVAE,
-  images: Iterator[jax.Array],
-  num: int,
-  latents_of: LatentsOf | None,
-) -> None:
-  """Writes images, and in an .npz their latents, in chunks."""
-  columns = kinds.columns(values.kind, num)
-  if values.kind == WALK:
-    columns = values.frames
-  shape, timing = (num, *trained.vae.image_shape), given_latents.timing(values)
-  sample_files.check_size(values.output, num, shape[1:], columns, timing)
-  latents = None
-  if latents_of is not None:
-    latents = (
-      np.asarray(latents_of(numbers))[: num - numbers[0]]
-      for numbers in chunks_of_numbers(num)
-    )
-  sample_files.write(
-    values.output,
-    track(map(jax.device_get, images), -(-num // CHUNK), 'Drawing'),
-    shape,
-    columns=columns,
-    latents=latents,
-    timing=timing,
-  )
-  print(f'{num:,} images of step {trained.step:,} in {values.output}')
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -262,7 +249,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     )
 
   trained = fitted.with_prior(values, trained)
-  drawing = Drawing(trained, root, open_source, temperature=values.temperature)
+  drawing = Drawing(
+    trained,
+    root,
+    open_source,
+    label=values.label,
+    temperature=values.temperature,
+  )
   if values.kind == encoded.KIND:
     source = open_source()
     encoded.write(values.output, drawing, source)
@@ -271,23 +264,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   num = values.num_samples
   if values.kind in _OF_SPLIT:
     images = _OF_SPLIT[values.kind](drawing, num)
-    _write_images(values, trained, images, num, None)
+    writing.write_images(values, trained, images, num)
     return
   given = given_latents.given(values, trained.vae.latent_size)
   if given is None:
-    latents_of = kinds.KINDS[values.kind](drawing, num)
+    drawn = kinds.KINDS[values.kind](drawing, num)
   else:
-    if given.labels is not None:
-      raise UserError(
-        f'{given.flag}: has `labels`, and a VAE has no classes; '
-        'store the latents alone'
-      )
     num = given_latents.num_samples(values, len(given))
-    latents_of = given.latents_of(trained.latents_of_seeds, trained.vae.dtype)
-    if values.kind == WALK:
-      latents_of = given_latents.walk(values, latents_of, len(given))
-  images = trained.chunks_of(latents_of, num)
-  _write_images(values, trained, images, num, latents_of)
+    drawn = writing.drawn_of(values, trained, given, num)
+  writing.write_drawn(values, trained, drawn, num)
 
 
 def _draw_own(
@@ -305,8 +290,9 @@ def _draw_own(
     vae.image_shape[-1],
     data.rendering_of(dataset),
   )
+  labels = _labels_of_own(values, trained, len(pictures))
   source = observations.prepare_source(
-    trained.config, data.from_arrays(pictures)
+    trained.config, data.from_arrays(pictures, labels)
   )
   drawing = Drawing(trained, root, lambda: source, is_in_order=True)
   if values.kind == encoded.KIND:
@@ -315,10 +301,16 @@ def _draw_own(
     return
   if values.kind == projection_files.KIND:
     projection_files.check_size(values.output, pictures)
-    starts = encoded.encode_all(drawing, source)['mean']
+    label = starts = None
+    if labels is not None:
+      label = int(labels[0])
+    if labels is not None or not vae.is_conditional:
+      starts = encoded.encode_all(drawing, source)['mean']
     key = prng.stream(root, 'sample')
-    found = projector(trained).project(key, pictures, starts=starts)
-    projection_files.write(values.output, pictures, names, found)
+    found = projector(trained).project(key, pictures, label, starts)
+    projection_files.write(
+      values.output, pictures, names, found, trained.class_names
+    )
     return
   if values.kind == kinds.RECONSTRUCTION:
     own.write_reconstructions(values.output, drawing, pictures, source, names)
@@ -329,11 +321,23 @@ def _draw_own(
     means = encoded.encode_all(drawing, source)['mean']
     num = given_latents.num_samples(values, len(means))
     latents_of = given_latents.walk(values, given_array(means), len(means))
+    drawn = Drawn(latents_of, drawing.labels(source, np.zeros(num, np.int32)))
   else:
     num = kinds.COLUMNS * (len(source) - 1)
-    latents_of = kinds.KINDS[values.kind](drawing, num)
-  images = trained.chunks_of(latents_of, num)
-  _write_images(values, trained, images, num, latents_of)
+    drawn = kinds.KINDS[values.kind](drawing, num)
+  writing.write_drawn(values, trained, drawn, num)
+
+
+def _labels_of_own(
+  values: flags.FlagValues, trained: TrainedVAE, num: int
+) -> np.ndarray | None:
+  """The classes of the pictures of --images, from --label; int32 [num]."""
+  if values.kind == projection_files.KIND and values.label is None:
+    return None  # all classes are searched
+  given = Given(f'--images={values.images}')
+  is_of_one = values.kind in (WALK, projection_files.KIND)
+  known = trained.vae.num_classes, trained.class_names
+  return labels_lib.of_given(*known, given, values.label, num, is_of_one)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -32,8 +32,10 @@ class VAEState(struct.PyTreeNode):
 def init_state(vae: VAE, root: jax.Array) -> VAEState:
   """Initialises the state, a pure function of (vae, root)."""
   encoder_key, decoder_key = jax.random.split(prng.stream(root, 'init'))
-  x = jnp.zeros((1, *vae.image_shape), vae.dtype)
-  z = jnp.zeros((1, vae.latent_size), vae.dtype)
+  height, width, channels = vae.image_shape
+  classes = vae.num_classes or 0  # which both networks see as one-hot vectors
+  x = jnp.zeros((1, height, width, channels + classes), vae.dtype)
+  z = jnp.zeros((1, vae.latent_size + classes), vae.dtype)
   params = {
     'encoder': vae.encoder.init(encoder_key, x)['params'],
     'decoder': vae.decoder.init(decoder_key, z)['params'],

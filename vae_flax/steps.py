@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from common_flax import prng
+from common_flax.data.batches import Batch
 from common_flax.optimisers import moving_average
 from vae_flax import inference
 from vae_flax import losses
@@ -27,7 +28,12 @@ Metrics = dict[str, jax.Array]
 
 
 def loss(
-  vae: VAE, params: Params, x: jax.Array, key: jax.Array, step: jax.Array
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  key: jax.Array,
+  step: jax.Array,
+  labels: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
   """The training objective, averaged over a batch.
 
@@ -37,25 +43,31 @@ def loss(
     x: [B, H, W, C] from `vae.observe`.
     key: for the draws of z; consumed.
     step: int32 [], train steps completed.
+    labels: int32 [B] of a conditional VAE.
 
   Returns:
     The loss [] in nats, and the bound's terms in nats.
   """
   if vae.objective == 'elbo':
-    return negative_elbo(vae, params, x, key, step)
+    return negative_elbo(vae, params, x, key, step, labels)
   if vae.objective in ('iwae', 'dreg'):
-    return negative_importance_bound(vae, params, x, key)
+    return negative_importance_bound(vae, params, x, key, labels)
   raise ValueError(f'unknown objective {vae.objective!r}')
 
 
 def negative_elbo(
-  vae: VAE, params: Params, x: jax.Array, key: jax.Array, step: jax.Array
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  key: jax.Array,
+  step: jax.Array,
+  labels: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
   """The negative ELBO with a weighted divergence (UDL 17.18, 17.23, 17.30).
 
   The arguments and results are those of `loss`.
   """
-  inferred = inference.draw(vae, params, x, key)
+  inferred = inference.draw(vae, params, x, key, labels)
   reconstruction = jnp.mean(
     vae.likelihood.log_prob(inferred.outputs, x[:, None])
   )
@@ -91,7 +103,11 @@ def negative_elbo(
 
 
 def negative_importance_bound(
-  vae: VAE, params: Params, x: jax.Array, key: jax.Array
+  vae: VAE,
+  params: Params,
+  x: jax.Array,
+  key: jax.Array,
+  labels: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
   """The negative importance-weighted bound (Burda et al. 2015).
 
@@ -102,7 +118,7 @@ def negative_importance_bound(
 
   The arguments and results are those of `loss`.
   """
-  inferred = inference.draw(vae, params, x, key)
+  inferred = inference.draw(vae, params, x, key, labels)
   log_weights = inference.log_weights_of(vae, x, inferred)
   bound = jnp.mean(losses.importance_bound(log_weights))
   minimised = -bound
@@ -119,6 +135,7 @@ def negative_importance_bound(
       losses.scale_gradient(inferred.z, weights),
       frozen_mean,
       frozen_log_var,
+      labels,
     )
     minimised = -jnp.mean(jnp.sum(weights * through_z, axis=1))
   elbo = jnp.mean(log_weights)
@@ -136,14 +153,14 @@ def negative_importance_bound(
 
 
 def train_step(
-  vae: VAE, state: VAEState, batch: jax.Array, root: jax.Array
+  vae: VAE, state: VAEState, batch: Batch, root: jax.Array
 ) -> tuple[VAEState, Metrics]:
   """One update of both networks and of their average.
 
   Args:
     vae: the static part.
     state: the state, at step t.
-    batch: uint8 [1, B, H, W, C] images.
+    batch: uint8 [1, B, H, W, C] images; `Labelled` of a conditional VAE.
     root: the run's root key, not consumed.
 
   Returns:
@@ -151,9 +168,12 @@ def train_step(
   """
   key = prng.stream(root, 'train', state.step, state.attempt)
   observe_key, latent_key = jax.random.split(key)
-  x = _observe(vae, batch[0], observe_key)
+  examples, labels = batch if vae.is_conditional else (batch, None)
+  x = _observe(vae, examples[0], observe_key)
+  labels = None if labels is None else labels[0]
   gradients, metrics = jax.grad(
-    lambda params: loss(vae, params, x, latent_key, state.step), has_aux=True
+    lambda params: loss(vae, params, x, latent_key, state.step, labels),
+    has_aux=True,
   )(state.params)
   gradients = vae.axis.mean(gradients)
   updates, opt_state = vae.tx.update(gradients, state.opt_state, state.params)

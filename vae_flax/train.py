@@ -7,7 +7,6 @@ import functools
 import math
 
 from etils import epath
-import jax
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -73,7 +72,7 @@ def train(
   config = _settled(config, workdir, source, init_from, max_minutes)
   with _opened(config, workdir, init_from) as run:
     source = observations.prepare_source(config, data.of_run(config, source))
-    vae = create_vae(config, source.example_shape, axis=run.axis)
+    vae = create_vae(config, source.example_shape, source.num_classes, run.axis)
     _check_memory(vae, config)
     watched = generation.watched(vae, run.root, source)
     draw = functools.partial(pictures.draw, vae, watched)
@@ -91,6 +90,7 @@ def train(
         Checkpoints(exported_items, config),
       ],
       adopt=trained.adopting(run.init_from),
+      with_labels=vae.is_conditional,
       is_convolutional=MODELS[config.model.name].is_convolutional,
     )
 
@@ -133,7 +133,10 @@ def _settled(
 
 
 def _watches(
-  vae: VAE, watched: jax.Array, source: Source, config: ConfigDict
+  vae: VAE,
+  watched: generation.Watched,
+  source: Source,
+  config: ConfigDict,
 ) -> Iterator[Hook]:
   """The watch over the posterior, and scores of samples."""
   yield posterior_watch(vae, watched, config)

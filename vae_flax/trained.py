@@ -16,10 +16,14 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from common_flax import prng
+from common_flax.cli import labels as labels_lib
+from common_flax.cli.labels import Label
 from common_flax.errors import UserError
+from common_flax.latents import CHUNK
 from common_flax.latents import chunks_of_numbers
 from common_flax.latents import given
 from common_flax.latents import LatentsOf
+from common_flax.workdir import classes
 from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
@@ -45,47 +49,74 @@ class TrainedVAE:
   params: Params
   config: ConfigDict
   step: int  # of the checkpoint
+  # Of class 0 first, numbers if the data had none; None if not conditional.
+  class_names: tuple[str, ...] | None = None
 
   @functools.cached_property
   def prior(self) -> Components | None:
     """The learned prior of the top latents; None if all have N(0, I)."""
     return generation.prior(self.vae, self.params)
 
-  def chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
-    """Yields images drawn from the prior, uint8 [64, H, W, C] at a time.
+  def labels(self, num: int, label: Label = None) -> np.ndarray | None:
+    """The classes of `num` images, see `labels.of_samples`."""
+    return labels_lib.of_samples(
+      self.vae.num_classes, self.class_names, num, label
+    )
 
-    There are at least `num` in total. The key is not consumed; image i depends
-    on the key and i alone.
+  def chunks(
+    self, key: jax.Array, num: int, label: Label = None
+  ) -> Iterator[jax.Array]:
+    """Draws images from the prior, uint8 [n, H, W, C], at most 64 at a time.
+
+    Args:
+      key: not consumed; image i depends on the key and i alone.
+      num: number of images.
+      label: classes of a conditional VAE, see `labels.of_samples`.
 
     Raises:
-      UserError: if `num` is below 1.
+      UserError: if `num` is below 1, or naming a class that does not exist.
     """
     if num < 1:
       raise UserError(f'num={num}: draw at least one image')
-    return self._chunks(key, num)
 
-  def _chunks(self, key: jax.Array, num: int) -> Iterator[jax.Array]:
+    def latents_of(numbers: np.ndarray) -> jax.Array:
+      return generation.latents_by_number(self.vae, self.prior, key, numbers)
+
+    return self.chunks_of(latents_of, num, self.labels(num, label))
+
+  def chunks_of(
+    self, latents_of: LatentsOf, num: int, labels: np.ndarray | None
+  ) -> Iterator[jax.Array]:
+    """Yields the images of `num` latents, at most 64 at a time.
+
+    Args:
+      latents_of: the latents by number.
+      num: number of images.
+      labels: from `labels`.
+    """
+    if labels is not None:
+      labels = np.pad(labels, (0, -num % CHUNK))
     for numbers in chunks_of_numbers(num):
-      yield self.decode(
-        generation.latents_by_number(self.vae, self.prior, key, numbers)
+      images = generation.generate(
+        self.vae,
+        self.params,
+        latents_of(numbers),
+        None if labels is None else labels[numbers],
       )
-
-  def chunks_of(self, latents_of: LatentsOf, num: int) -> Iterator[jax.Array]:
-    """Yields the images of `num` latents, at most 64 at a time."""
-    for numbers in chunks_of_numbers(num):
-      images = generation.generate(self.vae, self.params, latents_of(numbers))
       yield images[: num - numbers[0]]
 
   def latents_of_seeds(self, seeds: Sequence[int]) -> jax.Array:
     """The latents [N, Z] of `--seeds`, see `generation.latents_of_seeds`."""
     return generation.latents_of_seeds(self.vae, self.prior, seeds)
 
-  def generate(self, key: jax.Array, num: int) -> jax.Array:
-    """The first `num` images of `chunks`, uint8 [num, H, W, C]."""
-    return jnp.concatenate(list(self.chunks(key, num)))[:num]
+  def generate(
+    self, key: jax.Array, num: int, label: Label = None
+  ) -> jax.Array:
+    """The images of `chunks`, uint8 [num, H, W, C]."""
+    return jnp.concatenate(list(self.chunks(key, num, label)))
 
   def encode(
-    self, key: jax.Array, images: jax.Array | np.ndarray
+    self, key: jax.Array, images: jax.Array | np.ndarray, label: Label = None
   ) -> tuple[jax.Array, jax.Array]:
     """Encodes images as the parameters of their posteriors.
 
@@ -93,12 +124,15 @@ class TrainedVAE:
       key: consumed if observations are drawn at random, such as binary images.
       images: uint8 [N, H, W, C]; with `binarise=fixed` they should be 0 or 255,
         grey images are thresholded.
+      label: of a conditional VAE: the class of all images or of each, by number
+        or by name.
 
     Returns:
       Means and log-variances, [N, Z] each.
 
     Raises:
-      UserError: if the images have another type or shape.
+      UserError: if the images have another type or shape, or if the label is
+        missing or does not exist.
     """
     dtype = getattr(images, 'dtype', None)
     if dtype != jnp.uint8:
@@ -111,16 +145,27 @@ class TrainedVAE:
         f'images: shape {list(images.shape)}; give [N, H, W, C] with [H, W, C] '
         f'{list(self.vae.image_shape)}'
       )
+    if label is None and self.vae.is_conditional:
+      raise UserError(
+        'label: missing; the VAE is conditional, so name the class of the '
+        'images, or one for each'
+      )
+    labels = self.labels(len(images), label)
     x = generation.observe(self.vae, key, images)
-    return generation.encode(self.vae, self.params, x)
+    return generation.encode(self.vae, self.params, x, labels)
 
-  def decode(self, z: jax.Array | np.ndarray) -> jax.Array:
+  def decode(self, z: jax.Array | np.ndarray, label: Label = None) -> jax.Array:
     """Decodes latents [N, Z] as mean images uint8 [N, H, W, C].
 
-    Each image depends on its latent alone.
+    Each image depends on its latent and label alone.
+
+    Args:
+      z: floats [N, Z].
+      label: classes of a conditional VAE, see `labels.of_samples`.
 
     Raises:
-      UserError: if the latents are no floats, or have another shape.
+      UserError: if the latents are no floats, or have another shape; or naming
+        a class that does not exist.
     """
     z = jnp.asarray(z)
     size = self.vae.latent_size
@@ -130,7 +175,8 @@ class TrainedVAE:
         f'z: {z.dtype} {list(z.shape)}; give latents as floats [N, {size}]'
       )
     latents_of = given(z.astype(self.vae.dtype))
-    return jnp.concatenate(list(self.chunks_of(latents_of, len(z))))
+    labels = self.labels(len(z), label)
+    return jnp.concatenate(list(self.chunks_of(latents_of, len(z), labels)))
 
 
 def load(
@@ -160,7 +206,10 @@ def load(
   )
   params = weights['ema_params' if use_ema else 'params']
   workdir_lib.check_finite(workdir, step, params)
-  return TrainedVAE(vae, params, config, step)
+  class_names = None
+  if vae.is_conditional:
+    class_names = classes.names_of(workdir, vae.num_classes)
+  return TrainedVAE(vae, params, config, step, class_names)
 
 
 def adopting(

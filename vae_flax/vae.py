@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import optax
 
 from common_flax import optimisers
+from common_flax.config import require
 from common_flax.distributed.sharding import BatchAxis
 from common_flax.distributed.sharding import WHOLE_BATCH
 from vae_flax import observations
@@ -48,10 +49,16 @@ class VAE:
   image_shape: tuple[int, int, int]  # (H, W, C)
   latent_size: int  # of all groups together in a hierarchy
   scales: tuple[Scale, ...]  # of a hierarchy of latents; () for one layer
+  num_classes: int | None  # that the networks are told; None if unconditional
   ema_decay: float  # decay of the parameters' moving average, after warm-up
   flip: bool  # whether to mirror images at random
   axis: BatchAxis  # splits batches over devices
   dtype: jnp.dtype  # type of x, z and all loss terms
+
+  @property
+  def is_conditional(self) -> bool:
+    """Whether the networks take class labels."""
+    return self.num_classes is not None
 
   @property
   def top_size(self) -> int:
@@ -139,10 +146,20 @@ def create_vae(
   Args:
     config: a config that `vae_flax.config.check` accepts.
     image_shape: (H, W, C) of the data.
-    num_classes: ignored, because a VAE takes no labels.
+    num_classes: number of classes in the data; None if it has no labels.
     axis: splits batches over devices.
+
+  Raises:
+    UserError: if the model is conditional and the data has no labels.
   """
-  del num_classes
+  is_conditional = config.model.conditioning != 'none'
+  require(
+    not is_conditional or num_classes is not None,
+    config,
+    'model.conditioning',
+    f'needs labels, and {config.dataset.name} has none; '
+    "use 'none', or a folder with a sub-folder for each class",
+  )
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
   likelihood = LIKELIHOODS[config.likelihood](
@@ -177,6 +194,7 @@ def create_vae(
     image_shape=tuple(image_shape),
     latent_size=latent_size,
     scales=scales,
+    num_classes=num_classes if is_conditional else None,
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
     axis=axis,

@@ -20,17 +20,19 @@ _NO_ACTIVE_UNITS = (
 )
 
 
-def posterior_watch(vae: VAE, watched: jax.Array, config: ConfigDict) -> Watch:
+def posterior_watch(
+  vae: VAE, watched: generation.Watched, config: ConfigDict
+) -> Watch:
   """Creates the hook that counts active latents and warns if there are none.
 
   Args:
     vae: the static part.
-    watched: [N, H, W, C] from `vae.observe`.
+    watched: images of the training data.
     config: the run's config.
   """
 
   def measure(unused_root: jax.Array, state: VAEState) -> dict[str, jax.Array]:
-    use = generation.latent_use(vae, state.params, watched)
+    use = generation.latent_use(vae, state.params, *watched)
     if vae.prior is not None:  # whose divergences are not from N(0, 1)
       del use['kl_per_latent_nats']
     elif vae.scales:  # too many latents to report each

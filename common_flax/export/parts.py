@@ -22,6 +22,13 @@ class Array:
   dtype: str = 'float32'
 
 
+def label_inputs(num_classes: int | None) -> Mapping[str, Array]:
+  """The input of classes; none of a network that takes no classes."""
+  if num_classes is None:
+    return {}
+  return {'labels': Array((), f'classes, 0 to {num_classes - 1}', 'int32')}
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
   """A network at inference.

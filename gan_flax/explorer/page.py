@@ -18,7 +18,6 @@ from common_flax.explore.widgets import picture
 from common_flax.explore.widgets import show
 from common_flax.explore.widgets import thumbs
 from common_flax.explore.widgets import waiting
-from gan_flax.explorer import points_page
 from gan_flax.explorer import shown
 from gan_flax.explorer.search_card import search_card
 from gan_flax.trained import Sampler
@@ -31,8 +30,7 @@ _MAX_SEED = 2**32 - 1
 _SECONDS_PER_LEG = 1.5  # of a walk
 _FRAME = 0.08  # seconds
 
-
-load = shown.sampler_of
+load = shown.ready_sampler_of
 
 
 async def build(
@@ -46,6 +44,8 @@ async def build(
     steps: of all checkpoints, the newest first.
   """
   if sampler.gan.is_of_points:
+    from gan_flax.explorer import points_page  # with Matplotlib's plots
+
     await points_page.build(workdir, sampler, steps)
   else:
     await Page(workdir, sampler).build()

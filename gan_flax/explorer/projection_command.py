@@ -8,6 +8,7 @@ from common_flax import data
 from common_flax import prng
 from common_flax.cli import commands
 from common_flax.cli import given_pictures
+from common_flax.cli import labels as labels_lib
 from common_flax.cli import outputs
 from common_flax.data.worlds import WORLDS
 from common_flax.errors import UserError
@@ -95,7 +96,7 @@ def _label(values: flags.FlagValues, sampler: Sampler) -> int | None:
       f'--label={",".join(values.label)}: --kind={KIND} searches one class, or '
       'all without --label'
     )
-  try:
-    return int(sampler.class_numbers(values.label)[0])
-  except UserError as error:
-    raise UserError(f'--{error}') from error
+  numbers = labels_lib.of_flags(
+    sampler.gan.num_classes, sampler.class_names, values.label, 1
+  )
+  return int(numbers[0])

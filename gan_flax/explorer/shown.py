@@ -56,6 +56,15 @@ def sampler_of(workdir: epath.Path, step: int) -> Sampler:
   return dataclasses.replace(sampler, gan=_GANS.setdefault(key, sampler.gan))
 
 
+def ready_sampler_of(workdir: epath.Path, step: int) -> Sampler:
+  """The same, once the program that draws a sample is compiled."""
+  sampler = sampler_of(workdir, step)
+  if not sampler.gan.is_of_points:
+    label = np.zeros(1, np.int32) if sampler.gan.is_conditional else None
+    images_of(sampler, latents_of_seeds(sampler, [0]), label)
+  return sampler
+
+
 @functools.lru_cache(maxsize=2)
 def discriminator_of(workdir: epath.Path, step: int) -> NetState:
   """The discriminator of one checkpoint; of several seeds, the first.

@@ -3,7 +3,6 @@
 Dimensions: N samples, H height, W width, C channels, Z latent size.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +13,12 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli.labels import COLUMNS
 from common_flax.data.worlds import WORLDS
 from common_flax.errors import UserError
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
+from common_flax.export.parts import label_inputs
 from common_flax.export.parts import Part
 from common_flax.training import seeds as seeds_lib
 from common_flax.workdir import layout as workdir_lib
@@ -27,7 +28,6 @@ from gan_flax import pictures
 from gan_flax import trained
 from gan_flax.gan import create_gan
 from gan_flax.gan import GAN
-from gan_flax.labels import COLUMNS
 from gan_flax.state import NetState
 from gan_flax.trained import Sampler
 
@@ -97,13 +97,6 @@ def _examples(gan: GAN) -> Array:
   )
 
 
-def _labels(gan: GAN) -> Mapping[str, Array]:
-  if not gan.is_conditional:
-    return {}
-  meaning = f'classes, 0 to {gan.num_classes - 1}'
-  return {'labels': Array((), meaning, 'int32')}
-
-
 def generator(sampler: Sampler) -> Part:
   """The generator at inference."""
   gan = sampler.gan
@@ -118,7 +111,7 @@ def generator(sampler: Sampler) -> Part:
     {'params': sampler.params, 'batch_stats': sampler.batch_stats},
     {
       'latents': Array((gan.latent_size,), 'latents, see below'),
-      **_labels(gan),
+      **label_inputs(gan.num_classes),
     },
     {'points' if gan.is_of_points else 'images': _examples(gan)},
   )
@@ -167,7 +160,7 @@ def discriminator(sampler: Sampler, net: NetState) -> Part:
     {'params': net.params, 'batch_stats': net.batch_stats},
     {
       'points' if gan.is_of_points else 'images': _examples(gan),
-      **_labels(gan),
+      **label_inputs(gan.num_classes),
     },
     {'logits': Array((), 'logits; higher for what looks real')},
   )

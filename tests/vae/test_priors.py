@@ -279,7 +279,7 @@ def test_annealing_reaches_the_mixtures_likelihood(x64):
   x = jax.random.uniform(jax.random.key(3), (2, *small_vae.SHAPE), jnp.float64)
   z = jnp.linspace(-2, 2, 6).reshape(2, 3, 1)
   prior = inference.prior(vae, params)
-  joint = ais._log_joint(vae, (params, prior, x), z)
+  joint = ais._log_joint(vae, (params, prior, x, None), z)
   expected = inference.reconstruction(vae, params, x, z)
   expected += log_density(prior, np.asarray(z))
   np.testing.assert_allclose(joint, expected, rtol=1e-10)

@@ -160,7 +160,7 @@ def test_saving_samples_is_refused_before_any_work(
   refuses, monkeypatch, trained_vae, tmp_path, options, words
 ):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(likelihood, 'first_training_images', None)
+  monkeypatch.setattr(likelihood, 'training_source', None)
   monkeypatch.setattr(evaluate.reference_sets, 'create_reference_set', None)
   refuses(
     evaluate.main,

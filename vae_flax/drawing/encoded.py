@@ -69,10 +69,11 @@ def encode_all(drawing: Drawing, source: Source) -> dict[str, np.ndarray]:
   for numbers in track(chunks, num_chunks, 'Encoding'):
     examples = [source[int(i)] for i in np.minimum(numbers, len(source) - 1)]
     x = drawing.x(np.stack([e['image'] for e in examples]), numbers)
-    mean, log_var = generation.encode(
-      drawing.trained.vae, drawing.trained.params, x
-    )
     labels = np.array([e['label'] for e in examples], np.int32)
+    vae = drawing.trained.vae
+    mean, log_var = generation.encode(
+      vae, drawing.trained.params, x, labels if vae.is_conditional else None
+    )
     rows.append({'mean': mean, 'log_var': log_var, 'label': labels})
   return {
     name: np.concatenate([row[name] for row in rows])[: len(source)]

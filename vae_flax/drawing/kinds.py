@@ -5,8 +5,10 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ import numpy as np
 
 from common_flax import images as images_lib
 from common_flax import prng
+from common_flax.cli import labels as labels_lib
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.latents import CHUNK
@@ -37,6 +40,7 @@ class Drawing:
   root: jax.Array  # key of all random draws, not consumed
   open_source: Callable[[], Source]  # opens the images, if a kind needs them
   is_in_order: bool = False  # whether image i is that of the source
+  label: Sequence[str] | None = None  # value of --label
   temperature: float = 1.0  # multiplies the deviations of the prior
 
   def images(self, source: Source, numbers: np.ndarray) -> np.ndarray:
@@ -44,13 +48,30 @@ class Drawing:
 
     Unless they are in order, the source is shuffled.
     """
-    chosen = numbers % len(source)
-    if not self.is_in_order:
-      order = np.random.default_rng(
-        np.asarray(jax.random.key_data(self.root))
-      ).permutation(len(source))
-      chosen = order[chosen]
+    chosen = self._chosen(source, numbers)
     return np.stack([source[int(i)]['image'] for i in chosen])
+
+  def labels(self, source: Source, numbers: np.ndarray) -> jax.Array | None:
+    """The labels of `images`; None if the VAE takes none."""
+    chosen = self._chosen(source, numbers)
+    return generation.labels_of(self.trained.vae, source, chosen)
+
+  def _chosen(self, source: Source, numbers: np.ndarray) -> np.ndarray:
+    """The places of `images` in the source."""
+    chosen = numbers % len(source)
+    if self.is_in_order:
+      return chosen
+    order = np.random.default_rng(
+      np.asarray(jax.random.key_data(self.root))
+    ).permutation(len(source))
+    return order[chosen]
+
+  def classes(self, num: int) -> np.ndarray | None:
+    """The classes of --label, one per row of images; int32 [num]."""
+    trained = self.trained
+    return labels_lib.of_flags(
+      trained.vae.num_classes, trained.class_names, self.label, num
+    )
 
   def x(self, images: np.ndarray, numbers: np.ndarray) -> jax.Array:
     """The observations x of images, each drawn from its number's key."""
@@ -64,11 +85,24 @@ class Drawing:
   ) -> tuple[jax.Array, jax.Array]:
     """Means and log-variances [N, Z] of images by their numbers."""
     x = self.x(self.images(source, numbers), numbers)
-    return generation.encode(self.trained.vae, self.trained.params, x)
+    labels = self.labels(source, numbers)
+    return generation.encode(self.trained.vae, self.trained.params, x, labels)
 
   def means(self, source: Source, numbers: np.ndarray) -> jax.Array:
     """Posterior means [N, Z] of images by their numbers."""
     return self.posteriors(source, numbers)[0]
+
+
+class Drawn(NamedTuple):
+  """What images are decoded from.
+
+  Attributes:
+    latents_of: their latents by number.
+    labels: their classes, int32 [N]; None if the VAE takes none.
+  """
+
+  latents_of: LatentsOf
+  labels: np.ndarray | None
 
 
 def reconstructions(drawing: Drawing, num: int) -> Iterator[jax.Array]:
@@ -83,10 +117,10 @@ def reconstructions(drawing: Drawing, num: int) -> Iterator[jax.Array]:
     numbers = places[::2] // 2  # two places per image
     x = drawing.x(drawing.images(source, numbers), numbers)
     vae, params = drawing.trained.vae, drawing.trained.params
-    mean, _ = generation.encode(vae, params, x)
-    pairs = jnp.stack(
-      [images_lib.from_unit(x), generation.generate(vae, params, mean)], axis=1
-    )
+    labels = drawing.labels(source, numbers)
+    mean, _ = generation.encode(vae, params, x, labels)
+    decoded = generation.generate(vae, params, mean, labels)
+    pairs = jnp.stack([images_lib.from_unit(x), decoded], axis=1)
     yield pairs.reshape(CHUNK, *vae.image_shape)[: num - places[0]]
 
 
@@ -120,17 +154,19 @@ def from_top_groups(drawing: Drawing, num: int) -> Iterator[jax.Array]:
     yield rows.reshape(-1, *vae.image_shape)[: num - places[0]]
 
 
-def _prior(drawing: Drawing, num: int) -> LatentsOf:
-  del num
+def _prior(drawing: Drawing, num: int) -> Drawn:
   key = prng.stream(drawing.root, 'sample')
   trained = drawing.trained
-  return lambda numbers: generation.latents_by_number(
-    trained.vae, trained.prior, key, numbers, drawing.temperature
-  )
+
+  def latents_of(numbers: np.ndarray) -> jax.Array:
+    return generation.latents_by_number(
+      trained.vae, trained.prior, key, numbers, drawing.temperature
+    )
+
+  return Drawn(latents_of, drawing.classes(num))
 
 
-def _interpolation(drawing: Drawing, num: int) -> LatentsOf:
-  del num
+def _interpolation(drawing: Drawing, num: int) -> Drawn:
   source = drawing.open_source()
   # Pictures in order are walked along; of a split, every row is another pair.
   stride = 1 if drawing.is_in_order else 2
@@ -142,11 +178,11 @@ def _interpolation(drawing: Drawing, num: int) -> LatentsOf:
     shares = jnp.asarray(columns / (COLUMNS - 1), starts.dtype)
     return jax.vmap(slerp)(starts, ends, shares)
 
-  return latents_of
+  rows = np.arange(num) // COLUMNS
+  return Drawn(latents_of, drawing.labels(source, stride * rows))
 
 
-def _traversal(drawing: Drawing, num: int) -> LatentsOf:
-  del num
+def _traversal(drawing: Drawing, num: int) -> Drawn:
   source = drawing.open_source()
   trained = drawing.trained
   watched = np.arange(min(generation.NUM_WATCHED, len(source)))
@@ -154,6 +190,7 @@ def _traversal(drawing: Drawing, num: int) -> LatentsOf:
     trained.vae,
     trained.params,
     drawing.x(drawing.images(source, watched), watched),
+    drawing.labels(source, watched),
   )
   by_use = np.argsort(-np.asarray(use['kl_per_latent_nats']))
   centre = np.asarray(drawing.means(source, watched[:1]))[0]
@@ -166,10 +203,10 @@ def _traversal(drawing: Drawing, num: int) -> LatentsOf:
     z[np.arange(len(numbers)), latents] = places
     return jnp.asarray(z)
 
-  return latents_of
+  return Drawn(latents_of, drawing.labels(source, np.zeros(num, np.int32)))
 
 
-def _manifold(drawing: Drawing, num: int) -> LatentsOf:
+def _manifold(drawing: Drawing, num: int) -> Drawn:
   side = manifold_side(num)
   # Equally spaced in probability under the prior (Kingma & Welling 2013).
   places = stats.norm.ppf((jnp.arange(side) + 0.5) / side)
@@ -180,7 +217,8 @@ def _manifold(drawing: Drawing, num: int) -> LatentsOf:
     z = jnp.stack([places[columns], places[side - 1 - rows]], axis=1)
     return z.astype(drawing.trained.vae.dtype)
 
-  return latents_of
+  classes = drawing.classes(1)  # the first of --label, for all
+  return Drawn(latents_of, None if classes is None else np.repeat(classes, num))
 
 
 def manifold_side(num: int) -> int:
@@ -188,8 +226,8 @@ def manifold_side(num: int) -> int:
   return int(np.sqrt(num))
 
 
-# (drawing, number of images) -> their latents by number
-KINDS: dict[str, Callable[[Drawing, int], LatentsOf]] = {
+# (drawing, number of images) -> what they are decoded from
+KINDS: dict[str, Callable[[Drawing, int], Drawn]] = {
   'prior': _prior,
   'interpolation': _interpolation,
   'traversal': _traversal,

@@ -47,8 +47,10 @@ def write_reconstructions(
   columns = min(COLUMNS, len(images))
   places = 2 * columns * -(-len(images) // columns)
   sample_files.check_size(output, places, images.shape[1:], columns)
-  latents = encoded.encode_all(drawing, source)['mean']
-  results = np.asarray(drawing.trained.decode(latents))
+  found = encoded.encode_all(drawing, source)
+  latents, is_conditional = found['mean'], drawing.trained.vae.is_conditional
+  labels = found['label'] if is_conditional else None
+  results = np.asarray(drawing.trained.decode(latents, labels))
   if outputs.ending(output) == '.npz':
     arrays = {
       'images': images,

@@ -4,7 +4,6 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 from collections.abc import Sequence
-import functools
 
 from etils import epath
 from nicegui import events
@@ -15,6 +14,7 @@ from common_flax import data
 from common_flax.explore import finding
 from common_flax.explore import widgets
 from common_flax.explore.canvas import canvas
+from common_flax.explore.projection import Projection
 from common_flax.explore.widgets import attempt
 from common_flax.explore.widgets import card
 from common_flax.explore.widgets import Latest
@@ -26,7 +26,7 @@ from vae_flax.trained import TrainedVAE
 _REACH = 4.0  # of a slider, in standard deviations of the prior
 _MAX_SLIDERS = 16
 
-load = shown.trained_of
+load = shown.ready_trained_of
 
 
 async def build(
@@ -49,6 +49,7 @@ class Page:
   def __init__(self, workdir: epath.Path, trained: TrainedVAE):
     self.workdir, self.trained = workdir, trained
     self.z = np.zeros(trained.vae.latent_size, np.float32)
+    self.label = 0 if trained.vae.is_conditional else None
     self.encoded: shown.Encoded | None = None
     self.sliders: dict[int, ui.slider] = {}  # by latent
     self.draw = Latest(self._draw)
@@ -66,6 +67,11 @@ class Page:
           ui.button(
             'The mean', on_click=lambda: self.set_latent(0 * self.z)
           ).props('outline')
+        if self.label is not None:
+          names = dict(enumerate(self.trained.class_names))
+          self.classes = ui.select(names, value=0, label='Class')
+          self.classes.classes('w-full').on_value_change(self._choose_label)
+          self.classes.props('dense outlined aria-label="Class"')
       self.latents = card('Latents', 'The most used first, by KL divergence.')
       if vae.latent_size == 2:
         self._map_card()
@@ -78,8 +84,9 @@ class Page:
           self.given = picture('The picture', 'medium')
           self.again = picture('Its reconstruction', 'medium')
         self.error = ui.label().props('role=status')
-      project = functools.partial(shown.project, self.trained)
-      finding.Card(project, self._use).build(vae.image_shape, rendering)
+      finding.Card(self._project, self._use, self.trained.class_names).build(
+        vae.image_shape, rendering
+      )
     await self.draw()
     encoded = await attempt(shown.encoded_of, self.workdir, self.trained.step)
     self.encoded = encoded
@@ -116,7 +123,9 @@ class Page:
         ui.label(f'And {size - _MAX_SLIDERS} more.').classes('explore-note')
 
   async def _draw(self) -> None:
-    images = await attempt(shown.images_of, self.trained, self.z[None])
+    images = await attempt(
+      shown.images_of, self.trained, self.z[None], self.label
+    )
     if images is not None:
       show(self.large, images[0])
       self.text.set_text(f'|z| = {np.linalg.norm(self.z):.1f}')
@@ -166,11 +175,22 @@ class Page:
 
   async def _encode(self, image: np.ndarray) -> None:
     show(self.given, image)
-    found = await attempt(shown.reconstruct, self.trained, image)
+    found = await attempt(shown.reconstruct, self.trained, image, self.label)
     if found is not None:
       show(self.again, found.images[0])
       self.error.set_text(finding.summary(found, None))
       await self.set_latent(found.latents[0])
 
-  async def _use(self, z: np.ndarray, unused_label: int | None) -> None:
+  def _project(self, image: np.ndarray) -> Projection:
+    return shown.project(self.trained, image, self.label)
+
+  async def _choose_label(
+    self, event: events.ValueChangeEventArguments
+  ) -> None:
+    self.label = event.value
+    await self.draw()
+
+  async def _use(self, z: np.ndarray, label: int | None) -> None:
+    if label is not None:
+      self.classes.set_value(label)
     await self.set_latent(z)

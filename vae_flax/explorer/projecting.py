@@ -26,23 +26,22 @@ class Render:
   def __call__(
     self, params: Params, z: jax.Array, labels: jax.Array | None
   ) -> jax.Array:
-    del labels  # a VAE has no classes
-    outputs = inference.decode(self.vae, params, z.astype(self.vae.dtype))
+    z = z.astype(self.vae.dtype)
+    outputs = inference.decode(self.vae, params, z, labels)
     return 2 * self.vae.likelihood.mean(outputs) - 1
 
 
 def projector(trained: TrainedVAE) -> Projector:
   """The search in the images of a trained decoder."""
 
-  def images_of(z: np.ndarray, labels: None) -> np.ndarray:
-    del labels
-    return np.asarray(trained.decode(z))
+  def images_of(z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    return np.asarray(trained.decode(z, labels))
 
   return Projector(
     Render(trained.vae),
     trained.params,
     trained.vae.latent_size,
     Shell(),
-    None,
+    trained.vae.num_classes,
     images_of,
   )

@@ -65,6 +65,14 @@ def trained_of(workdir: epath.Path, step: int) -> TrainedVAE:
   return dataclasses.replace(trained, vae=_VAES.setdefault(key, trained.vae))
 
 
+def ready_trained_of(workdir: epath.Path, step: int) -> TrainedVAE:
+  """The same, once the program that decodes a latent is compiled."""
+  trained = trained_of(workdir, step)
+  z = np.zeros((1, trained.vae.latent_size), np.float32)
+  images_of(trained, z, 0 if trained.vae.is_conditional else None)
+  return trained
+
+
 @functools.lru_cache(maxsize=2)
 def encoded_of(workdir: epath.Path, step: int) -> Encoded:
   """Posteriors of held-out images, or of training images if there are none.
@@ -82,7 +90,10 @@ def encoded_of(workdir: epath.Path, step: int) -> Encoded:
   for numbers in chunks_of_numbers(num):
     some = images[np.minimum(numbers, num - 1)]
     x = generation.observe_by_number(trained.vae, key, some, numbers)
-    mean, log_var = generation.encode(trained.vae, trained.params, x)
+    labels = generation.labels_of(
+      trained.vae, source, np.minimum(numbers, num - 1)
+    )
+    mean, log_var = generation.encode(trained.vae, trained.params, x, labels)
     means.append(mean)
     kl.append(gaussian_kl(mean, log_var))
   mean, kl = (np.concatenate(each)[:num] for each in (means, kl))
@@ -110,33 +121,55 @@ def draw(trained: TrainedVAE) -> np.ndarray:
   return np.asarray(trained.latents_of_seeds([seed])[0])
 
 
-def images_of(trained: TrainedVAE, z: np.ndarray) -> np.ndarray:
-  """Mean images of latents [N, Z], uint8; a single one is computed alone."""
+def images_of(
+  trained: TrainedVAE, z: np.ndarray, label: int | None = None
+) -> np.ndarray:
+  """Mean images of latents [N, Z], uint8; a single one is computed alone.
+
+  Args:
+    trained: the VAE.
+    z: the latents.
+    label: the class of a conditional VAE.
+  """
   if len(z) > 1:
-    return np.asarray(trained.decode(z))
+    return np.asarray(trained.decode(z, label))
   z = jnp.asarray(z, trained.vae.dtype)
-  return np.asarray(generation.generate(trained.vae, trained.params, z))
+  labels = None if label is None else np.full(1, label, np.int32)
+  return np.asarray(generation.generate(trained.vae, trained.params, z, labels))
 
 
-def encode(trained: TrainedVAE, image: np.ndarray) -> np.ndarray:
-  """The posterior mean [Z] of an image, uint8 [H, W, C]."""
+def encode(
+  trained: TrainedVAE, image: np.ndarray, label: int | None = None
+) -> np.ndarray:
+  """The posterior mean [Z] of an image, uint8 [H, W, C], of a class."""
   key = prng.stream(prng.root_key(0), 'observe')
-  mean, _ = trained.encode(key, jnp.asarray(image)[None])
+  mean, _ = trained.encode(key, jnp.asarray(image)[None], label)
   return np.asarray(mean)[0]
 
 
-def reconstruct(trained: TrainedVAE, image: np.ndarray) -> Projection:
+def reconstruct(
+  trained: TrainedVAE, image: np.ndarray, label: int | None = None
+) -> Projection:
   """An image's reconstruction from its posterior mean, and its error."""
-  z = encode(trained, image)[None]
-  images = images_of(trained, z)
+  z = encode(trained, image, label)[None]
+  images = images_of(trained, z, label)
   return Projection(z, None, images, *projection.errors(images, image[None]))
 
 
-def project(trained: TrainedVAE, image: np.ndarray) -> Projection:
-  """Searches the nearest image, from the posterior mean and elsewhere."""
-  starts = encode(trained, image)[None]
+def project(
+  trained: TrainedVAE, image: np.ndarray, label: int | None = None
+) -> Projection:
+  """Searches the nearest image, from the posterior mean and elsewhere.
+
+  Args:
+    trained: the VAE.
+    image: uint8 [H, W, C].
+    label: the class of a conditional VAE, whose other classes are searched as
+      well.
+  """
+  starts = encode(trained, image, label)[None]
   key = jax.random.key(0)
-  return projector(trained).project(key, image[None], starts=starts)
+  return projector(trained).project(key, image[None], label, starts)
 
 
 def reach(means: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from common_flax import prng
 from common_flax.errors import UserError
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
+from common_flax.export.parts import label_inputs
 from common_flax.export.parts import Part
 from vae_flax import inference
 from vae_flax import trained
@@ -62,6 +63,7 @@ def load(
     parts={name: made[name](run) for name in names},
     latents=_latents(run),
     samples=images_lib.grid(images, 8),
+    class_names=run.class_names,
   )
 
 
@@ -78,18 +80,24 @@ def _latents(run: TrainedVAE) -> str:
 
 def decoder(run: TrainedVAE) -> Part:
   """The decoder, up to the mean images of the likelihood."""
-  vae = run.vae
   # In float32 wherever it trained in bfloat16, which not all runtimes have.
-  network = vae.decoder.clone(dtype=jnp.float32)
+  network = run.vae.decoder.clone(dtype=jnp.float32)
+  vae = dataclasses.replace(run.vae, decoder=network)
 
-  def function(weights: Any, latents: jax.Array) -> jax.Array:
-    return vae.likelihood.mean(network.apply(weights, latents))
+  def function(
+    weights: Any, latents: jax.Array, *labels: jax.Array
+  ) -> jax.Array:
+    outputs = inference.decode(vae, weights['params'], latents, *labels)
+    return vae.likelihood.mean(outputs)
 
   meaning = 'mean images [batch, height, width, channels], 0 black to 1 white'
   return Part(
     function,
-    {'params': run.params['decoder']},
-    {'latents': Array((vae.latent_size,), 'latents, see below')},
+    {'params': {'decoder': run.params['decoder']}},
+    {
+      'latents': Array((vae.latent_size,), 'latents, see below'),
+      **label_inputs(vae.num_classes),
+    },
     {'images': Array(vae.image_shape, meaning)},
   )
 
@@ -105,8 +113,8 @@ def encoder(run: TrainedVAE) -> Part:
   # In a hierarchy, posteriors depend on the decoder's priors.
   used = ('encoder', 'decoder') if vae.scales else ('encoder',)
 
-  def function(weights: Any, images: jax.Array) -> Any:
-    return inference.encode(vae, weights['params'], images)
+  def function(weights: Any, images: jax.Array, *labels: jax.Array) -> Any:
+    return inference.encode(vae, weights['params'], images, *labels)
 
   values = 'each 0 or 1' if vae.likelihood.is_binary else '0 to 1'
   meaning = f'images [batch, height, width, channels], {values}'
@@ -114,7 +122,10 @@ def encoder(run: TrainedVAE) -> Part:
   return Part(
     function,
     {'params': {name: run.params[name] for name in used}},
-    {'images': Array(vae.image_shape, meaning)},
+    {
+      'images': Array(vae.image_shape, meaning),
+      **label_inputs(vae.num_classes),
+    },
     {
       'mean': Array(latents, 'of the posterior of the latents'),
       'log_var': Array(latents, 'log-variance of that posterior'),

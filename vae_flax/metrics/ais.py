@@ -60,11 +60,11 @@ def check_flags(values: flags.FlagValues, metrics: tuple[str, ...]) -> None:
 
 def _log_joint(vae: VAE, arguments: Any, z: jax.Array) -> jax.Array:
   """Log Pr(x, z) in nats, [N, K], for z [N, K, Z]."""
-  params, prior, x = arguments
+  params, prior, x, labels = arguments
   log_prior = jnp.sum(log_normal(z, 0.0, 0.0), axis=-1)
   if prior is not None:
     log_prior += learned.gain(prior, z)
-  return log_prior + inference.reconstruction(vae, params, x, z)
+  return log_prior + inference.reconstruction(vae, params, x, z, labels)
 
 
 def _model(
@@ -72,32 +72,38 @@ def _model(
 ) -> tuple[LogJoint, Callable[[tuple[jax.Array, ...]], Any]]:
   """The log joint density of x and noise, and its arguments for some images.
 
-  An image is a row (x, mean, log_var), with the normal distribution of z at
-  which its chains start.
+  An image is a row (x, labels, mean, log_var), with the normal distribution of
+  z at which its chains start.
   """
 
   def arguments_of(rows: tuple[jax.Array, ...]) -> Any:
-    x, mean, log_var = rows
-    return (trained.params, trained.prior, x), mean, log_var
+    x, labels, mean, log_var = rows
+    return (trained.params, trained.prior, x, labels), mean, log_var
 
   log_joint = functools.partial(_log_joint, trained.vae)
   return bounds_lib.from_normal(log_joint), arguments_of
 
 
 def _start(
-  trained: TrainedVAE, x: jax.Array, start: str
+  trained: TrainedVAE, x: jax.Array, labels: jax.Array | None, start: str
 ) -> tuple[jax.Array, jax.Array]:
   """Mean and log-variance [N, Z] of the distribution that chains start at."""
   if start == 'encoder':
-    return generation.encode(trained.vae, trained.params, x)
+    return generation.encode(trained.vae, trained.params, x, labels)
   zeros = jnp.zeros((len(x), trained.vae.latent_size), trained.vae.dtype)
   return zeros, zeros
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _simulate(vae: VAE, params: Any, z: jax.Array, key: jax.Array) -> jax.Array:
+def _simulate(
+  vae: VAE,
+  params: Any,
+  z: jax.Array,
+  labels: jax.Array | None,
+  key: jax.Array,
+) -> jax.Array:
   """Draws x [N, H, W, C] for latents [N, Z]; consumes the key."""
-  outputs = inference.decode(vae, params, z)
+  outputs = inference.decode(vae, params, z, labels)
   return vae.likelihood.sample(key, outputs).astype(vae.dtype)
 
 
@@ -134,24 +140,31 @@ def measure(
     vae, prng.stream(root, 'observe'), jnp.asarray(images), numbers
   )
   model = _model(trained)
-  rows = (x, *_start(trained, x, start))
+  labels = generation.labels_of(vae, source, numbers)
+  rows = (x, labels, *_start(trained, x, labels, start))
   found = audit.audit(*model, rows, keys[0], vae.latent_size, settings)
   metrics = audit.metrics_of(found)
   if num_importance_samples:
-    log_prob = importance_estimates(trained, x, keys[1], num_importance_samples)
+    log_prob = importance_estimates(
+      trained, x, keys[1], num_importance_samples, labels
+    )
     metrics['importance_nll_nats'] = -float(log_prob.mean())
   num_simulated = settings.num_images
   z = generation.draw_latents(vae, trained.prior, keys[2], num_simulated)
-  x = _simulate(vae, params, z, keys[3])
-  mean, log_var = _start(trained, x, start)
+  x = _simulate(vae, params, z, labels, keys[3])
+  mean, log_var = _start(trained, x, labels, start)
   noise = (z - mean) * jnp.exp(-0.5 * log_var)
-  rows = (x, mean, log_var)
+  rows = (x, labels, mean, log_var)
   bounds = audit.simulated(*model, rows, noise, keys[4], settings)
   return metrics | audit.bounds_of(bounds)
 
 
 def importance_estimates(
-  trained: TrainedVAE, x: jax.Array, root: jax.Array, num_samples: int
+  trained: TrainedVAE,
+  x: jax.Array,
+  root: jax.Array,
+  num_samples: int,
+  labels: jax.Array | None = None,
 ) -> np.ndarray:
   """The importance estimates of log Pr(x) of x [N, H, W, C], float64 [N].
 
@@ -160,14 +173,18 @@ def importance_estimates(
     x: from `vae.observe`.
     root: of the images' keys, not consumed.
     num_samples: draws per image.
+    labels: int32 [N] of a conditional VAE.
   """
   vae, params = trained.vae, trained.params
 
-  def measure(x: jax.Array, keys: jax.Array) -> np.ndarray:
-    found = generation.evidence(vae, params, x)
+  def measure(rows: Any, keys: jax.Array) -> np.ndarray:
+    x, labels = rows
+    found = generation.evidence(vae, params, x, labels)
     return estimation.estimate(
-      vae, params, x, found, keys, num_samples
+      vae, params, x, found, keys, num_samples, labels
     ).log_prob
 
   # As many images at a time as the metric `likelihood` has.
-  return audit.in_batches(measure, x, root, 1600 // estimation.CHUNK_IMAGES)
+  return audit.in_batches(
+    measure, (x, labels), root, 1600 // estimation.CHUNK_IMAGES
+  )

@@ -1,6 +1,6 @@
 """The likelihood of a data set under a trained VAE, broken down into its terms.
 
-Dimensions: N images, M training images, H height, W width, C channels, Z latent
+Dimensions: N images, H height, W width, C channels, Z latent
 size, G groups of latents, see `inference.per_group`.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from common_flax import data
 from common_flax import prng
+from common_flax.annealing.weights import standard_error
 from common_flax.data.source import Source
 from common_flax.progress import track
 from vae_flax import estimation
@@ -53,9 +54,12 @@ def _per_image(
     _batches(source), num_batches, 'Estimating Pr(x)'
   ):
     x = generation.observe_by_number(vae, observe_root, images, numbers)
-    found = generation.evidence(vae, params, x)
+    labels = generation.labels_of(vae, source, numbers)
+    found = generation.evidence(vae, params, x, labels)
     keys = prng.by_number(draw_root, numbers)
-    estimates = estimation.estimate(vae, params, x, found, keys, num_samples)
+    estimates = estimation.estimate(
+      vae, params, x, found, keys, num_samples, labels
+    )
     row = estimates._asdict()
     if not vae.scales:
       row |= {
@@ -69,31 +73,29 @@ def _per_image(
   }
 
 
-def first_training_images(config: ConfigDict) -> np.ndarray:
-  """The first images that the VAE was trained on, uint8 [M, H, W, C]."""
-  source = observations.prepare_source(
+def training_source(config: ConfigDict) -> Source:
+  """The images that the VAE was trained on."""
+  return observations.prepare_source(
     config, data.load(config.dataset, config.dataset.split)
   )
-  return data.first_examples(source, generation.NUM_WATCHED)
 
 
 def _active_units(
-  trained: TrainedVAE, images: np.ndarray, root: jax.Array
+  trained: TrainedVAE, training_source: Source, root: jax.Array
 ) -> int:
   """Counts the active units (Burda et al. 2015)."""
-  x = generation.observe(trained.vae, prng.stream(root, 'observe', 1), images)
-  use = generation.latent_use(trained.vae, trained.params, x)
+  vae = trained.vae
+  images = data.first_examples(training_source, generation.NUM_WATCHED)
+  x = generation.observe(vae, prng.stream(root, 'observe', 1), images)
+  labels = generation.labels_of(vae, training_source, range(len(images)))
+  use = generation.latent_use(vae, trained.params, x, labels)
   return int(use['active_units'])
-
-
-def _standard_error(values: np.ndarray) -> float:
-  return float(values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values)))
 
 
 def measure(
   trained: TrainedVAE,
   source: Source,
-  training_images: np.ndarray,
+  training_source: Source,
   seed: int,
   num_samples: int,
 ) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def measure(
   Args:
     trained: the networks.
     source: of the images.
-    training_images: uint8 [M, H, W, C], on which active units are counted.
+    training_source: the training images; active units are counted on the first.
     seed: of all draws, including binary images.
     num_samples: importance samples per image.
 
@@ -128,7 +130,7 @@ def measure(
   errors = images['standard_error']
   return {
     'nll_nats': nll,
-    'nll_standard_error_nats': _standard_error(images['log_prob']),
+    'nll_standard_error_nats': standard_error(images['log_prob']),
     'importance_standard_error_nats': float(
       np.sqrt(np.sum(errors**2)) / len(errors)
     ),
@@ -141,7 +143,7 @@ def measure(
     'bits_per_dim': bits_per_dim(
       nll, int(np.prod(trained.vae.image_shape)), trained.vae.likelihood
     ),
-    'active_units': _active_units(trained, training_images, root),
+    'active_units': _active_units(trained, training_source, root),
     **_divergences(trained, images, seed),
   }
 

@@ -144,7 +144,10 @@ def _draw(trained: TrainedVAE, source: Source, root: jax.Array) -> np.ndarray:
       images[np.minimum(numbers, len(images) - 1)],
       jnp.asarray(numbers),
     )
-    drawn.append(np.asarray(generation.encode(vae, params, x)))
+    labels = generation.labels_of(
+      vae, source, np.minimum(numbers, len(images) - 1)
+    )
+    drawn.append(np.asarray(generation.encode(vae, params, x, labels)))
   posteriors = np.concatenate(drawn, axis=1)[:, : len(images)]
   mean, log_var = posteriors[..., : vae.top_size]
   random = np.random.default_rng(np.asarray(jax.random.key_data(root)))

@@ -1,4 +1,4 @@
-"""The classes of samples, by number or by name.
+"""The classes of a conditional model's samples, by number or by name.
 
 Dimensions: N samples.
 """
@@ -11,7 +11,6 @@ import numpy as np
 from common_flax.cli.given_latents import Given
 from common_flax.errors import UserError
 from common_flax.workdir import classes
-from gan_flax.gan import GAN
 
 COLUMNS = 8  # samples per row of a class or an interpolation
 _MAX_LISTED = 20  # names of classes in a message
@@ -21,12 +20,12 @@ Label = int | str | Sequence[int | str] | np.ndarray | None
 
 
 def class_numbers(
-  gan: GAN, class_names: Sequence[str] | None, label: Label
+  num_classes: int | None, class_names: Sequence[str] | None, label: Label
 ) -> np.ndarray:
   """The numbers of classes given by number or name, int32 of any shape.
 
   Args:
-    gan: the static part.
+    num_classes: that the model knows; None if it is not conditional.
     class_names: that of class 0 first; None for numbers.
     label: the classes.
 
@@ -37,13 +36,13 @@ def class_numbers(
     given = np.asarray(label)
   except ValueError as error:
     raise UserError(f'label={label}: is no list of classes') from error
-  if not gan.is_conditional:
+  if num_classes is None:
     shown = ','.join(map(str, given.ravel()[:_MAX_LISTED]))
     raise UserError(
-      f'label={shown}: the generator is not conditional; train one with '
-      "config.model.conditioning='projection'"
+      f'label={shown}: the model is not conditional; train one that is, with '
+      'config.model.conditioning'
     )
-  names = class_names or classes.numbered(gan.num_classes)
+  names = class_names or classes.numbered(num_classes)
   numbers = [_class_number(each, names) for each in given.ravel().tolist()]
   return np.array(numbers, np.int32).reshape(given.shape)
 
@@ -64,6 +63,65 @@ def _class_number(label: int | str, names: Sequence[str]) -> int:
   return number
 
 
+def of_samples(
+  num_classes: int | None,
+  class_names: Sequence[str] | None,
+  num: int,
+  label: Label = None,
+) -> np.ndarray | None:
+  """The classes of `num` samples.
+
+  Args:
+    num_classes: that the model knows; None if it is not conditional.
+    class_names: that of class 0 first; None for numbers.
+    num: number of samples.
+    label: one class for all samples, or the class of each, [num], by number or
+      by name; None for one class per row of 8, in turn.
+
+  Returns:
+    int32 [num], or None if the model is not conditional.
+
+  Raises:
+    UserError: naming a class that does not exist.
+  """
+  if label is None:
+    if num_classes is None:
+      return None
+    return in_rows(num, range(num_classes))
+  numbers = class_numbers(num_classes, class_names, label)
+  if numbers.shape not in ((), (num,)):
+    raise UserError(
+      f'label: has the shape {list(numbers.shape)}; give one class, or one '
+      f'for each of the {num} samples'
+    )
+  return np.broadcast_to(numbers, num)
+
+
+def of_flags(
+  num_classes: int | None,
+  class_names: Sequence[str] | None,
+  label: Sequence[str] | None,
+  num: int,
+) -> np.ndarray | None:
+  """The classes that --label names, one per row of 8, in turn; int32 [num].
+
+  Args:
+    num_classes: that the model knows; None if it is not conditional.
+    class_names: that of class 0 first; None for numbers.
+    label: value of --label; None for all classes.
+    num: number of samples.
+
+  Raises:
+    UserError: naming a class that does not exist.
+  """
+  if label is None:
+    return of_samples(num_classes, class_names, num)
+  try:
+    return in_rows(num, class_numbers(num_classes, class_names, label))
+  except UserError as error:
+    raise UserError(f'--{error}') from error
+
+
 def in_rows(num: int, numbers: Sequence[int]) -> np.ndarray:
   """The classes of `num` samples that have one class per row of 8, in turn.
 
@@ -75,7 +133,7 @@ def in_rows(num: int, numbers: Sequence[int]) -> np.ndarray:
 
 
 def of_given(
-  gan: GAN,
+  num_classes: int | None,
   class_names: Sequence[str] | None,
   given: Given,
   label: Sequence[str] | None,
@@ -85,7 +143,7 @@ def of_given(
   """The classes of samples whose latents are given.
 
   Args:
-    gan: the static part.
+    num_classes: that the model knows; None if it is not conditional.
     class_names: that of class 0 first; None for numbers.
     given: the latents, and perhaps their labels.
     label: value of --label, before which those labels give way.
@@ -93,7 +151,7 @@ def of_given(
     is_walk: whether they are the frames of a walk, which keeps one class.
 
   Returns:
-    int32 [num], or None if the GAN is not conditional.
+    int32 [num], or None if the model is not conditional.
 
   Raises:
     UserError: naming a class that does not exist or is missing, or if there
@@ -104,12 +162,12 @@ def of_given(
     where, chosen = f'--label={",".join(label)}', label
   elif given.labels is not None:
     chosen = given.labels
-    if not gan.is_conditional:
+    if num_classes is None:
       raise UserError(
-        f'{where}: has `labels`, and the generator is not conditional; store '
-        'the latents alone'
+        f'{where}: has `labels`, and the model is not conditional; store the '
+        'latents alone'
       )
-  elif gan.is_conditional:
+  elif num_classes is not None:
     raise UserError(
       f'--label: missing; the run is conditional: name the class of {where}, '
       'or one for each'
@@ -117,7 +175,7 @@ def of_given(
   else:
     return None
   try:
-    numbers = class_numbers(gan, class_names, chosen)
+    numbers = class_numbers(num_classes, class_names, chosen)
   except UserError as error:
     start = f'{where}: ' if label is None else '--'
     raise UserError(f'{start}{error}') from error
