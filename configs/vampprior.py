@@ -47,7 +47,7 @@ def _normal(config: ConfigDict) -> None:
   config.model.hidden_sizes = (300, 300)
   config.batch_size = 100
   config.steps_per_call = 20
-  config.num_steps = 100 * _IMAGES // 100
+  config.num_steps = 60 * _IMAGES // 100
   config.optimizer.learning_rate = 1e-3
   config.optimizer.schedule = 'cosine'
   config.kl_warmup_steps = 6000
