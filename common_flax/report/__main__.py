@@ -65,12 +65,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   commands.parse(values, arguments)
   commands.require_flags(values, 'workdir', 'output')
   outputs.check(values.output, [outputs.PAGE])
-  with outputs.writable(values.output) as target:
-    if not target.absolute().parent.is_dir():
-      raise UserError(
-        f'--output={values.output}: there is no folder {target.parent}; '
-        'create it first'
-      )
   runs = [runs_lib.read(workdir) for workdir in _workdirs(values)]
   text, faults = page.render(runs)
   data = text.encode()
