@@ -152,14 +152,6 @@ REFUSED = [
   ('vae', 'model.latent_size', 7, HIERARCHY, 'model.name=conv or mlp'),
   ('vae', 'model.groups', ((1, 2, 1, 1),), {}, 'model.name=hierarchical'),
   ('vae', 'model.prior_components', 7, {}, 'model.prior=mixture'),
-  ('vae', 'model.conditioning', 'label', HIERARCHY, 'model.name=conv'),
-  (
-    'vae',
-    'model.conditioning',
-    'label',
-    {'model.prior': 'vampprior'},
-    'model.prior=normal',
-  ),
   ('vae', 'model.base_features', 7, MLP, 'add --config.model.name=conv'),
   ('vae', 'likelihood_scale', 0.2, {}, 'add --config.likelihood=gaussian'),
   ('vae', 'likelihood_scale', 0.2, GREY, 'likelihood=logistic'),
@@ -178,14 +170,6 @@ REFUSED = [
   ('vae', 'free_bits_nats', 0.1, {'objective': 'dreg'}, 'objective=dreg'),
   ('vae', 'free_bits_nats', 0.1, {'beta': 0.0}, 'beta=0.0'),
   ('vae', 'total_correlation_weight', 5.0, IWAE, 'objective=elbo'),
-  ('vae', 'total_correlation_weight', 5.0, HIERARCHY, 'model.name=conv'),
-  (
-    'vae',
-    'total_correlation_weight',
-    5.0,
-    {'model.prior': 'mixture'},
-    'model.prior=normal',
-  ),
 ]
 
 

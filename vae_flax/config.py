@@ -59,7 +59,8 @@ def default() -> ConfigDict:
   config.kl = 'closed_form'  # or 'monte_carlo'
   config.beta = 1.0  # weight of the KL divergence
   config.kl_warmup_steps = 0  # steps over which the weight rises to beta
-  config.free_bits_nats = 0.0  # per latent, or per group of a hierarchy
+  # Per latent; per group of a hierarchy; of a layer with a learned prior.
+  config.free_bits_nats = 0.0
 
   # What the total correlation weighs beyond its part in the divergence.
   config.total_correlation_weight = 0.0
@@ -99,10 +100,7 @@ EFFECTS: Effects = {
   'model.groups': _sized_by('groups'),
   'model.prior': ALWAYS,
   'model.prior_components': (needs('model.prior', 'mixture', 'vampprior'),),
-  'model.conditioning': (
-    needs('model.name', 'conv', 'mlp'),
-    needs('model.prior', 'normal'),
-  ),
+  'model.conditioning': ALWAYS,
   'model.activation': ALWAYS,
   'model.max_log_var': ALWAYS,
   'likelihood': ALWAYS,
@@ -114,11 +112,7 @@ EFFECTS: Effects = {
   'beta': (_ELBO,),
   'kl_warmup_steps': (_ELBO, _WEIGHTED, _WARMS_UP),
   'free_bits_nats': (_ELBO, _WEIGHTED),
-  'total_correlation_weight': (
-    _ELBO,
-    needs('model.name', 'conv', 'mlp'),
-    needs('model.prior', 'normal'),
-  ),
+  'total_correlation_weight': (_ELBO,),
   'evaluation_samples': ALWAYS,
   **optimisers.effects('optimizer'),
 }
@@ -180,8 +174,24 @@ def _check_model(config: ConfigDict) -> None:
     'must be layer sizes from 1 to '
     f'{config_lib.MAX_FEATURES:,}, such as (200, 200)',
   )
-  require_one_of(config, 'model.conditioning', CONDITIONINGS)
+  is_hierarchy = config.model.name == 'hierarchical'
   require_one_of(config, 'model.prior', PRIORS)
+  require_one_of(config, 'model.conditioning', CONDITIONINGS)
+  require(
+    config.model.conditioning == 'none'
+    or not (is_hierarchy or config.model.prior == 'vampprior'),
+    config,
+    'model.conditioning',
+    "needs model.name 'conv' or 'mlp', and model.prior 'normal' or 'mixture'; "
+    "use 'none'",
+  )
+  require(
+    config.total_correlation_weight == 0
+    or not (is_hierarchy or config.model.prior != 'normal'),
+    config,
+    'total_correlation_weight',
+    "needs model.name 'conv' or 'mlp', and model.prior 'normal'; use 0.0",
+  )
   require_at_least(config, 1, 'model.prior_components')
   require_at_most(config, MAX_COMPONENTS, 'model.prior_components')
   require_one_of(config, 'model.activation', ACTIVATIONS)

@@ -28,6 +28,7 @@ from common_flax.cpu import compiler
 from common_flax.cpu.threefry import unrolled
 from vae_flax import inference
 from vae_flax.losses import gaussian_kl
+from vae_flax.priors.learned import Components
 from vae_flax.state import Params
 from vae_flax.vae import VAE
 
@@ -64,6 +65,7 @@ def _add_chunk(
   x: jax.Array,
   found: inference.Evidence,
   labels: jax.Array | None,
+  components: Components | None,
   keys: jax.Array,
   chunk: jax.Array,
   num_samples: jax.Array,
@@ -76,7 +78,7 @@ def _add_chunk(
       vae.dtype,
     )
   )(keys)
-  inferred = inference.infer(vae, params, found, noise, labels)
+  inferred = inference.infer(vae, params, found, noise, labels, components)
   logs = inference.log_weights_of(vae, x, inferred)  # [N, S]
   number = chunk * _CHUNK_DRAWS + jnp.arange(_CHUNK_DRAWS)
   counts = (number < num_samples)[None]
@@ -108,6 +110,9 @@ def _compiled_add_chunk() -> Callable[..., _Sums]:
   )
 
 
+_prior = jax.jit(inference.prior, static_argnums=0)
+
+
 def estimate(
   vae: VAE,
   params: Params,
@@ -134,10 +139,10 @@ def estimate(
   sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros, per_group)
   # Copied, because a donated pytree must not contain one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
-  add_chunk = _compiled_add_chunk()
+  add_chunk, components = _compiled_add_chunk(), _prior(vae, params)
   tenth = max(1, num_samples // 10)
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
-    drawn = (x, found, labels, keys, jnp.int32(chunk))
+    drawn = (x, found, labels, components, keys, jnp.int32(chunk))
     if chunk == (tenth - 1) // _CHUNK_DRAWS:  # the last chunk of the tenth
       copies = jax.tree.map(jnp.copy, sums)
       sums_of_tenth = add_chunk(vae, params, copies, *drawn, tenth)

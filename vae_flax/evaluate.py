@@ -2,6 +2,7 @@
 
   python -m vae_flax.evaluate --workdir=DIR [--metrics=NAME,NAME] [--split=test]
       [--num_importance_samples=5000] [--num_samples=10000] [--seed=0]
+      [--prior=trained|mixture] [--prior_components=50]
       [--num_ais_images=100] [--num_temperatures=1000] [--num_chains=16]
       [--ais_start=prior|encoder]
       [--step=STEP] [--all_checkpoints]
@@ -155,7 +156,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       picture = scores.picture
       metrics |= scores.metrics
       metrics |= {f'real_{k}': v for k, v in baseline.items()}
-      report.save_samples(values, 'images', [scores])
+      report.save_samples(values, 'images', [scores], trained.class_names)
       provenance['num_samples'] = values.num_samples
       provenance |= reference_set.provenance(values.num_samples)
     provenance['seconds'] = time.monotonic() - start
@@ -229,13 +230,15 @@ def _score_samples(
 ) -> Scores:
   """Scores images drawn from the prior."""
   key = prng.stream(prng.root_key(seed), 'sample')
+  labels = trained.balanced_labels(num_samples)
   chunks = track(
-    trained.chunks(key, num_samples),
+    trained.chunks(key, num_samples, labels),
     -(-num_samples // CHUNK),
     'Drawing',
   )
   samples = np.concatenate([np.asarray(chunk) for chunk in chunks])
-  return reference_set.score(samples)._replace(samples=samples)
+  scores = reference_set.score(samples)
+  return scores._replace(samples=samples, labels=labels)
 
 
 def main(argv: Sequence[str]) -> int:

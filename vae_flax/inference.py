@@ -64,9 +64,15 @@ def prior(vae: VAE, params: Params) -> Components | None:
   return learned.of_posteriors(*found)
 
 
-def _gain(vae: VAE, params: Params, z: jax.Array) -> jax.Array | None:
+def _gain(
+  vae: VAE,
+  params: Params,
+  z: jax.Array,
+  components: Components | None = None,
+) -> jax.Array | None:
   """`Inferred.gain` of z [..., Z], [...]."""
-  components = prior(vae, params)
+  if components is None:
+    components = prior(vae, params)
   return None if components is None else learned.gain(components, z)
 
 
@@ -126,6 +132,7 @@ def infer(
   found: Evidence,
   noise: jax.Array,
   labels: jax.Array | None = None,
+  components: Components | None = None,
 ) -> Inferred:
   """Draws z from the posterior and decodes it.
 
@@ -135,6 +142,7 @@ def infer(
     found: of `evidence`.
     noise: [B, K, Z] from N(0, I).
     labels: of a conditional VAE.
+    components: of `prior`, if they are known already.
   """
   if vae.scales:
     z, mean, log_var, outputs = hierarchical.infer(
@@ -146,10 +154,11 @@ def infer(
     )
     z, mean, log_var = (y.reshape(noise.shape) for y in (z, mean, log_var))
     outputs = outputs.reshape(*noise.shape[:2], *outputs.shape[1:])
-    return Inferred(z, mean, log_var, outputs, _gain(vae, params, z))
+    gain = _gain(vae, params, z, components)
+    return Inferred(z, mean, log_var, outputs, gain)
   mean, log_var = (y[:, None] for y in found)
   z = mean + jnp.exp(0.5 * log_var) * noise
-  gain = _gain(vae, params, z)
+  gain = _gain(vae, params, z, components)
   return Inferred(z, mean, log_var, decode(vae, params, z, labels), gain)
 
 

@@ -59,4 +59,7 @@ def draw_scored(
 ) -> np.ndarray:
   """Draws samples from the prior to score in training, uint8 [num, H, W, C]."""
   trained = TrainedVAE(vae, state.ema_params, config, int(state.step))
-  return np.asarray(trained.generate(prng.stream(root, 'evaluate'), num))
+  labels = trained.balanced_labels(num)
+  return np.asarray(
+    trained.generate(prng.stream(root, 'evaluate'), num, labels)
+  )

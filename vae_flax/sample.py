@@ -42,7 +42,9 @@ have the `name` of their picture instead of a label.
 
 A conditional VAE draws one class per row of 8, all in turn or those of --label,
 by name or number; an .npz then also holds `labels` int32 [N] and `class_names`.
-With --latents, --seeds or --images, --label is their class, or one for each.
+With --latents, --seeds or --images, --label is their class, or one for each;
+walks and interpolations keep one class, that of a row's first image. A manifold
+shows one, the first unless --label names another.
 
 From Python:
 
@@ -99,6 +101,7 @@ KINDS = (
   WALK,
   projection_files.KIND,
 )
+_OF_PRIOR = ('temperature', 'prior', 'prior_components')
 # Flags that have no effect on a kind.
 _UNUSED = {
   'prior': ('split',),
@@ -116,7 +119,6 @@ _OF_IMAGES = (
   WALK,
   projection_files.KIND,
 )
-
 
 # Kinds whose pictures are not all decoded from latents.
 _OF_SPLIT = {
@@ -138,7 +140,7 @@ def _check_flags(values: flags.FlagValues) -> None:
     commands.refuse_unused(values, reason, 'images')
   if values.kind != 'prior':
     reason = f'with --kind={values.kind}; use --kind=prior'
-    commands.refuse_unused(values, reason, 'temperature', 'prior')
+    commands.refuse_unused(values, reason, *_OF_PRIOR)
   fitted.check_flags(values)
   if values.kind not in _OF_CLASSES and values.images is None:
     reason = f'with --kind={values.kind}; classes are those of the split'
@@ -149,7 +151,7 @@ def _check_flags(values: flags.FlagValues) -> None:
   for name in ('seeds', 'latents'):
     if values[name].value is not None:
       reason = f'with --{name}; remove one of them'
-      commands.refuse_unused(values, reason, 'images', 'temperature', 'prior')
+      commands.refuse_unused(values, reason, 'images', *_OF_PRIOR)
   if values.images is None and values.kind == projection_files.KIND:
     raise UserError(
       f'--kind={values.kind}: has no pictures to search; add --images=FILE or '
@@ -301,9 +303,7 @@ def _draw_own(
     return
   if values.kind == projection_files.KIND:
     projection_files.check_size(values.output, pictures)
-    label = starts = None
-    if labels is not None:
-      label = int(labels[0])
+    label, starts = None if labels is None else int(labels[0]), None
     if labels is not None or not vae.is_conditional:
       starts = encoded.encode_all(drawing, source)['mean']
     key = prng.stream(root, 'sample')
@@ -335,7 +335,7 @@ def _labels_of_own(
   if values.kind == projection_files.KIND and values.label is None:
     return None  # all classes are searched
   given = Given(f'--images={values.images}')
-  is_of_one = values.kind in (WALK, projection_files.KIND)
+  is_of_one = values.kind not in (encoded.KIND, kinds.RECONSTRUCTION)
   known = trained.vae.num_classes, trained.class_names
   return labels_lib.of_given(*known, given, values.label, num, is_of_one)
 

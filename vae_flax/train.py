@@ -163,10 +163,16 @@ def _panels(config: ConfigDict) -> dict[str, Sequence[str]]:
 
 
 def _check_memory(vae: VAE, config: ConfigDict) -> None:
-  """Checks that the decoded outputs of all draws of z fit into memory."""
+  """Checks that what a step holds for all draws of z fits into memory."""
   size, draws = config.batch_size, config.num_importance_samples
-  values = math.prod(vae.image_shape) * vae.likelihood.num_outputs
+  values = (
+    size * draws * math.prod(vae.image_shape) * vae.likelihood.num_outputs
+  )
+  if vae.prior is not None:  # densities of all components
+    values += size * draws * config.model.prior_components
+  if vae.total_correlation_weight:  # all latents under all posteriors
+    values += size**2 * vae.latent_size
   limits.require_memory(
     f'config.batch_size={size}, config.num_importance_samples={draws}',
-    size * draws * values * vae.dtype.itemsize,
+    values * vae.dtype.itemsize,
   )

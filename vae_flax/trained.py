@@ -28,6 +28,7 @@ from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vae_flax import config as vae_config
 from vae_flax import generation
+from vae_flax.priors import learned
 from vae_flax.priors.learned import Components
 from vae_flax.state import EXPORT
 from vae_flax.state import exported
@@ -57,11 +58,21 @@ class TrainedVAE:
     """The learned prior of the top latents; None if all have N(0, I)."""
     return generation.prior(self.vae, self.params)
 
+  def prior_moments(self) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation of each latent under the prior, [Z] each."""
+    return learned.moments(self.prior, self.vae.latent_size, self.vae.dtype)
+
   def labels(self, num: int, label: Label = None) -> np.ndarray | None:
     """The classes of `num` images, see `labels.of_samples`."""
     return labels_lib.of_samples(
       self.vae.num_classes, self.class_names, num, label
     )
+
+  def balanced_labels(self, num: int) -> np.ndarray | None:
+    """Classes of `num` images, all equally often; None without classes."""
+    if not self.vae.is_conditional:
+      return None
+    return np.arange(num, dtype=np.int32) % self.vae.num_classes
 
   def chunks(
     self, key: jax.Array, num: int, label: Label = None

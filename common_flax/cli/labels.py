@@ -182,7 +182,7 @@ def of_given(
   kinds = {*numbers.tolist()}
   if len(kinds) > 1 and is_walk:
     raise UserError(
-      f'{where}: {len(kinds)} classes, and a walk keeps one; name it with '
+      f'{where}: {len(kinds)} classes, and this kind keeps one; name it with '
       '--label'
     )
   if len(kinds) > 1 and len(numbers) != num:

@@ -45,9 +45,11 @@ class Shell:
 
   Attributes:
     is_uniform: whether the prior is U(-1, 1), and not N(0, 1), per coordinate.
+    is_open: whether latents may lie anywhere, because the prior is neither.
   """
 
   is_uniform: bool = False
+  is_open: bool = False
 
   def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws latents from the prior; consumes the key."""
@@ -61,6 +63,8 @@ class Shell:
     The norm of a draw from N(0, I) has a mean near sqrt(Z) and a deviation near
     sqrt(1/2).
     """
+    if self.is_open:
+      return z
     if self.is_uniform:
       return jnp.clip(z, -1, 1)
     centre = math.sqrt(z.shape[-1])

@@ -132,7 +132,7 @@ def test_given_latents_have_given_classes(named, tmp_path):
     (['--seeds=1', '--label=birds'], '--label=birds: there is no such class'),
     (
       ['--seeds=1-3', '--label=1,2,3', '--kind=walk'],
-      '--label=1,2,3: 3 classes, and a walk keeps one',
+      '--label=1,2,3: 3 classes, and this kind keeps one',
     ),
     (['--latents=LABELLED'], 'x.npz: label=10: there is no such class'),
     (['--latents=LABELLED', '--kind=walk'], 'there is no such class'),

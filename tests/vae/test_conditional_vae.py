@@ -186,23 +186,39 @@ def test_training_learns_what_a_class_looks_like():
     assert np.delete(image, label, axis=1).max() < 55
 
 
+HIERARCHY = {'model.name': 'hierarchical', 'model.groups': ((1, 8, 1, 2),)}
+VAMP = {'model.prior': 'vampprior'}
+WEIGHTED = {'model.conditioning': 'none', 'total_correlation_weight': 1.0}
+
+
 @pytest.mark.parametrize(
-  ('changes', 'words'),
+  ('changes', 'field'),
   [
-    ({'model.conditioning': 'class'}, r'model\.conditioning'),
-    (
-      {'model.conditioning': 'label', 'dataset.binarise': 'stochastic'},
-      None,
-    ),
+    ({'model.conditioning': 'class'}, 'model.conditioning'),
+    (HIERARCHY, 'model.conditioning'),
+    (VAMP, 'model.conditioning'),
+    (HIERARCHY | WEIGHTED, 'total_correlation_weight'),
+    (VAMP | WEIGHTED, 'total_correlation_weight'),
   ],
 )
-def test_a_conditioning_exists(changes, words):
-  config = config_of(**changes)
-  if words is None:
-    vae_config.check(config)
-    return
-  with pytest.raises(UserError, match=words):
-    vae_config.check(config)
+def test_what_cannot_go_together_is_refused(changes, field):
+  with pytest.raises(UserError, match=f'^config.{field}='):
+    vae_config.check(config_of(**changes))
+
+
+def test_a_conditional_vae_may_learn_a_mixture():
+  config = config_of(**{'model.prior': 'mixture', 'model.prior_components': 5})
+  vae_config.check(config)
+  vae = create_vae(config, SHAPE, NUM_CLASSES)
+  loss, _ = steps.loss(
+    vae,
+    initial(vae).params,
+    x_of(vae),
+    jax.random.key(1),
+    np.int32(0),
+    LABELS,
+  )
+  assert np.isfinite(loss)
 
 
 def test_data_without_labels_is_refused():
@@ -300,7 +316,8 @@ def test_own_pictures_need_their_class(run, tmp_path, refuses):
       '--label: missing',
       folder=tmp_path,
     )
-    assert command(run, output, *arguments, '--label=4,5') == 0
+    label = '--label=4' if kind == 'interpolation' else '--label=4,5'
+    assert command(run, output, *arguments, label) == 0
 
 
 def test_flags_of_classes_are_refused_where_they_mean_nothing(
@@ -311,6 +328,7 @@ def test_flags_of_classes_are_refused_where_they_mean_nothing(
     (run, ['--label=11'], '--label=11: there is no such class'),
     (run, ['--label=1', '--kind=reconstruction'], '--label=['),
     (run, ['--seeds=1,2'], '--label: missing'),
+    (run, ['--label='], '--label: is empty'),
     (trained_vae, ['--label=1'], 'not conditional'),
   ):
     refuses(

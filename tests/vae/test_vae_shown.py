@@ -28,6 +28,9 @@ def test_a_click_on_the_map_finds_what_is_drawn_there():
 
 
 def test_latents_are_ordered_by_their_use():
-  np.testing.assert_array_equal(
-    shown.order_by_kl(np.array([1, 3, 2])), [1, 2, 0]
-  )
+  means = np.array([[0.0, 1.0, 9.0], [0.0, 2.0, 19.0]])
+  encoded = shown.Encoded(means, np.zeros(2), np.array([1, 3, 2]), None)
+  np.testing.assert_array_equal(shown.order_by_use(encoded), [1, 2, 0])
+  # A learned prior has no divergence of one latent.
+  encoded = encoded._replace(kl_nats=None)
+  np.testing.assert_array_equal(shown.order_by_use(encoded), [2, 1, 0])

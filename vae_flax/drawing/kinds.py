@@ -193,6 +193,7 @@ def _traversal(drawing: Drawing, num: int) -> Drawn:
     drawing.labels(source, watched),
   )
   by_use = np.argsort(-np.asarray(use['kl_per_latent_nats']))
+  middle, deviation = map(np.asarray, trained.prior_moments())
   centre = np.asarray(drawing.means(source, watched[:1]))[0]
 
   def latents_of(numbers: np.ndarray) -> jax.Array:
@@ -200,14 +201,21 @@ def _traversal(drawing: Drawing, num: int) -> Drawn:
     z = np.tile(centre, (len(numbers), 1))
     latents = by_use[rows % len(by_use)]
     places = _REACH * (2 * columns / (COLUMNS - 1) - 1)
+    places = middle[latents] + deviation[latents] * places
     z[np.arange(len(numbers)), latents] = places
     return jnp.asarray(z)
 
-  return Drawn(latents_of, drawing.labels(source, np.zeros(num, np.int32)))
+  labels = drawing.labels(source, watched[:1])
+  return Drawn(latents_of, None if labels is None else np.repeat(labels, num))
 
 
 def _manifold(drawing: Drawing, num: int) -> Drawn:
+  if drawing.label is not None and len(drawing.label) > 1:
+    raise UserError(
+      f'--label={",".join(drawing.label)}: a manifold shows one class; name one'
+    )
   side = manifold_side(num)
+  middle, deviation = drawing.trained.prior_moments()
   # Equally spaced in probability under the prior (Kingma & Welling 2013).
   places = stats.norm.ppf((jnp.arange(side) + 0.5) / side)
 
@@ -215,9 +223,10 @@ def _manifold(drawing: Drawing, num: int) -> Drawn:
     rows, columns = np.divmod(np.minimum(numbers, side**2 - 1), side)
     # The second latent increases upwards.
     z = jnp.stack([places[columns], places[side - 1 - rows]], axis=1)
+    z = middle[None] + deviation[None] * z
     return z.astype(drawing.trained.vae.dtype)
 
-  classes = drawing.classes(1)  # the first of --label, for all
+  classes = drawing.classes(1)
   return Drawn(latents_of, None if classes is None else np.repeat(classes, num))
 
 

@@ -4,6 +4,7 @@ Dimensions: N images, H height, W width, C channels, Z latent size.
 """
 
 from collections.abc import Sequence
+import functools
 
 from etils import epath
 from nicegui import events
@@ -14,7 +15,6 @@ from common_flax import data
 from common_flax.explore import finding
 from common_flax.explore import widgets
 from common_flax.explore.canvas import canvas
-from common_flax.explore.projection import Projection
 from common_flax.explore.widgets import attempt
 from common_flax.explore.widgets import card
 from common_flax.explore.widgets import Latest
@@ -48,7 +48,9 @@ class Page:
 
   def __init__(self, workdir: epath.Path, trained: TrainedVAE):
     self.workdir, self.trained = workdir, trained
-    self.z = np.zeros(trained.vae.latent_size, np.float32)
+    self.centre, deviation = map(np.asarray, trained.prior_moments())
+    self.reach = _REACH * deviation
+    self.z = self.centre.astype(np.float32)
     self.label = 0 if trained.vae.is_conditional else None
     self.encoded: shown.Encoded | None = None
     self.sliders: dict[int, ui.slider] = {}  # by latent
@@ -65,14 +67,14 @@ class Page:
         with ui.row():
           ui.button('Another one', on_click=self._another)
           ui.button(
-            'The mean', on_click=lambda: self.set_latent(0 * self.z)
+            'The mean', on_click=lambda: self.set_latent(self.centre)
           ).props('outline')
         if self.label is not None:
           names = dict(enumerate(self.trained.class_names))
           self.classes = ui.select(names, value=0, label='Class')
           self.classes.classes('w-full').on_value_change(self._choose_label)
           self.classes.props('dense outlined aria-label="Class"')
-      self.latents = card('Latents', 'The most used first, by KL divergence.')
+      self.latents = card('Latents', 'The most used first.')
       if vae.latent_size == 2:
         self._map_card()
       with card('Encode a picture', 'Draw one, or upload one.'):
@@ -84,7 +86,8 @@ class Page:
           self.given = picture('The picture', 'medium')
           self.again = picture('Its reconstruction', 'medium')
         self.error = ui.label().props('role=status')
-      finding.Card(self._project, self._use, self.trained.class_names).build(
+      project = functools.partial(shown.project, self.trained)
+      finding.Card(project, self._use, self.trained.class_names).build(
         vae.image_shape, rendering
       )
     await self.draw()
@@ -106,16 +109,19 @@ class Page:
 
   def _build_sliders(self) -> None:
     size = len(self.z)
-    kl = np.zeros(size) if self.encoded is None else self.encoded.kl_nats
+    order, kl = np.arange(size), None
+    if self.encoded is not None:
+      order, kl = shown.order_by_use(self.encoded), self.encoded.kl_nats
     with self.latents:
-      for latent in shown.order_by_kl(kl)[:_MAX_SLIDERS].tolist():
+      for latent in order[:_MAX_SLIDERS].tolist():
         name = f'Latent {latent + 1}'
-        if self.encoded is not None:
+        if kl is not None:
           name += f' ({kl[latent]:.2f} nats)'
+        centre, reach = float(self.centre[latent]), float(self.reach[latent])
         self.sliders[latent] = widgets.slider(
           name,
-          -_REACH,
-          _REACH,
+          centre - reach,
+          centre + reach,
           float(self.z[latent]),
           lambda event, latent=latent: self._move(latent, event.value),
         )
@@ -180,9 +186,6 @@ class Page:
       show(self.again, found.images[0])
       self.error.set_text(finding.summary(found, None))
       await self.set_latent(found.latents[0])
-
-  def _project(self, image: np.ndarray) -> Projection:
-    return shown.project(self.trained, image, self.label)
 
   async def _choose_label(
     self, event: events.ValueChangeEventArguments

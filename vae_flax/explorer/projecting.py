@@ -41,7 +41,7 @@ def projector(trained: TrainedVAE) -> Projector:
     Render(trained.vae),
     trained.params,
     trained.vae.latent_size,
-    Shell(),
+    Shell(is_open=trained.prior is not None),
     trained.vae.num_classes,
     images_of,
   )

@@ -42,13 +42,14 @@ class Encoded(NamedTuple):
   Attributes:
     means: [N, Z].
     labels: int32 [N], -1 where there is none.
-    kl_nats: [Z], mean over the images of each latent's divergence.
+    kl_nats: [Z], mean over the images of each latent's divergence from N(0, 1);
+      None with a learned prior.
     class_names: of class 0 first; None if there are none.
   """
 
   means: np.ndarray
   labels: np.ndarray
-  kl_nats: np.ndarray
+  kl_nats: np.ndarray | None
   class_names: tuple[str, ...] | None
 
 
@@ -85,20 +86,20 @@ def encoded_of(workdir: epath.Path, step: int) -> Encoded:
   num = min(len(source), _MAX_MAPPED)
   examples = [source[i] for i in range(num)]
   images = np.stack([each['image'] for each in examples])
+  labels = np.array([each['label'] for each in examples], np.int32)
+  is_conditional = trained.vae.is_conditional
   key = prng.stream(prng.root_key(0), 'observe')
   means, kl = [], []
   for numbers in chunks_of_numbers(num):
     some = images[np.minimum(numbers, num - 1)]
     x = generation.observe_by_number(trained.vae, key, some, numbers)
-    labels = generation.labels_of(
-      trained.vae, source, np.minimum(numbers, num - 1)
-    )
-    mean, log_var = generation.encode(trained.vae, trained.params, x, labels)
+    given = labels[np.minimum(numbers, num - 1)] if is_conditional else None
+    mean, log_var = generation.encode(trained.vae, trained.params, x, given)
     means.append(mean)
     kl.append(gaussian_kl(mean, log_var))
   mean, kl = (np.concatenate(each)[:num] for each in (means, kl))
-  labels = np.array([each['label'] for each in examples], np.int32)
-  return Encoded(mean, labels, kl.mean(axis=0), data.class_names(source))
+  kl = None if trained.prior is not None else kl.mean(axis=0)
+  return Encoded(mean, labels, kl, data.class_names(source))
 
 
 def _source(trained: TrainedVAE) -> data.Source:
@@ -110,9 +111,15 @@ def _source(trained: TrainedVAE) -> data.Source:
   return observations.prepare_source(trained.config, source)
 
 
-def order_by_kl(kl_nats: np.ndarray) -> np.ndarray:
-  """The latents [Z] by their use, the most used first."""
-  return np.argsort(-kl_nats, kind='stable')
+def order_by_use(encoded: Encoded) -> np.ndarray:
+  """The latents [Z] by their use, the most used first.
+
+  Use is the divergence, or with a learned prior the variance of the mean.
+  """
+  use = encoded.kl_nats
+  if use is None:
+    use = encoded.means.var(axis=0)
+  return np.argsort(-use, kind='stable')
 
 
 def draw(trained: TrainedVAE) -> np.ndarray:
@@ -156,20 +163,16 @@ def reconstruct(
   return Projection(z, None, images, *projection.errors(images, image[None]))
 
 
-def project(
-  trained: TrainedVAE, image: np.ndarray, label: int | None = None
-) -> Projection:
+def project(trained: TrainedVAE, image: np.ndarray) -> Projection:
   """Searches the nearest image, from the posterior mean and elsewhere.
 
-  Args:
-    trained: the VAE.
-    image: uint8 [H, W, C].
-    label: the class of a conditional VAE, whose other classes are searched as
-      well.
+  All classes of a conditional VAE are searched, so there is no posterior.
   """
-  starts = encode(trained, image, label)[None]
+  starts = None
+  if not trained.vae.is_conditional:
+    starts = encode(trained, image)[None]
   key = jax.random.key(0)
-  return projector(trained).project(key, image[None], label, starts)
+  return projector(trained).project(key, image[None], starts=starts)
 
 
 def reach(means: np.ndarray) -> float:

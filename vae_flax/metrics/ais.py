@@ -1,7 +1,7 @@
 """Log Pr(x) of a trained VAE by annealed importance sampling.
 
-The chains start at the prior, so that the estimate does not depend on the
-encoder, or at the encoder's posterior.
+The chains start at N(0, I), which is the prior unless that is learned, so that
+the estimate does not depend on the encoder, or at the encoder's posterior.
 
 Dimensions: N images, H height, W width, C channels, K chains, Z latent size.
 """
@@ -41,7 +41,8 @@ def define_flags(values: flags.FlagValues) -> None:
     'ais_start',
     STARTS[0],
     STARTS,
-    'Where the chains of --metrics=ais start.',
+    'Where the chains of --metrics=ais start: at N(0, I), the prior of most '
+    'VAEs, or at the posterior of the encoder.',
     flag_values=values,
   )
 

@@ -10,6 +10,7 @@ Dimensions: K components, T top latents, H height, W width, C channels, Z latent
 size.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -100,10 +101,12 @@ def of_posteriors(mean: jax.Array, log_var: jax.Array) -> Components:
 
 def log_density(prior: Components, z: jax.Array) -> jax.Array:
   """The log density of the mixture in nats, [...], for z [..., T]."""
-  # The expanded square of z - mean needs only matrix products.
-  precision = jnp.exp(-prior.log_var)
+  # The expanded square of z - mean needs only matrix products. Their terms
+  # cancel, so they need more bits than accelerators take unless told to.
+  product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+  inverse = jnp.exp(-prior.log_var)
   of_means = log_normal(0.0, prior.mean, prior.log_var).sum(axis=-1)
-  logs = z @ (prior.mean * precision).T - 0.5 * (z**2 @ precision.T)
+  logs = product(z, (prior.mean * inverse).T) - 0.5 * product(z**2, inverse.T)
   constants = of_means + prior.log_weights
   constants = constants.reshape((1,) * (z.ndim - 1) + constants.shape)
   return jax.nn.logsumexp(logs + constants, axis=-1)
@@ -121,6 +124,27 @@ def gain(prior: Components, z: jax.Array) -> jax.Array:
   """
   top = z[..., : prior.mean.shape[-1]]
   return log_density(prior, top) - log_normal(top, 0.0, 0.0).sum(axis=-1)
+
+
+def moments(
+  prior: Components | None, size: int, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and standard deviation of each latent under the prior, [Z] each.
+
+  Args:
+    prior: of the top latents; None if all have N(0, I).
+    size: Z.
+    dtype: of the result where there is no prior.
+  """
+  mean, deviation = jnp.zeros(size, dtype), jnp.ones(size, dtype)
+  if prior is None:
+    return mean, deviation
+  shares = jnp.exp(prior.log_weights)[:, None]
+  top = prior.mean.shape[-1]
+  centre = jnp.sum(shares * prior.mean, axis=0)
+  squares = jnp.exp(prior.log_var) + (prior.mean - centre[None]) ** 2
+  spread = jnp.sqrt(jnp.sum(shares * squares, axis=0))
+  return mean.at[:top].set(centre), deviation.at[:top].set(spread)
 
 
 def draw(prior: Components, key: jax.Array, noise: jax.Array) -> jax.Array:
