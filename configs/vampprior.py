@@ -10,8 +10,14 @@ pseudo-inputs, which are learned. The paper's networks have gated layers, its
 digits are binarised once, and its 85.57 nats are those of early stopping after
 up to 2,000 epochs.
 
-  (none)   The VampPrior. Not measured.
-  normal   Its control: the same networks with the prior N(0, I). Not measured.
+Measured on 2 cores of a shared x86 CPU (AVX-512) that other programs kept busy,
+on 29 November 2026: -log Pr(x) of the 10,000 test images from 1,000 samples
+each, after 60 epochs.
+
+  (none)   The VampPrior. 85.86 nats, ELBO -90.17; 18 min.
+  normal   Its control: the same networks with the prior N(0, I). 89.54 nats, ELBO
+           -94.58; 7 min. With `evaluate --prior=mixture`, 50 components fitted
+           afterwards: 88.02 nats, ELBO -93.11.
   mixture  A mixture of 500 free components. Not measured.
   smoke    The digits: a test run of a few seconds.
 """
