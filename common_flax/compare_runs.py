@@ -130,7 +130,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> Figure:
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
       panel.plot(*run.series(metric), label=run.name, color=colour)
     plotting.finish(panel, plotting.plain(metric), 'step')
-  panels[0].legend(fontsize=8, frameon=False)
+  panels[0].legend(loc='best', fontsize=8, frameon=False)
   return figure
 
 

@@ -15,9 +15,9 @@ on 29 November 2026: -log Pr(x) of the 10,000 test images from 1,000 samples
 each, after 60 epochs.
 
   (none)   The VampPrior. 85.86 nats, ELBO -90.17; 18 min.
-  normal   Its control: the same networks with the prior N(0, I). 89.54 nats, ELBO
-           -94.58; 7 min. With `evaluate --prior=mixture`, 50 components fitted
-           afterwards: 88.02 nats, ELBO -93.11.
+  normal   Its control: the same networks with the prior N(0, I). 89.54 nats,
+           ELBO -94.58; 7 min. With `evaluate --prior=mixture`, 50 components
+           fitted afterwards: 88.02 nats, ELBO -93.11.
   mixture  A mixture of 500 free components. Not measured.
   smoke    The digits: a test run of a few seconds.
 """

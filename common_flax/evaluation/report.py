@@ -315,7 +315,7 @@ def draw_curves(
   for panel, name in zip(panels, names, strict=False):
     _draw_curve(panel, name, rows, metrics.get(f'real_{name}'))
   if panels[0].get_legend_handles_labels()[1]:
-    panels[0].legend(fontsize=8, frameon=False)
+    panels[0].legend(loc='best', fontsize=8, frameon=False)
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -287,7 +287,7 @@ def write_curves(
     panel.set_title(title)
     panel.set_xlabel('step')
     panel.grid(alpha=0.3)
-    panel.legend()
+    panel.legend(loc='best')  # named, else Matplotlib warns of its slowness
   buffer = io.BytesIO()
   canvas.print_png(buffer)
   files.write_bytes(path, buffer.getvalue())

@@ -168,7 +168,7 @@ def test_draws_of_an_image_are_side_by_side(x):
   noise = noise_of(vae, 3)
   together = infer(vae, params, found, noise)
   alone = infer(vae, params, found, noise[:, 1:2])
-  for both, one in zip(together, alone, strict=True):
+  for both, one in zip(together[:4], alone[:4], strict=True):
     np.testing.assert_allclose(both[:, 1:2], one, rtol=1e-4, atol=1e-5)
 
 
@@ -292,7 +292,7 @@ def test_divergence_per_group_is_estimated_from_the_draws(x):
     jax.random.split(jax.random.key(0), BATCH),
     120,
   )
-  assert estimates.kl.shape == (BATCH, vae.latent_size)
+  assert estimates.kl.shape == (BATCH, len(SIZES))
   assert (estimates.kl >= 0).all()
   reconstruction = estimates.elbo + estimates.kl.sum(axis=1)
   noise = jax.random.normal(jax.random.key(5), (BATCH, 500, vae.latent_size))
@@ -342,7 +342,8 @@ def test_likelihood_terms_stay_float32_under_bfloat16(x):
   found = evidence(vae, params, x)
   assert {feature.dtype for feature in found} == {jnp.dtype('bfloat16')}
   inferred = infer(vae, params, found, noise_of(vae))
-  assert {y.dtype for y in inferred} == {jnp.dtype('float32')}
+  dtypes = {y.dtype for y in jax.tree.leaves(inferred)}
+  assert dtypes == {jnp.dtype('float32')}
   loss, _ = steps.loss(vae, params, x, jax.random.key(0), jnp.int32(0))
   assert loss.dtype == jnp.float32
   assert np.isfinite(loss)
