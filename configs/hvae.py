@@ -8,7 +8,12 @@ lists the scales, coarse ones first, as (side, width, number of groups,
 channels of a group).
 
   (none)      The embedded digits at 28x28, binarised at random. Not measured.
-  mnist       TFDS mnist at 28x28, binarised at random. Not measured.
+  mnist       TFDS mnist at 28x28, binarised at random, 85 epochs. Measured on 2
+              cores of a shared x86 CPU (AVX-512) with other work beside, on 29
+              November 2026: 104 min at about 850 images/s, 1,070 alone. -log
+              Pr(x) of the 10,000 test images from 100 samples each is at most
+              81.47 nats (81.74 of Sønderby et al.), the ELBO -84.02; every
+              group has more than 2.5 nats.
   mnist_top   Its control: the same networks with latents at the top alone. Not
               measured.
   mnist_gpu   More groups and wider networks, for a GPU. Not measured.
@@ -63,13 +68,13 @@ def _mnist(config: ConfigDict) -> None:
   _hierarchy(config)
   config.dataset.name = 'mnist'
   config.model.groups = ((1, 128, 2, 16), (7, 64, 4, 8))
-  config.num_steps = 60_000
+  config.num_steps = 40_000
   config.optimizer.learning_rate = 2e-3
-  config.kl_warmup_steps = 6000
+  config.kl_warmup_steps = 4000
   config.free_bits_nats = 0.25
   config.ema_decay = 0.9995
   config.log_every_steps = 500
-  config.sample_every_steps = 5000
+  config.sample_every_steps = 10_000
   config.checkpoint_every_steps = 1000
 
 
