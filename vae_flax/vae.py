@@ -135,6 +135,20 @@ def _create_prior(
   return None
 
 
+def _known_classes(config: ConfigDict, num_classes: int | None) -> int | None:
+  """The number of classes that the networks are told; None for none."""
+  if config.model.conditioning == 'none':
+    return None
+  require(
+    num_classes is not None,
+    config,
+    'model.conditioning',
+    f'needs labels, and {config.dataset.name} has none; '
+    "use 'none', or a folder with a sub-folder for each class",
+  )
+  return num_classes
+
+
 def create_vae(
   config: ConfigDict,
   image_shape: tuple[int, int, int],
@@ -152,14 +166,6 @@ def create_vae(
   Raises:
     UserError: if the model is conditional and the data has no labels.
   """
-  is_conditional = config.model.conditioning != 'none'
-  require(
-    not is_conditional or num_classes is not None,
-    config,
-    'model.conditioning',
-    f'needs labels, and {config.dataset.name} has none; '
-    "use 'none', or a folder with a sub-folder for each class",
-  )
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
   likelihood = LIKELIHOODS[config.likelihood](
@@ -194,7 +200,7 @@ def create_vae(
     image_shape=tuple(image_shape),
     latent_size=latent_size,
     scales=scales,
-    num_classes=num_classes if is_conditional else None,
+    num_classes=_known_classes(config, num_classes),
     ema_decay=config.ema_decay,
     flip=config.dataset.flip,
     axis=axis,

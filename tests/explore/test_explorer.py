@@ -37,12 +37,13 @@ ARGUMENTS = [
 PATIENCE = 90  # seconds, for programs to compile
 
 
-def vae_run(workdir, latent_size):
+def vae_run(workdir, latent_size, conditioning='none'):
   config = recipe('vae.py', 'smoke')
   config.model.name = 'mlp'
   config.model.hidden_sizes = (16,)
   config.model.base_features = 32
   config.model.latent_size = latent_size
+  config.model.conditioning = conditioning
   assert train_vae(config, workdir) is None
   return workdir
 
@@ -63,7 +64,7 @@ def server(
     trained,
     trained_conditional,
     vae_run(folder / 'vae2', 2),
-    vae_run(folder / 'vae8', 8),
+    vae_run(folder / 'vae8', 8, 'label'),
     trained_points,
     vanishing,
   ]
@@ -279,7 +280,7 @@ def test_two_latents_have_a_map_and_pictures_are_encoded(visit):
   changes(page, 'The picture', stroke)
 
 
-def test_latents_are_ordered_by_their_use(visit):
+def test_latents_are_ordered_by_their_use_and_a_class_is_chosen(visit):
   page = visit(VAE_OF_8)
   names = page.get_by_text(re.compile(r'^Latent \d \('))
   names.nth(7).wait_for()
@@ -290,10 +291,11 @@ def test_latents_are_ordered_by_their_use(visit):
   assert nats == sorted(nats, reverse=True)
   changes(page, IMAGE, lambda: move(page, 'Latent'))
   changes(page, IMAGE, lambda: button(page, 'Another one'))
+  changes(page, IMAGE, lambda: choose(page, 'Class', '3'))
   page.locator('input[type=file]').nth(1).set_input_files(
     {'name': 'a.png', 'mimeType': 'image/png', 'buffer': png()}
   )
-  page.get_by_text(re.compile(r'PSNR \d+\.\d dB')).wait_for()
+  page.get_by_text(re.compile(r'PSNR \d+\.\d dB.*, class \d')).wait_for()
   button(page, 'Use it')
 
 
