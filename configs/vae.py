@@ -4,20 +4,24 @@
 
 Measured on 2 cores of a shared x86 CPU (AVX-512) on 22 November 2026:
 
-  (none)     The embedded digits at 32x32, binarised by a threshold, β = 4. 2
-             min at about 2,100 images/s. Readable samples and reconstructions.
-  digits_2d  The same with 2 latents, for pictures of the manifold. Not
-             measured.
-  conditional  The digits, whose class both networks are told. Not measured.
-  mnist      TFDS mnist at 32x32, binarised at random. Not measured.
-  mnist_2d   The same with 2 latents. Not measured.
-  mnist_conditional  The same with 32 latents and the class. Not measured.
-  cifar10    TFDS cifar10 with the discretised logistic likelihood, for a GPU.
-             Not measured.
-  celeba     TFDS celeb_a at 64x64, the same likelihood, for a GPU. Not
-             measured.
-  folder     Your images at 64x64, the same likelihood, for a GPU. Not measured.
-  smoke      The digits at 16x16: a test run of a few seconds.
+  (none)             The embedded digits at 32x32, binarised by a threshold, β =
+                     4. 2 min at about 2,100 images/s. Readable samples and
+                     reconstructions.
+  digits_2d          The same with 2 latents, for pictures of the manifold. Not
+                     measured.
+  conditional        The digits, whose class both networks are told. 85 s on 29
+                     November, with other work beside. A readable row of each
+                     class.
+  mnist              TFDS mnist at 32x32, binarised at random. Not measured.
+  mnist_2d           The same with 2 latents. Not measured.
+  mnist_conditional  As mnist, and told the class. Not measured.
+  cifar10            TFDS cifar10 with the discretised logistic likelihood, for
+                     a GPU. Not measured.
+  celeba             TFDS celeb_a at 64x64, the same likelihood, for a GPU. Not
+                     measured.
+  folder             Your images at 64x64, the same likelihood, for a GPU. Not
+                     measured.
+  smoke              The digits at 16x16: a test run of a few seconds.
 
 Prepare a TFDS dataset once before use, for example with
 `python -m common_flax.prepare --dataset=mnist`. The folder variant needs
