@@ -60,8 +60,8 @@ def total_correlation(
 
   q(z), the aggregated posterior, is taken to be the mixture of the posteriors
   of a batch. Its gradient is that of minibatch-weighted sampling (Chen et al.
-  2018, arXiv:1802.04942, equation S4), whose value differs by the constant
-  (Z - 1) log N of a data set of N images. As z is drawn from one of the B
+  2018, arXiv:1802.04942), whose value differs by the constant (Z - 1) log N of
+  a data set of N images. As z is drawn from one of the B
   posteriors, the value is too high, and at most (Z - 1) log B.
 
   Args:

@@ -2,9 +2,9 @@
 
 The components of 'mixture' are parameters themselves. Those of 'vampprior' are
 the posteriors of pseudo-inputs, which are parameters and look like images
-(Tomczak & Welling 2018, arXiv:1705.07120, equation 9). The top latents are all
-latents of one layer, or the first group of a hierarchy; what is below keeps the
-prior that the hierarchy gives it.
+(Tomczak & Welling 2018, arXiv:1705.07120). The top latents are all latents of
+one layer, or the first group of a hierarchy; what is below keeps the prior that
+the hierarchy gives it.
 
 Dimensions: K components, T top latents, H height, W width, C channels, Z latent
 size.
