@@ -88,7 +88,7 @@ def _told(vae: VAE, values: jax.Array, labels: jax.Array | None) -> jax.Array:
     return values
   one_hot = jax.nn.one_hot(labels, vae.num_classes, dtype=values.dtype)
   inner = (1,) * (values.ndim - 2)
-  one_hot = one_hot.reshape(len(labels), *inner, vae.num_classes)
+  one_hot = one_hot.reshape(labels.shape[0], *inner, vae.num_classes)
   shape = (*values.shape[:-1], vae.num_classes)
   return jnp.concatenate([values, jnp.broadcast_to(one_hot, shape)], axis=-1)
 

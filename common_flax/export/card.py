@@ -16,6 +16,7 @@ from common_flax import files
 from common_flax.export import load
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
+from common_flax.export.parts import LEARNED
 from common_flax.export.programs import PLATFORMS
 from common_flax.workdir import classes
 
@@ -145,6 +146,8 @@ def _usage(described: Mapping[str, Any]) -> str:
       drawn = f'np.zeros({shape}, np.int32)'
     elif 'U(-1, 1)' in described['latents']:
       drawn = f'random.uniform(-1, 1, {shape}).astype(np.float32)'
+    elif key == 'latents' and LEARNED in described['latents']:
+      drawn = "np.load('FILE.npz')['latents'][:4]  # see above"
     else:
       drawn = f'random.standard_normal({shape}, np.float32)'
     lines.append(f'{key} = {drawn}')

@@ -12,6 +12,9 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
+# In the description of latents that are not drawn from N(0, 1) or U(-1, 1).
+LEARNED = 'a learned prior'
+
 
 @dataclasses.dataclass(frozen=True)
 class Array:

@@ -21,6 +21,7 @@ from common_flax.export import card
 from common_flax.export import load_exported
 from common_flax.export import parts as parts_lib
 from common_flax.export import programs
+from common_flax.export.parts import LEARNED
 from gan_flax import config as gan_config
 from gan_flax import exporting as gan_exporting
 from gan_flax import sample
@@ -321,6 +322,49 @@ def test_vaes(tmp_path, fields):
   np.testing.assert_allclose(images * 255, drawn, atol=0.5 + 1e-2)
   images = random.uniform(size=(3, *shape)).astype(np.float32)
   check(vae_exporting.encoder(run_), tmp_path / 'encoder', images)
+
+
+def test_a_conditional_vae_takes_labels(tmp_path):
+  config = vae_config.default().unlock()
+  config.update_from_flattened_dict(
+    {
+      'model.name': 'mlp',
+      'model.hidden_sizes': (8,),
+      'model.latent_size': 3,
+      'model.conditioning': 'label',
+    }
+  )
+  vae = create_vae(config, (8, 8, 1), 4)
+  params = jax.jit(lambda: init_vae_state(vae, jax.random.key(0)).params)()
+  names = tuple('abcd')
+  run_ = vae_trained.TrainedVAE(vae, params, config, 0, names)
+  random = np.random.default_rng(0)
+  labels = np.array([3, 0, 1], np.int32)
+  latents = random.normal(size=(3, 3)).astype(np.float32)
+  decoder = vae_exporting.decoder(run_)
+  assert list(decoder.inputs) == ['latents', 'labels']
+  check(decoder, tmp_path / 'decoder', latents, labels)
+  images = jax.jit(decoder.function)(decoder.weights, latents, labels)
+  drawn = np.asarray(run_.decode(latents, labels), np.float32)
+  np.testing.assert_allclose(images * 255, drawn, atol=0.5 + 1e-2)
+  images = random.integers(0, 2, (3, 8, 8, 1)).astype(np.float32)
+  check(vae_exporting.encoder(run_), tmp_path / 'encoder', images, labels)
+
+
+def test_the_card_of_a_learned_prior_says_how_its_latents_are_drawn():
+  latents = f'3 values from {LEARNED} of 5 components; COMMAND draws them'
+  described = {
+    'parts': {
+      'decoder': {
+        'inputs': {'latents': {'shape': [None, 3], 'dtype': 'float32'}},
+        'outputs': {'images': {'meaning': '0 black'}},
+      }
+    },
+    'latents': latents,
+  }
+  usage = card._usage(described)
+  assert "latents = np.load('FILE.npz')['latents'][:4]" in usage
+  assert 'standard_normal' not in usage
 
 
 def test_a_run_of_images_without_labels(trained_vae, tmp_path):

@@ -18,6 +18,7 @@ from common_flax.errors import UserError
 from common_flax.export.parts import Array
 from common_flax.export.parts import Exportable
 from common_flax.export.parts import label_inputs
+from common_flax.export.parts import LEARNED
 from common_flax.export.parts import Part
 from vae_flax import inference
 from vae_flax import trained
@@ -73,7 +74,7 @@ def _latents(run: TrainedVAE) -> str:
   if run.prior is None:
     return f'{size} independent values from N(0, 1)'
   return (
-    f'{size} values from a learned prior of {len(run.prior.mean)} components; '
+    f'{size} values from {LEARNED} of {len(run.prior.mean)} components; '
     'python -m vae_flax.sample --output=FILE.npz draws them'
   )
 
