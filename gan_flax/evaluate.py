@@ -5,7 +5,8 @@
       [--all_checkpoints] [--features=inception|classifier|random]
       [--inception_weights=FILE] [--resize=clean|legacy] [--num_neighbours=5]
       [--noema] [--save_samples=FILE.npz] [--num_ais_images=100]
-      [--num_temperatures=1000] [--num_chains=16] [--ais_variance=V,V]
+      [--num_simulated=16] [--num_temperatures=1000] [--num_chains=16]
+      [--ais_variance=V,V]
 
 Images are scored in the features of a network by fid, kid, inception_score,
 precision, recall, density, coverage, nearest and sliced_wasserstein. Labelled

@@ -25,6 +25,7 @@ from common_flax.cli import commands
 AIS = 'ais'
 _ROWS = 1600  # chains that move together, at most; at least those of an example
 _MAX = 10**6
+_FLAGS = ('num_ais_images', 'num_simulated', 'num_temperatures', 'num_chains')
 
 # (rows with leaves [N, ...], keys [N]) -> a pytree with leaves [N, ...].
 Measure = Callable[[Any, jax.Array], Any]
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
   """How much is measured."""
 
   num_images: int
+  num_simulated: int  # images that the model draws, for the bounds
   num_temperatures: int
   num_chains: int
 
@@ -47,6 +49,7 @@ class Settings(NamedTuple):
     """The settings, for a report."""
     return {
       'num_ais_images': self.num_images,
+      'num_simulated': self.num_simulated,
       'num_temperatures': self.num_temperatures,
       'num_chains': self.num_chains,
     }
@@ -63,6 +66,7 @@ def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of the metric."""
   for name, default, text in (
     ('num_ais_images', 100, 'First images of the split, for --metrics=ais.'),
+    ('num_simulated', 16, 'Images of the model itself, for the bounds of ais.'),
     ('num_temperatures', 1000, 'Temperatures that chains of ais visit.'),
     ('num_chains', 16, 'Chains of ais for each image.'),
   ):
@@ -76,14 +80,14 @@ def check_flags(values: flags.FlagValues, metrics: Sequence[str]) -> None:
     UserError: naming the flag.
   """
   if AIS not in metrics:
-    names = ('num_ais_images', 'num_temperatures', 'num_chains')
-    commands.refuse_unused(values, f'without --metrics={AIS}; add it', *names)
+    commands.refuse_unused(values, f'without --metrics={AIS}; add it', *_FLAGS)
 
 
 def settings(values: flags.FlagValues, num_examples: int) -> Settings:
   """The settings that the flags name, for a split of so many examples."""
   return Settings(
     min(values.num_ais_images, num_examples),
+    values.num_simulated,
     values.num_temperatures,
     values.num_chains,
   )

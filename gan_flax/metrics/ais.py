@@ -199,9 +199,14 @@ def measure(
     chosen = candidates[int(np.argmin(nlls))]
     metrics['ais_validation_nll_nats'] = nlls
   metrics |= audit.metrics_of(measured(chosen, rows, keys[2]))
-  noise, simulated = _simulate(sampler, rows[1], chosen, keys[3], num)
+  labels = None
+  if gan.is_conditional:
+    labels = rows[1][jnp.arange(settings.num_simulated) % num]
+  noise, simulated = _simulate(
+    sampler, labels, chosen, keys[3], settings.num_simulated
+  )
   bounds = audit.simulated(
-    model, arguments_of(chosen), (simulated, rows[1]), noise, keys[4], settings
+    model, arguments_of(chosen), (simulated, labels), noise, keys[4], settings
   )
   metrics['ais_variance'] = chosen
   return metrics | audit.bounds_of(bounds)

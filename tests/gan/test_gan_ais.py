@@ -81,7 +81,7 @@ def observed(source, seed, num):
 
 def test_estimates_agree_with_the_closed_form(sampler):
   source = source_of(sampler, VARIANCE, 6)
-  found = ais.measure(sampler, source, 0, Settings(6, 200, 32), (VARIANCE,))
+  found = ais.measure(sampler, source, 0, Settings(6, 6, 200, 32), (VARIANCE,))
   expected = exact(sampler, observed(source, 0, 6), VARIANCE)
   log_prob = np.array(found['ais_log_prob_per_image_nats'])
   np.testing.assert_allclose(log_prob, expected, atol=0.25)
@@ -97,7 +97,7 @@ def test_estimates_agree_with_the_closed_form(sampler):
 def test_the_variance_is_chosen_on_images_that_follow(sampler):
   source = source_of(sampler, VARIANCE, 50)
   candidates = (0.002, VARIANCE, 0.2)
-  settings = Settings(40, 30, 4)
+  settings = Settings(40, 40, 30, 4)
   found = ais.measure(sampler, source, 0, settings, candidates)
   x = ais.dequantised(
     jax.random.split(ais.prng.stream(ais.prng.root_key(0), 'evaluate', 1), 5)[
@@ -121,7 +121,9 @@ def test_labels_condition_the_density(sampler):
   conditional = dataclasses.replace(sampler, gan=gan)
   labels = jnp.array([0, 1, 1, 0])
   source = source_of(conditional, VARIANCE, 4, labels)
-  found = ais.measure(conditional, source, 0, Settings(4, 200, 32), (VARIANCE,))
+  found = ais.measure(
+    conditional, source, 0, Settings(4, 4, 200, 32), (VARIANCE,)
+  )
   expected = exact(conditional, observed(source, 0, 4), VARIANCE, labels)
   np.testing.assert_allclose(
     found['ais_log_prob_per_image_nats'], expected, atol=0.25

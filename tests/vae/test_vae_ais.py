@@ -69,7 +69,7 @@ def quadrature(trained, x):
 
 @pytest.mark.parametrize('start', ais.STARTS)
 def test_estimates_agree_with_quadrature(trained, source, start):
-  settings = Settings(6, 100, 32)
+  settings = Settings(6, 6, 100, 32)
   found = ais.measure(trained, source, 0, settings, start, 2000)
   key = ais.prng.stream(ais.prng.root_key(0), 'observe')
   x = ais.generation.observe_by_number(

@@ -150,8 +150,9 @@ def measure(
       trained, x, keys[1], num_importance_samples, labels
     )
     metrics['importance_nll_nats'] = -float(log_prob.mean())
-  num_simulated = settings.num_images
-  z = generation.draw_latents(vae, trained.prior, keys[2], num_simulated)
+  num = settings.num_simulated
+  z = generation.draw_latents(vae, trained.prior, keys[2], num)
+  labels = generation.labels_of(vae, source, np.arange(num) % len(source))
   x = _simulate(vae, params, z, labels, keys[3])
   mean, log_var = _start(trained, x, labels, start)
   noise = (z - mean) * jnp.exp(-0.5 * log_var)
