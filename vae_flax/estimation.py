@@ -110,9 +110,6 @@ def _compiled_add_chunk() -> Callable[..., _Sums]:
   )
 
 
-_prior = jax.jit(inference.prior, static_argnums=0)
-
-
 def estimate(
   vae: VAE,
   params: Params,
@@ -121,6 +118,7 @@ def estimate(
   keys: jax.Array,
   num_samples: int,
   labels: jax.Array | None = None,
+  components: Components | None = None,
 ) -> Estimates:
   """Estimates log Pr(x) of images.
 
@@ -133,13 +131,15 @@ def estimate(
     keys: [N], each consumed.
     num_samples: K, draws per image; a tenth is rounded down, to at least 1.
     labels: int32 [N] of a conditional VAE, whose Pr(x|y) is estimated.
+    components: of `inference.prior`; if None, a learned prior is computed anew
+      for every chunk of draws.
   """
   zeros = jnp.zeros(len(x), vae.dtype)
   per_group = jnp.zeros((len(x), inference.num_groups(vae)), vae.dtype)
   sums = _Sums(zeros - jnp.inf, zeros, zeros, zeros, per_group)
   # Copied, because a donated pytree must not contain one buffer twice.
   sums = jax.tree.map(jnp.copy, sums)
-  add_chunk, components = _compiled_add_chunk(), _prior(vae, params)
+  add_chunk = _compiled_add_chunk()
   tenth = max(1, num_samples // 10)
   for chunk in range(-(-num_samples // _CHUNK_DRAWS)):
     drawn = (x, found, labels, components, keys, jnp.int32(chunk))

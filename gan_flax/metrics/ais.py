@@ -148,6 +148,11 @@ def _simulate(
   return noise, means + math.sqrt(variance) * pixels
 
 
+def _repeated(labels: jax.Array | None, num: int) -> jax.Array | None:
+  """The first `num` of labels that are repeated as often as needed."""
+  return None if labels is None else jnp.resize(labels, num)
+
+
 def measure(
   sampler: Sampler,
   source: Source,
@@ -199,9 +204,7 @@ def measure(
     chosen = candidates[int(np.argmin(nlls))]
     metrics['ais_validation_nll_nats'] = nlls
   metrics |= audit.metrics_of(measured(chosen, rows, keys[2]))
-  labels = None
-  if gan.is_conditional:
-    labels = rows[1][jnp.arange(settings.num_simulated) % num]
+  labels = _repeated(rows[1], settings.num_simulated)
   noise, simulated = _simulate(
     sampler, labels, chosen, keys[3], settings.num_simulated
   )

@@ -339,10 +339,13 @@ def test_flags_of_classes_are_refused_where_they_mean_nothing(
     )
 
 
-def test_every_metric_is_measured(run):
+def test_every_metric_is_measured_of_all_classes_alike(run, tmp_path):
   few = ['--num_ais_images=2', '--num_chains=2', '--num_temperatures=10']
   arguments = [f'--workdir={run}', '--metrics=likelihood,ais,fid', *few]
-  assert evaluate.main(['evaluate', *arguments, '--num_samples=64']) == 0
+  drawn = [f'--save_samples={tmp_path / "a.npz"}', '--num_samples=60']
+  assert evaluate.main(['evaluate', *arguments, *drawn]) == 0
+  with np.load(tmp_path / 'a.npz') as arrays:
+    assert np.bincount(arrays['labels']).tolist() == [6] * 10
   report = json.loads((run / 'evaluation.json').read_text())
   for name in ('nll_nats', 'ais_nll_nats', 'fid'):
     assert np.isfinite(report[name])

@@ -183,7 +183,7 @@ def importance_estimates(
     x, labels = rows
     found = generation.evidence(vae, params, x, labels)
     return estimation.estimate(
-      vae, params, x, found, keys, num_samples, labels
+      vae, params, x, found, keys, num_samples, labels, trained.prior
     ).log_prob
 
   # As many images at a time as the metric `likelihood` has.

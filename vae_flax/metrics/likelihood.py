@@ -29,13 +29,17 @@ _ACTIVE_NATS = 0.1  # divergence of a group of latents that is in use
 _AGGREGATED_DRAWS = 2000  # of z, to estimate KL[q(z) || Pr(z)]
 
 
-def _batches(source: Source) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Yields indices and images in batches of one size; the last is padded."""
+def _batches(
+  source: Source,
+) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+  """Yields indices, images and labels in batches; the last is padded."""
   size = estimation.CHUNK_IMAGES
   for start in range(0, len(source), size):
     numbers = np.minimum(np.arange(start, start + size), len(source) - 1)
-    images = np.stack([source[int(i)]['image'] for i in numbers])
-    yield jnp.asarray(numbers), jnp.asarray(images)
+    examples = [source[int(i)] for i in numbers]
+    images = np.stack([each['image'] for each in examples])
+    labels = np.array([each['label'] for each in examples], np.int32)
+    yield tuple(map(jnp.asarray, (numbers, images, labels)))
 
 
 def _per_image(
@@ -50,15 +54,15 @@ def _per_image(
   vae, params = trained.vae, trained.params
   rows = []
   num_batches = -(-len(source) // estimation.CHUNK_IMAGES)
-  for numbers, images in track(
+  for numbers, images, given in track(
     _batches(source), num_batches, 'Estimating Pr(x)'
   ):
     x = generation.observe_by_number(vae, observe_root, images, numbers)
-    labels = generation.labels_of(vae, source, numbers)
+    labels = given if vae.is_conditional else None
     found = generation.evidence(vae, params, x, labels)
     keys = prng.by_number(draw_root, numbers)
     estimates = estimation.estimate(
-      vae, params, x, found, keys, num_samples, labels
+      vae, params, x, found, keys, num_samples, labels, trained.prior
     )
     row = estimates._asdict()
     if not vae.scales:
