@@ -67,6 +67,8 @@ def test_a_generator_that_learns_too_fast_beats_the_discriminator(tmp_path):
     '--config.model.base_features=8',
     '--config.model.latent_size=32',
     '--config.generator.learning_rate=2e-2',
+    # With the 2e-4 of the recipe it recovers in time with some seeds.
+    '--config.discriminator.learning_rate=1e-4',
   )
   (said,) = (line for line in lines if line.startswith('Step 300: '))
   assert 'the discriminator loses' in said
