@@ -17,16 +17,15 @@ from common_flax.effects import ALWAYS
 from common_flax.effects import Condition
 from common_flax.effects import Effects
 from common_flax.effects import needs
+from common_flax.likelihoods import fields
+from common_flax.likelihoods.fields import MAX_COMPONENTS
 from common_flax.workdir import layout as workdir_lib
-from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import groups
 from vae_flax.models import MODELS
 from vae_flax.priors.learned import PRIORS
 
 MAX_DRAWS = 10**6  # draws of z per image
-MAX_COMPONENTS = 10_000  # of a mixture
-BINARISATIONS = ('none', 'stochastic', 'fixed', 'threshold')
 OBJECTIVES = ('elbo', 'iwae', 'dreg')
 CONDITIONINGS = ('none', 'label')
 KLS = ('closed_form', 'monte_carlo')
@@ -35,8 +34,7 @@ KLS = ('closed_form', 'monte_carlo')
 def default() -> ConfigDict:
   """Returns every field with its default, locked: a VAE of the digits."""
   config = config_lib.base()
-  config.dataset.binarise = 'stochastic'  # or 'fixed', 'threshold', 'none'
-  config.dataset.binarise_seed = 0  # for 'fixed'
+  fields.add(config)
 
   config.model = model = ConfigDict()
   model.name = 'conv'  # or 'mlp', 'hierarchical'
@@ -51,9 +49,6 @@ def default() -> ConfigDict:
   model.activation = 'relu'
   model.max_log_var = 10.0  # bound on the absolute value of log-variances
 
-  config.likelihood = 'bernoulli'
-  config.likelihood_scale = 0.1  # standard deviation of 'gaussian'
-  config.likelihood_components = 10  # of 'logistic_mixture'
   config.objective = 'elbo'  # or 'iwae', 'dreg'
   config.num_importance_samples = 1  # draws of z per image
   config.kl = 'closed_form'  # or 'monte_carlo'
@@ -91,8 +86,6 @@ _WARMS_UP = Condition(
 
 # When the fields have an effect that are not shared with other families.
 EFFECTS: Effects = {
-  'dataset.binarise': ALWAYS,
-  'dataset.binarise_seed': (needs('dataset.binarise', 'fixed'),),
   'model.name': ALWAYS,
   'model.latent_size': (needs('model.name', 'conv', 'mlp'),),
   'model.base_features': _sized_by('base_features'),
@@ -103,9 +96,6 @@ EFFECTS: Effects = {
   'model.conditioning': ALWAYS,
   'model.activation': ALWAYS,
   'model.max_log_var': ALWAYS,
-  'likelihood': ALWAYS,
-  'likelihood_scale': (needs('likelihood', 'gaussian'),),
-  'likelihood_components': (needs('likelihood', 'logistic_mixture'),),
   'objective': ALWAYS,
   'num_importance_samples': ALWAYS,
   'kl': (_ELBO,),
@@ -114,36 +104,9 @@ EFFECTS: Effects = {
   'free_bits_nats': (_ELBO, _WEIGHTED),
   'total_correlation_weight': (_ELBO,),
   'evaluation_samples': ALWAYS,
+  **fields.EFFECTS,
   **optimisers.effects('optimizer'),
 }
-
-
-def _check_observation(config: ConfigDict) -> None:
-  """Checks that binary likelihoods get binary images, and others grey ones."""
-  require(
-    config.dataset.binarise != 'fixed' or config.dataset.crop != 'random',
-    config,
-    'dataset.binarise',
-    'dataset.crop=random shows other pixels in each epoch, and these are drawn '
-    'once; use stochastic or threshold',
-  )
-  is_binary = LIKELIHOODS[config.likelihood](config.likelihood_scale).is_binary
-  if is_binary:
-    require(
-      config.dataset.binarise != 'none',
-      config,
-      'dataset.binarise',
-      f'likelihood={config.likelihood} needs binary images, not grey ones; use '
-      'stochastic, fixed or threshold, or likelihood=logistic',
-    )
-  else:
-    require(
-      config.dataset.binarise == 'none',
-      config,
-      'dataset.binarise',
-      f'likelihood={config.likelihood} needs grey images; use none, or '
-      'likelihood=bernoulli',
-    )
 
 
 def _check_model(config: ConfigDict) -> None:
@@ -217,24 +180,8 @@ def check(config: ConfigDict) -> None:
     'dataset.name',
     'contains points; use a data set of images, such as digits',
   )
-  require_one_of(config, 'dataset.binarise', BINARISATIONS)
-  require(
-    0 <= config.dataset.binarise_seed < 2**32,
-    config,
-    'dataset.binarise_seed',
-    'must be from 0 to 2^32 - 1',
-  )
   _check_model(config)
-  require_one_of(config, 'likelihood', LIKELIHOODS)
-  require(
-    1e-4 <= config.likelihood_scale <= 1e4,
-    config,
-    'likelihood_scale',
-    'must be from 0.0001 to 10,000, in units of the pixel range',
-  )
-  require_at_least(config, 1, 'likelihood_components')
-  require_at_most(config, MAX_COMPONENTS, 'likelihood_components')
-  _check_observation(config)
+  fields.check(config)
   require_one_of(config, 'objective', OBJECTIVES)
   require(
     config.model.name != 'hierarchical' or config.objective != 'dreg',

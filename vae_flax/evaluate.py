@@ -51,10 +51,10 @@ from common_flax.evaluation.protocol import Protocol
 from common_flax.evaluation.protocol import Scores
 from common_flax.evaluation.reference_sets import ReferenceSet
 from common_flax.latents import CHUNK
+from common_flax.likelihoods import observations
 from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from vae_flax import config as vae_config
-from vae_flax import observations
 from vae_flax import trained as trained_lib
 from vae_flax.metrics import ais
 from vae_flax.metrics import likelihood

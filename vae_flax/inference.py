@@ -215,7 +215,7 @@ def decode(
 
   Returns:
     [..., H, W, C, P]: logits, or means and log-scales; see
-    `vae_flax.likelihoods`.
+    `common_flax.likelihoods`.
   """
   told = _told(vae, z, labels)
   outputs = vae.decoder.apply(

@@ -77,7 +77,7 @@ from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.explore import projection_files
 from common_flax.latents import given as given_array
-from vae_flax import observations
+from common_flax.likelihoods import observations
 from vae_flax.drawing import encoded
 from vae_flax.drawing import kinds
 from vae_flax.drawing import own

@@ -13,6 +13,7 @@ import numpy as np
 from common_flax import data
 from common_flax import images
 from common_flax.data.source import Source
+from common_flax.likelihoods import observations
 from common_flax.training import limits
 from common_flax.training import time_limit
 from common_flax.training.hooks import Checkpoints
@@ -26,7 +27,6 @@ from common_flax.training.run import Run
 from common_flax.training.watch import Scoring
 from vae_flax import config as vae_config
 from vae_flax import generation
-from vae_flax import observations
 from vae_flax import pictures
 from vae_flax import steps
 from vae_flax import trained

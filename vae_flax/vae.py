@@ -16,15 +16,15 @@ from common_flax import optimisers
 from common_flax.config import require
 from common_flax.distributed.sharding import BatchAxis
 from common_flax.distributed.sharding import WHOLE_BATCH
-from vae_flax import observations
-from vae_flax.likelihoods import Likelihood
-from vae_flax.likelihoods import LIKELIHOODS
+from common_flax.likelihoods import fields
+from common_flax.likelihoods import Likelihood
+from common_flax.likelihoods import observations
+from common_flax.likelihoods.observations import Observe
 from vae_flax.models import ACTIVATIONS
 from vae_flax.models import MODELS
 from vae_flax.models.groups import group_shapes
 from vae_flax.models.groups import num_latents
 from vae_flax.models.groups import Scale
-from vae_flax.observations import Observe
 from vae_flax.priors.learned import Mixture
 from vae_flax.priors.learned import PseudoInputs
 
@@ -69,15 +69,6 @@ class VAE:
 def _top_size(scales: tuple[Scale, ...], latent_size: int) -> int:
   sizes = map(math.prod, group_shapes(scales))
   return next(filter(None, sizes), latent_size)
-
-
-def _create_observe(binarise: str, likelihood: Likelihood) -> Observe:
-  if not likelihood.is_binary:
-    is_density = likelihood.is_density
-    return observations.dequantise if is_density else observations.scale
-  # 'fixed' images are already binary, see `observations.fix`.
-  is_fresh = binarise == 'stochastic'
-  return observations.binarise if is_fresh else observations.threshold
 
 
 def _scales(config: ConfigDict) -> tuple[Scale, ...]:
@@ -168,9 +159,7 @@ def create_vae(
   """
   dtype = jnp.dtype(config.compute_dtype)
   param_dtype = jnp.promote_types(dtype, jnp.float32)
-  likelihood = LIKELIHOODS[config.likelihood](
-    config.likelihood_scale, config.likelihood_components, image_shape[-1]
-  )
+  likelihood = fields.create(config, image_shape[-1])
   scales = _scales(config.model)
   encoder, decoder = _create_networks(
     config.model,
@@ -189,7 +178,7 @@ def create_vae(
     ),
     tx=optimisers.create(config.optimizer, config.num_steps),
     likelihood=likelihood,
-    observe=_create_observe(config.dataset.binarise, likelihood),
+    observe=observations.create(config.dataset.binarise, likelihood),
     objective=config.objective,
     num_importance_samples=config.num_importance_samples,
     has_closed_form_kl=config.kl == 'closed_form',

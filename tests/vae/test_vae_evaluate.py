@@ -9,9 +9,9 @@ import pytest
 from common_flax import data
 from common_flax.evaluation.reference_sets import create_unsupervised_extractor
 from common_flax.evaluation.reference_sets import ExtractorSpec
+from common_flax.likelihoods import observations
 from common_flax.metrics import frechet
 from vae_flax import evaluate
-from vae_flax import observations
 from vae_flax import trained as trained_lib
 from vae_flax.metrics import likelihood
 

@@ -11,9 +11,9 @@ import pytest
 
 from common_flax.errors import UserError
 from common_flax.images import doublings
+from common_flax.likelihoods import LIKELIHOODS
 from common_flax.nn import layers
 from vae_flax import config as vae_config
-from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.models import ACTIVATIONS
 from vae_flax.state import init_state
 from vae_flax.vae import create_vae

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from common_flax import prng
+from common_flax.likelihoods import observations
 from vae_flax import inference
-from vae_flax import observations
 from vae_flax import steps
 from vae_flax.state import exported
 from vae_flax.state import init_state

@@ -21,9 +21,9 @@ from common_flax import prng
 from common_flax.explore import projection
 from common_flax.explore.projection import Projection
 from common_flax.latents import chunks_of_numbers
+from common_flax.likelihoods import observations
 from common_flax.workdir import stored_config
 from vae_flax import generation
-from vae_flax import observations
 from vae_flax.explorer.projecting import projector
 from vae_flax.losses import gaussian_kl
 from vae_flax.trained import load

@@ -17,11 +17,11 @@ from common_flax import data
 from common_flax import prng
 from common_flax.annealing.weights import standard_error
 from common_flax.data.source import Source
+from common_flax.likelihoods import bits_per_dim
+from common_flax.likelihoods import observations
 from common_flax.progress import track
 from vae_flax import estimation
 from vae_flax import generation
-from vae_flax import observations
-from vae_flax.likelihoods import bits_per_dim
 from vae_flax.priors import learned
 from vae_flax.trained import TrainedVAE
 

@@ -20,9 +20,9 @@ from common_flax.images import centre_crop
 from common_flax.images import centre_pad
 from common_flax.images import doublings
 from common_flax.images import grid_size
+from common_flax.likelihoods import soft_bound
 from common_flax.nn.layers import Conv
 from common_flax.nn.layers import TransposedConv
-from vae_flax.likelihoods import soft_bound
 
 _KERNEL_SIZE = 4
 _kernel_init = nn.initializers.he_normal()

@@ -29,7 +29,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_flax.likelihoods import soft_bound
+from common_flax.likelihoods import soft_bound
 from vae_flax.models.groups import group_shapes
 from vae_flax.models.groups import Scale
 from vae_flax.models.groups import scale_of_groups

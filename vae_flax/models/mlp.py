@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_flax.likelihoods import soft_bound
+from common_flax.likelihoods import soft_bound
 
 _kernel_init = nn.initializers.glorot_uniform()
 

@@ -25,9 +25,9 @@ from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.latents import CHUNK
 from common_flax.latents import chunks_of_numbers
+from common_flax.likelihoods import observations
 from common_flax.progress import track
 from vae_flax import generation
-from vae_flax import observations
 from vae_flax.config import MAX_COMPONENTS
 from vae_flax.priors.learned import Mixture
 from vae_flax.trained import TrainedVAE

@@ -18,7 +18,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_flax.likelihoods import soft_bound
+from common_flax.likelihoods import soft_bound
 from vae_flax.losses import log_normal
 
 PRIORS = ('normal', 'mixture', 'vampprior')

@@ -7,10 +7,10 @@ import pytest
 from scipy.special import expit
 from scipy.special import softmax
 
+from common_flax.likelihoods import bits_per_dim
+from common_flax.likelihoods import LIKELIHOODS
 from vae_flax import config as vae_config
 from vae_flax import inference
-from vae_flax.likelihoods import bits_per_dim
-from vae_flax.likelihoods import LIKELIHOODS
 from vae_flax.state import init_state
 from vae_flax.vae import create_vae
 

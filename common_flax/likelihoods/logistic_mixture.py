@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from common_flax.cpu.sums import sum_values
-from vae_flax.likelihoods.independent import logistic_log_masses
-from vae_flax.likelihoods.likelihood import bounded_log_scale
-from vae_flax.likelihoods.likelihood import Likelihood
-from vae_flax.likelihoods.likelihood import shown
+from common_flax.likelihoods.independent import logistic_log_masses
+from common_flax.likelihoods.likelihood import bounded_log_scale
+from common_flax.likelihoods.likelihood import Likelihood
+from common_flax.likelihoods.likelihood import shown
 
 _NUM_SLOTS = 3  # beside the coefficients
 _GREY = 0.5  # the middle of x, where coefficients do not move the means

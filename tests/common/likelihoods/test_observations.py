@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common_flax.distributed.sharding import BatchAxis
-from vae_flax import observations
+from common_flax.likelihoods import observations
 
 NUM_DEVICES = 8
 ALL = {

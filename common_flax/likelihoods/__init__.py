@@ -14,16 +14,16 @@ Each likelihood takes its own kind of x:
 from collections.abc import Callable
 import math
 
-from vae_flax.likelihoods.independent import bernoulli
-from vae_flax.likelihoods.independent import bernoulli_log_prob
-from vae_flax.likelihoods.independent import gaussian
-from vae_flax.likelihoods.independent import gaussian_log_prob
-from vae_flax.likelihoods.independent import learned_gaussian
-from vae_flax.likelihoods.independent import logistic
-from vae_flax.likelihoods.independent import logistic_log_prob
-from vae_flax.likelihoods.likelihood import Likelihood
-from vae_flax.likelihoods.likelihood import soft_bound
-from vae_flax.likelihoods.logistic_mixture import logistic_mixture
+from common_flax.likelihoods.independent import bernoulli
+from common_flax.likelihoods.independent import bernoulli_log_prob
+from common_flax.likelihoods.independent import gaussian
+from common_flax.likelihoods.independent import gaussian_log_prob
+from common_flax.likelihoods.independent import learned_gaussian
+from common_flax.likelihoods.independent import logistic
+from common_flax.likelihoods.independent import logistic_log_prob
+from common_flax.likelihoods.likelihood import Likelihood
+from common_flax.likelihoods.likelihood import soft_bound
+from common_flax.likelihoods.logistic_mixture import logistic_mixture
 
 __all__ = [
   'LIKELIHOODS',

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from common_flax.cpu.sums import sum_softplus
 from common_flax.cpu.sums import sum_values
-from vae_flax.likelihoods.likelihood import bounded_log_scale
-from vae_flax.likelihoods.likelihood import Likelihood
-from vae_flax.likelihoods.likelihood import shown
+from common_flax.likelihoods.likelihood import bounded_log_scale
+from common_flax.likelihoods.likelihood import Likelihood
+from common_flax.likelihoods.likelihood import shown
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 

@@ -24,6 +24,7 @@ from common_flax.data.source import Source
 from common_flax.distributed.sharding import BatchAxis
 from common_flax.distributed.sharding import WHOLE_BATCH
 from common_flax.errors import UserError
+from common_flax.likelihoods.likelihood import Likelihood
 
 # (key, uint8 [B, H, W, C], dtype, axis) -> x [B, H, W, C]. The key is consumed
 # if the function draws.
@@ -115,6 +116,19 @@ def scale(
   return images.astype(dtype) / 255
 
 
+def create(binarisation: str, likelihood: Likelihood) -> Observe:
+  """What a likelihood observes of images.
+
+  Args:
+    binarisation: `config.dataset.binarise`.
+    likelihood: the likelihood.
+  """
+  if not likelihood.is_binary:
+    return dequantise if likelihood.is_density else scale
+  # 'fixed' images are already binary, see `fix`.
+  return binarise if binarisation == 'stochastic' else threshold
+
+
 def is_random(observe: Observe) -> bool:
   """Whether observations of an image are drawn at random."""
   return observe in (binarise, dequantise)
@@ -164,7 +178,7 @@ def prepare_source(config: ConfigDict, source: Source) -> Source:
 
 
 def as_observed(config: ConfigDict, source: Source) -> Source:
-  """The images as the VAE observes them, for comparison with its samples.
+  """The images as a model observes them, for comparison with its samples.
 
   With `binarise='threshold'` they are black and white. With 'stochastic',
   pixels stay grey, which is the mean of their draws.

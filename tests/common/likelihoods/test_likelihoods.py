@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from vae_flax import likelihoods
-from vae_flax.likelihoods import bits_per_dim
-from vae_flax.likelihoods import LIKELIHOODS
+from common_flax import likelihoods
+from common_flax.likelihoods import bits_per_dim
+from common_flax.likelihoods import LIKELIHOODS
 
 bernoulli_log_prob = jax.jit(likelihoods.bernoulli_log_prob)
 gaussian_log_prob = jax.jit(likelihoods.gaussian_log_prob)
