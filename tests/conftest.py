@@ -49,6 +49,9 @@ from vae_flax import config as vae_config_lib
 from vae_flax.state import init_state as init_vae_state
 from vae_flax.train import train as train_vae
 from vae_flax.vae import create_vae
+from vq_flax import config as vq_config_lib
+from vq_flax.state import init_state as init_vq_state
+from vq_flax.vq import create_vq
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
@@ -56,6 +59,7 @@ LEAN = ROOT / 'tests' / 'lean'  # for PYTHONPATH: see sitecustomize.py there
 FAMILIES = {
   'gan': (gan_config.default, create_gan, init_gan_state),
   'vae': (vae_config_lib.default, create_vae, init_vae_state),
+  'vq': (vq_config_lib.default, create_vq, init_vq_state),
 }
 
 # Enough to tell most digits apart.

@@ -10,8 +10,10 @@ from gan_flax import main as gan_main
 from gan_flax import steps as gan_steps
 from vae_flax import main as vae_main
 from vae_flax import steps as vae_steps
+from vq_flax import main as vq_main
+from vq_flax import steps as vq_steps
 
-FOLDERS = ('gan_flax', 'vae_flax', 'common_flax')
+FOLDERS = ('gan_flax', 'vae_flax', 'vq_flax', 'common_flax')
 MAX_FILES = 5
 MAX_FRAMES = 8
 
@@ -34,6 +36,14 @@ MAX_FRAMES = 8
       'loss',
       'vae_flax/train.py',
       id='vae',
+    ),
+    pytest.param(
+      vq_main.main,
+      'configs/vq.py:smoke',
+      vq_steps,
+      'loss',
+      'vq_flax/train.py',
+      id='vq',
     ),
   ],
 )

@@ -20,6 +20,10 @@ from vae_flax import config as vae_config
 from vae_flax import state as vae_state
 from vae_flax import steps as vae_steps
 from vae_flax.vae import create_vae
+from vq_flax import config as vq_config
+from vq_flax import state as vq_state
+from vq_flax import steps as vq_steps
+from vq_flax.vq import create_vq
 
 GAN_RECIPES = [
   *(
@@ -77,6 +81,13 @@ VAE_RECIPES = [
     ('vampprior.py', variant) for variant in ('', 'normal', 'mixture', 'smoke')
   ),
 ]
+VQ_RECIPES = [
+  *(
+    ('vq.py', variant)
+    for variant in ('', 'mnist', 'mnist_control', 'cifar10', 'smoke')
+  ),
+  *(('fsq.py', variant) for variant in ('', 'mnist', 'cifar10', 'smoke')),
+]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
 RARE = COLOUR | {
@@ -108,7 +119,7 @@ def marked(recipes):
 
 def test_every_recipe_is_tested():
   assert {path.name for path in CONFIGS.glob('*.py')} == {
-    recipe for recipe, _ in GAN_RECIPES + VAE_RECIPES
+    recipe for recipe, _ in GAN_RECIPES + VAE_RECIPES + VQ_RECIPES
   }
 
 
@@ -154,6 +165,23 @@ def test_vae_recipe_builds_a_step(name, variant):
   state = jax.eval_shape(lambda: vae_state.init_state(vae, root))
   new, metrics = jax.eval_shape(
     functools.partial(vae_steps.train_step, vae), state, batch, root
+  )
+  assert new == state
+  assert {value.shape for value in metrics.values()} == {()}
+
+
+@pytest.mark.parametrize(('name', 'variant'), marked(VQ_RECIPES))
+def test_vq_recipe_builds_a_step(name, variant):
+  config = recipe(name, variant)
+  vq_config.check(config)
+  size = config.dataset.image_size
+  shape = (size, size, 3 if variant in COLOUR else 1)
+  vq = create_vq(config, shape, 10)
+  root = prng.root_key(config.seed)
+  batch = np.zeros((1, 4, *shape), np.uint8)
+  state = jax.eval_shape(lambda: vq_state.init_state(vq, root))
+  new, metrics = jax.eval_shape(
+    functools.partial(vq_steps.train_step, vq), state, batch, root
   )
   assert new == state
   assert {value.shape for value in metrics.values()} == {()}

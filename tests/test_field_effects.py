@@ -7,6 +7,7 @@ from conftest import recipe
 import pytest
 from test_configs import GAN_RECIPES
 from test_configs import VAE_RECIPES
+from test_configs import VQ_RECIPES
 
 from common_flax import config as config_lib
 from common_flax import effects as effects_lib
@@ -19,12 +20,14 @@ from gan_flax import config as gan_config
 from gan_flax import main as gan_main
 from vae_flax import config as vae_config
 from vae_flax import main as vae_main
+from vq_flax import config as vq_config
 
 EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'autoencoder.py'
 SHARED = {**effects_lib.SHARED, **dataset_fields.EFFECTS}
 FAMILIES = {
   'gan': (gan_config.default, {**SHARED, **gan_config.EFFECTS}),
   'vae': (vae_config.default, {**SHARED, **vae_config.EFFECTS}),
+  'vq': (vq_config.default, {**SHARED, **vq_config.EFFECTS}),
 }
 
 NONE = {'augmentation.name': 'none'}
@@ -34,11 +37,13 @@ NPZ = FOLDER | {'dataset.path': '/x.npz'}
 STACKED = {'dataset.name': 'stacked'}
 GREY = {'dataset.binarise': 'none', 'likelihood': 'logistic'}
 IWAE = {'objective': 'iwae'}
+UNCOUNTED = {'codebook.learning': 'gradient', 'codebook.restart_below': 0.0}
 R3GAN = {'model.name': 'r3gan'}
 RING = {'dataset.name': 'ring', 'model.name': 'mlp'}
 CUSTOM = {'dataset.name': 'custom'}
 MLP = {'model.name': 'mlp'}
 HIERARCHY = {'model.name': 'hierarchical'}
+FSQ = {'model.name': 'fsq'}
 SCORED = {'evaluate_every_steps': 1000}
 
 
@@ -170,6 +175,22 @@ REFUSED = [
   ('vae', 'free_bits_nats', 0.1, {'objective': 'dreg'}, 'objective=dreg'),
   ('vae', 'free_bits_nats', 0.1, {'beta': 0.0}, 'beta=0.0'),
   ('vae', 'total_correlation_weight', 5.0, IWAE, 'objective=elbo'),
+  ('vq', 'dataset.binarise_seed', 3, {}, 'dataset.binarise=fixed'),
+  ('vq', 'likelihood_scale', 0.2, {}, 'add --config.likelihood=gaussian'),
+  ('vq', 'likelihood_components', 5, GREY, 'likelihood=logistic_mixture'),
+  ('vq', 'model.num_codes', 7, FSQ, 'model.name=fsq; set it to 512, or add '),
+  ('vq', 'model.code_size', 7, FSQ, 'add --config.model.name=vq'),
+  ('vq', 'model.num_codebooks', 2, FSQ, 'add --config.model.name=vq'),
+  ('vq', 'model.gradient', 'rotation', FSQ, 'add --config.model.name=vq'),
+  ('vq', 'model.levels', (3, 3), {}, 'add --config.model.name=fsq'),
+  ('vq', 'codebook.learning', 'gradient', FSQ, 'model.name=vq'),
+  ('vq', 'codebook.decay', 0.9, FSQ, 'model.name=vq'),
+  ('vq', 'codebook.decay', 0.9, UNCOUNTED, 'codebook.learning=average'),
+  ('vq', 'codebook.start', 'random', FSQ, 'model.name=vq'),
+  ('vq', 'codebook.restart_below', 2.0, FSQ, 'model.name=vq'),
+  ('vq', 'commitment', 1.0, FSQ, 'model.name=vq'),
+  ('vq', 'optimizer.final_share', 0.5, {}, 'optimizer.schedule=constant'),
+  ('vq', 'optimizer.skip_at_most', 3, {}, 'optimizer.skip_grad_norm=400'),
 ]
 
 
@@ -246,12 +267,14 @@ def test_a_field_with_an_effect_is_accepted(family, changes):
   [
     *(('gan', *each) for each in GAN_RECIPES),
     *(('vae', *each) for each in VAE_RECIPES),
+    *(('vq', *each) for each in VQ_RECIPES),
   ],
 )
 def test_all_that_a_recipe_sets_has_an_effect(family, name, variant):
   default, effects = FAMILIES[family]
   config = recipe(name, variant)
-  {'gan': gan_config, 'vae': vae_config}[family].check(config)
+  configs = {'gan': gan_config, 'vae': vae_config, 'vq': vq_config}
+  configs[family].check(config)
   effects_lib.check(config, effects, default())
 
 

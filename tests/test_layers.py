@@ -32,12 +32,14 @@ FLOORS = {
   'FAMILY.augmentation': 8,
   'FAMILY.mixture': 8,
   'FAMILY.nonlinear': 8,
+  'FAMILY.quantisers': 8,
   'FAMILY.models': 9,
   'FAMILY.priors': 9,
   'FAMILY.priors.fitted': 15,
   'FAMILY.config': 10,
   'FAMILY.gan': 10,
   'FAMILY.vae': 10,
+  'FAMILY.vq': 10,
   'FAMILY.state': 11,
   'FAMILY.batches': 12,
   'FAMILY.inference': 12,
@@ -69,7 +71,7 @@ FLOORS = {
   'common_flax.compare': 17,
   'common_flax.compare_runs': 17,
 }
-FAMILIES = ('gan_flax', 'vae_flax')
+FAMILIES = ('gan_flax', 'vae_flax', 'vq_flax')
 PACKAGES = ('common_flax', *FAMILIES)
 FILES = sorted(
   file for package in PACKAGES for file in (ROOT / package).rglob('*.py')
@@ -86,7 +88,7 @@ MODULES = {module_name(file) for file in FILES}
 
 def place(module):
   """The row of FLOORS that a module belongs to."""
-  neutral = re.sub('^(gan|vae)_flax', 'FAMILY', module)
+  neutral = re.sub('^(gan|vae|vq)_flax', 'FAMILY', module)
   rows = [row for row in FLOORS if f'{neutral}.'.startswith(f'{row}.')]
   assert rows, f'{module} has no floor: give it one in FLOORS'
   return max(rows, key=len)

@@ -21,8 +21,9 @@ import common_flax
 from common_flax.cli import scripts
 import gan_flax
 import vae_flax
+import vq_flax
 
-PACKAGES = ('common_flax', 'gan_flax', 'vae_flax')
+PACKAGES = ('common_flax', 'gan_flax', 'vae_flax', 'vq_flax')
 VERSION = f'gan_vae_flax {common_flax.__version__}\n'
 _SETUP = configparser.ConfigParser()
 _SETUP.read(ROOT / 'setup.cfg')
@@ -57,7 +58,8 @@ def test_every_package_is_installed():
 
 def test_there_is_one_version():
   assert re.fullmatch(r'\d+\.\d+\.\d+', common_flax.__version__)
-  assert gan_flax.__version__ == vae_flax.__version__ == common_flax.__version__
+  for package in (gan_flax, vae_flax, vq_flax):
+    assert package.__version__ == common_flax.__version__
   changelog = (ROOT / 'CHANGELOG.md').read_text()
   assert f'## {common_flax.__version__}' in changelog
 

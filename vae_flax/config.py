@@ -19,8 +19,8 @@ from common_flax.effects import Effects
 from common_flax.effects import needs
 from common_flax.likelihoods import fields
 from common_flax.likelihoods.fields import MAX_COMPONENTS
+from common_flax.nn.activations import ACTIVATIONS
 from common_flax.workdir import layout as workdir_lib
-from vae_flax.models import ACTIVATIONS
 from vae_flax.models import groups
 from vae_flax.models import MODELS
 from vae_flax.priors.learned import PRIORS

@@ -20,7 +20,7 @@ from common_flax.likelihoods import fields
 from common_flax.likelihoods import Likelihood
 from common_flax.likelihoods import observations
 from common_flax.likelihoods.observations import Observe
-from vae_flax.models import ACTIVATIONS
+from common_flax.nn.activations import ACTIVATIONS
 from vae_flax.models import MODELS
 from vae_flax.models.groups import group_shapes
 from vae_flax.models.groups import num_latents

@@ -42,8 +42,13 @@ from common_flax.export import programs
 from common_flax.export.parts import Exportable
 from common_flax.workdir import layout as workdir_lib
 
-# A field that only the configs of one family have, and the family's package.
-_FAMILIES = {'discriminator': 'gan_flax', 'likelihood': 'vae_flax'}
+# A field that only the configs of one family have, and the family's package;
+# None for a family whose networks cannot be exported.
+_FAMILIES = {
+  'discriminator': 'gan_flax',
+  'codebook': None,
+  'likelihood': 'vae_flax',
+}
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -78,7 +83,7 @@ def family_of(workdir: epath.PathLike) -> ModuleType:
   """The module that loads the networks of a run's family.
 
   Raises:
-    UserError: if the folder holds no run.
+    UserError: if the folder holds no run, or one that cannot be exported.
   """
   path = epath.Path(workdir) / workdir_lib.CONFIG
   if path.exists():
@@ -91,6 +96,10 @@ def family_of(workdir: epath.PathLike) -> ModuleType:
       _, fields = checkpoints.newest_config() or (0, {})
   for field, package in _FAMILIES.items():
     if field in fields:
+      if package is None:
+        raise UserError(
+          f'--workdir={workdir}: models of discrete latents cannot be exported'
+        )
       return importlib.import_module(f'{package}.exporting')
   raise UserError(f'--workdir={workdir}: {path} is not the config of a run')
 

@@ -13,8 +13,8 @@ from common_flax.errors import UserError
 from common_flax.images import doublings
 from common_flax.likelihoods import LIKELIHOODS
 from common_flax.nn import layers
+from common_flax.nn.activations import ACTIVATIONS
 from vae_flax import config as vae_config
-from vae_flax.models import ACTIVATIONS
 from vae_flax.state import init_state
 from vae_flax.vae import create_vae
 

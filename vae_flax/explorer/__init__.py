@@ -6,4 +6,5 @@ from typing import Any
 
 def reads(config: Mapping[str, Any]) -> bool:
   """Whether the fields of a config.json are those of a VAE."""
-  return 'likelihood' in config and 'optimizer' in config
+  is_discrete = 'codebook' in config
+  return 'likelihood' in config and 'optimizer' in config and not is_discrete

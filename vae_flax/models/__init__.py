@@ -32,10 +32,3 @@ MODELS = {
     hierarchical.Encoder, hierarchical.Decoder, 'groups', True
   ),
 }
-
-ACTIVATIONS = {
-  'tanh': nn.tanh,
-  'relu': nn.relu,
-  'gelu': nn.gelu,
-  'swish': nn.swish,
-}

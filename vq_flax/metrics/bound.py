@@ -1,0 +1,133 @@
+"""A bound on -log Pr(x), from codes and priors over codes.
+
+The encoder gives every image one sequence of codes z, and Pr(x) is a sum over
+all sequences, so -log Pr(x) <= -log Pr(x|z) - log Pr(z). The first term is the
+distortion, the second the rate: the nats that a prior needs to tell the codes.
+
+Dimensions: N images, S and T sides of the grid of cells, L codes of a cell, K
+codes there are.
+"""
+
+from collections.abc import Iterator
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from common_flax import prng
+from common_flax.annealing.weights import standard_error
+from common_flax.data.source import Source
+from common_flax.latents import CHUNK
+from common_flax.latents import chunks_of_numbers
+from common_flax.likelihoods import bits_per_dim
+from common_flax.progress import track
+from vq_flax import generation
+from vq_flax.trained import TrainedVQ
+
+NUM_COUNTED = 10_000  # training images that the frequencies of codes are from
+
+
+def encoded(
+  trained: TrainedVQ, source: Source, root: jax.Array, num: int, title: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields distortions [n] in nats and codes [n, S, T, L] of the first images.
+
+  Args:
+    trained: the model.
+    source: of the images.
+    root: of the keys of random observations, not consumed.
+    num: number of images.
+    title: of the progress bar.
+  """
+  for numbers in track(chunks_of_numbers(num), -(-num // CHUNK), title):
+    chosen = np.minimum(numbers, num - 1)
+    images = np.stack([source[int(i)]['image'] for i in chosen])
+    x = generation.observe_by_number(trained.vq, root, images, chosen)
+    found = generation.distortion(trained.vq, trained.params, x)
+    yield tuple(np.asarray(y)[: num - numbers[0]] for y in found)
+
+
+def log_frequencies(counts: np.ndarray) -> np.ndarray:
+  """Log-probabilities of codes by how often they occurred.
+
+  One is added to every count, so that no code has probability 0.
+
+  Args:
+    counts: [L, K].
+
+  Returns:
+    Float64 [L, K].
+  """
+  counts = counts.astype(np.float64) + 1
+  return np.log(counts) - np.log(counts.sum(axis=1, keepdims=True))
+
+
+def rate(log_probs: np.ndarray, codes: np.ndarray) -> np.ndarray:
+  """-log Pr(z) in nats, [N], of independent codes z [N, S, T, L].
+
+  Args:
+    log_probs: [L, K].
+    codes: the codes.
+  """
+  levels = np.arange(codes.shape[-1])
+  return -log_probs[levels, codes].reshape(len(codes), -1).sum(axis=1)
+
+
+def measure(
+  trained: TrainedVQ, source: Source, training_source: Source, seed: int
+) -> dict[str, Any]:
+  """Bounds the likelihood of a source under a trained model.
+
+  Args:
+    trained: the model.
+    source: of the images.
+    training_source: the training images, from the first NUM_COUNTED of which
+      the frequencies of codes are counted.
+    seed: of binary images.
+
+  Returns:
+    Means over images in nats: `distortion_nats`; `rate_uniform_nats` and
+    `rate_unigram_nats`, of a prior under which all codes are equally likely,
+    and of one that knows the frequency of each but draws them independently;
+    `bound_uniform_nats` and `bound_nats`, the bounds on -log Pr(x) with these,
+    the latter with its standard error over images and in bits per dimension.
+    Over all images: `codes_used`, the share of codes that occur, and
+    `code_perplexity`, both of the worst codebook.
+  """
+  root = prng.root_key(seed)
+  vq = trained.vq
+  num_codes = vq.quantiser.num_codes
+  num = min(NUM_COUNTED, len(training_source))
+  counts = np.zeros((vq.quantiser.codes_per_cell, num_codes), np.int64)
+  key = prng.stream(root, 'observe', 1)
+  for _, codes in encoded(trained, training_source, key, num, 'Counting codes'):
+    counts += np.asarray(generation.counts(codes, num_codes))
+  log_probs = log_frequencies(counts)
+  distortions, rates = [], []
+  used = np.zeros_like(counts)
+  key = prng.stream(root, 'observe')
+  for distortion, codes in encoded(
+    trained, source, key, len(source), 'Bounding Pr(x)'
+  ):
+    distortions.append(distortion)
+    rates.append(rate(log_probs, codes))
+    used += np.asarray(generation.counts(codes, num_codes))
+  distortions = np.concatenate(distortions).astype(np.float64)
+  bounds = distortions + np.concatenate(rates)
+  uniform = vq.num_codes * math.log(num_codes)
+  bound = float(bounds.mean())
+  num_values = math.prod(vq.image_shape)
+  shares = used / used.sum(axis=1, keepdims=True)
+  entropies = -np.sum(shares * np.log(np.maximum(shares, 1e-300)), axis=1)
+  return {
+    'bound_nats': bound,
+    'bound_standard_error_nats': standard_error(bounds),
+    'bits_per_dim': bits_per_dim(bound, num_values, vq.likelihood),
+    'distortion_nats': float(distortions.mean()),
+    'rate_unigram_nats': bound - float(distortions.mean()),
+    'rate_uniform_nats': uniform,
+    'bound_uniform_nats': float(distortions.mean()) + uniform,
+    'codes_used': float((used > 0).mean(axis=1).min()),
+    'code_perplexity': float(np.exp(entropies).min()),
+  }

@@ -1,0 +1,1 @@
+"""Encoder and decoder of grids of cells."""
