@@ -49,10 +49,10 @@ def _mnist(config: ConfigDict) -> None:
   config.model.name = 'fsq'
   config.optimizer.schedule = 'cosine'
   config.batch_size = 128
-  config.num_steps = 10_000
+  config.num_steps = 5000
   config.log_every_steps = 500
-  config.sample_every_steps = 2500
-  config.checkpoint_every_steps = 2500
+  config.sample_every_steps = 1000
+  config.checkpoint_every_steps = 1000
 
 
 def _cifar10(config: ConfigDict) -> None:

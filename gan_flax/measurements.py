@@ -216,23 +216,6 @@ def _predict(
   )
 
 
-def _agreement(
-  predicted: np.ndarray, labels: np.ndarray, num_classes: int
-) -> dict[str, Any]:
-  """How often the predicted class is the label, over all and by class."""
-  agrees = predicted == labels
-  by_class = [
-    float(agrees[labels == k].mean())
-    for k in range(num_classes)
-    if (labels == k).any()
-  ]
-  return {
-    'label_agreement': float(agrees.mean()),
-    'lowest_label_agreement': min(by_class),
-    'label_agreement_by_class': by_class,
-  }
-
-
 def _create_class_evaluator(
   dataset: ConfigDict, source: Source, num_samples: int
 ) -> _ImageEvaluator:
@@ -245,7 +228,7 @@ def _create_class_evaluator(
     predicted = predict(images)
     metrics = mode_coverage.class_coverage(predicted, num_classes)
     if labels is not None:
-      metrics |= _agreement(predicted, labels, num_classes)
+      metrics |= classifier_lib.agreement(predicted, labels, num_classes)
     return Scores(metrics)
 
   num_real = min(len(source), num_samples)

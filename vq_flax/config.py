@@ -18,6 +18,7 @@ from common_flax.effects import needs
 from common_flax.likelihoods import fields
 from common_flax.nn.activations import ACTIVATIONS
 from common_flax.workdir import layout as workdir_lib
+from vq_flax.models.autoencoder import grid_of
 from vq_flax.quantisers import GRADIENTS
 
 MODELS = ('vq', 'fsq')
@@ -37,7 +38,7 @@ def default() -> ConfigDict:
   config.model = model = ConfigDict()
   model.name = 'vq'  # or 'fsq'
   model.base_features = 64  # of the cells inside the networks
-  model.num_halvings = 2  # a cell has 2 to this many pixels a side
+  model.num_halvings = 2  # a cell has 2**num_halvings pixels a side
   model.num_blocks = 2  # residual blocks of each network
   model.activation = 'relu'
   # For 'vq'.
@@ -52,7 +53,7 @@ def default() -> ConfigDict:
   config.codebook = codebook = ConfigDict()
   codebook.learning = 'average'
   codebook.decay = 0.99  # of the moving averages
-  codebook.start = 'k_means'  # of the first batch, or 'random'
+  codebook.start = 'k_means'  # clusters of the first batch, or 'random'
   # Entries that fewer cells of a batch choose start anew; 0.0 for never.
   codebook.restart_below = 1.0
 
@@ -167,8 +168,24 @@ def check(config: ConfigDict) -> None:
       name,
       'must be from 0 to 1,000,000',
     )
+  _check_restarts(config)
   fields.check(config)
   optimisers.check(config, 'optimizer')
+
+
+def _check_restarts(config: ConfigDict) -> None:
+  """Checks that a batch has enough cells for all entries to stay alive."""
+  height, width = grid_of(config.dataset.image_size, config.model.num_halvings)
+  cells = config.batch_size * height * width
+  needed = config.codebook.restart_below * config.model.num_codes
+  require(
+    config.model.name != 'vq' or needed <= cells,
+    config,
+    'codebook.restart_below',
+    f'a batch of {cells:,} cells cannot choose each of model.num_codes='
+    f'{config.model.num_codes:,} entries as often, and they would start anew '
+    'for ever; use a lower value, fewer codes or a larger batch_size',
+  )
 
 
 def has_fixed_steps(config: ConfigDict) -> bool:

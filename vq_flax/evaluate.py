@@ -1,22 +1,27 @@
 """Evaluates a trained model with discrete latents.
 
   python -m vq_flax.evaluate --workdir=DIR [--metrics=NAME,NAME] [--split=test]
-      [--num_samples=10000] [--seed=0] [--step=STEP] [--all_checkpoints]
+      [--scored=reconstructions|prior] [--num_samples=10000] [--seed=0]
+      [--step=STEP] [--all_checkpoints]
       [--features=inception|classifier|random] [--inception_weights=FILE]
       [--resize=clean|legacy] [--num_neighbours=5] [--noema]
       [--save_samples=FILE.npz]
 
 `bound` is an upper bound on -log Pr(x): the nats that the decoder needs for an
-image given its codes, and those that the codes need under a prior, here one
-that knows how often each code occurs in training images. It also counts the
-codes in use. The other metrics compare reconstructions of the split with its
-images, as the model observes them, in the features of a network: fid, kid,
+image given its codes, and those that the codes need under a prior: the one of
+`python -m vq_flax.prior`, if it has been trained for these weights of the
+model, else one that knows how often each code occurs in training images. It
+also counts the codes in use. The other metrics compare reconstructions of the
+split, or with --scored=prior images that the prior draws, with real images as
+the model observes them, in the features of a network: fid, kid,
 inception_score, precision, recall, density, coverage, nearest and
 sliced_wasserstein. Real images of another split are scored as a baseline.
-Prints a table and writes `evaluation.json` in the workdir, and `nearest.png`,
-reconstructions beside their nearest training images. --all_checkpoints
-evaluates every checkpoint, selects the best by the first metric named, and
-draws `evaluation.png`. --save_samples keeps the images that were scored.
+`classes`, of a prior that is told the class and with --scored=prior, is how
+often a classifier of the data agrees with the class that was asked for. Prints
+a table and writes `evaluation.json` in the workdir, and `nearest.png`, images
+beside their nearest training images. --all_checkpoints evaluates every
+checkpoint of the model, selects the best by the first metric named, and draws
+`evaluation.png`. --save_samples keeps the images that were scored.
 """
 
 from collections.abc import Sequence
@@ -25,7 +30,10 @@ import time
 from typing import Any
 
 from absl import flags
+from etils import epath
+import jax
 from ml_collections import ConfigDict
+import numpy as np
 
 from common_flax import data
 from common_flax import prng
@@ -38,16 +46,23 @@ from common_flax.evaluation import report
 from common_flax.evaluation.protocol import METRICS
 from common_flax.evaluation.protocol import Protocol
 from common_flax.evaluation.reference_sets import ReferenceSet
+from common_flax.latents import CHUNK
 from common_flax.likelihoods import observations
+from common_flax.metrics import classifier as classifier_lib
+from common_flax.progress import track
 from common_flax.workdir import layout as workdir_lib
 from vq_flax import config as vq_config
 from vq_flax import pictures
 from vq_flax import trained as trained_lib
 from vq_flax.metrics import bound
+from vq_flax.prior import trained as prior_lib
+from vq_flax.prior.trained import TrainedPrior
 from vq_flax.trained import TrainedVQ
 
-BOUND = 'bound'  # beside the metrics of `evaluation.protocol`
+# Beside the metrics of `evaluation.protocol`.
+BOUND, CLASSES = 'bound', 'classes'
 _NUM_SAMPLES = 10_000
+_RECONSTRUCTIONS, _PRIOR = SCORED = ('reconstructions', 'prior')
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -55,8 +70,15 @@ def _define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     'num_samples',
     _NUM_SAMPLES,
-    'Number of images of the split that are reconstructed.',
+    'Number of images that are drawn, or of the split that are reconstructed.',
     1,
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    'scored',
+    _RECONSTRUCTIONS,
+    SCORED,
+    'The images that are compared with real ones.',
     flag_values=values,
   )
 
@@ -68,16 +90,17 @@ def _requested_metrics(values: flags.FlagValues) -> Sequence[str]:
     UserError: naming a metric that is unknown, or a flag.
   """
   requested = reference_sets.requested_metrics(
-    values.metrics or (BOUND, *METRICS), (BOUND, *METRICS)
+    values.metrics or (BOUND, *METRICS), (BOUND, CLASSES, *METRICS)
   )
   reference_sets.check_flags(values, requested)
   if {*requested} == {BOUND}:
-    commands.refuse_unused(values, f'on {BOUND}; remove it', 'num_samples')
-    if values.save_samples:
-      raise UserError(
-        f'--save_samples={values.save_samples}: {BOUND} draws no samples; name '
-        'another metric with --metrics, or drop the flag'
-      )
+    reason = f'on {BOUND}; remove it'
+    commands.refuse_unused(values, reason, 'num_samples', 'scored')
+  if values.save_samples and not {*requested} & {*METRICS}:
+    raise UserError(
+      f'--save_samples={values.save_samples}: {" and ".join(requested)} keeps '
+      'no samples; name another metric with --metrics, or drop the flag'
+    )
   return requested
 
 
@@ -96,7 +119,17 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   if BOUND in requested:
     training_source = _open_split(config, config.dataset.split)
   reference_set = _reference_set(values, config, requested)
-  num = min(values.num_samples, len(source))
+  prior = _prior(workdir, values)
+  if CLASSES in requested and (
+    values.scored != _PRIOR or prior.num_classes is None
+  ):
+    raise UserError(
+      f'--metrics={CLASSES}: needs a prior that is told the class, and '
+      f'--scored={_PRIOR}'
+    )
+  num = values.num_samples
+  if values.scored == _RECONSTRUCTIONS:
+    num = min(num, len(source))
   baseline = {}
   if reference_set is not None:
     baseline = reference_set.baseline_metrics(num)
@@ -106,19 +139,29 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     metrics, picture = {}, None
     provenance = _provenance(trained, values)
     if training_source is not None:
-      metrics |= bound.measure(trained, source, training_source, values.seed)
-      provenance['num_images'] = len(source)
-    if reference_set is not None:
-      key = prng.stream(prng.root_key(values.seed), 'observe')
-      images = pictures.reconstructions(
-        trained.vq, trained.params, source, key, num
+      own_prior = _prior_of(trained, prior)
+      metrics |= bound.measure(
+        trained, source, training_source, values.seed, own_prior
       )
-      scores = reference_set.score(images)._replace(samples=images)
+      provenance['num_images'] = len(source)
+      provenance['prior_step'] = None if own_prior is None else own_prior.step
+    if {*requested} != {BOUND}:
+      images = _scored(trained, prior, source, values, num)
+      provenance['num_samples'] = num
+    if CLASSES in requested:
+      metrics |= _agreement(config, images, prior.num_classes)
+    if reference_set is not None:
+      labels = None
+      if values.scored == _PRIOR:
+        labels = _labels(prior.num_classes, num)
+      scores = reference_set.score(images)._replace(
+        samples=images, labels=labels
+      )
       picture = scores.picture
       metrics |= scores.metrics
       metrics |= {f'real_{k}': v for k, v in baseline.items()}
-      report.save_samples(values, 'images', [scores], None)
-      provenance['num_samples'] = num
+      names = None if labels is None else prior.class_names
+      report.save_samples(values, 'images', [scores], names)
       provenance |= reference_set.provenance(num)
     provenance['seconds'] = time.monotonic() - start
     return report.Evaluation(metrics, provenance, picture)
@@ -133,6 +176,76 @@ def _open_split(config: ConfigDict, split: str) -> Source:
   return observations.prepare_source(config, data.load(config.dataset, split))
 
 
+def _prior(
+  workdir: epath.Path, values: flags.FlagValues
+) -> TrainedPrior | None:
+  """The model's prior, if it has been trained.
+
+  Raises:
+    UserError: if it has not, and is to draw; or if it cannot be read.
+  """
+  if values.scored == _PRIOR or prior_lib.exists(workdir):
+    return prior_lib.load(workdir, use_ema=values.ema)
+  return None
+
+
+def _prior_of(
+  trained: TrainedVQ, prior: TrainedPrior | None
+) -> TrainedPrior | None:
+  """The prior, if it has been trained for these weights of the model."""
+  if prior is None:
+    return None
+  pairs = zip(*map(jax.tree.leaves, (trained.params, prior.model)), strict=True)
+  if all(np.array_equal(a, b) for a, b in pairs):
+    return prior
+  print(
+    'The prior was trained for other weights of the model; the bound is that '
+    'of frequencies of codes.'
+  )
+  return None
+
+
+def _scored(
+  trained: TrainedVQ,
+  prior: TrainedPrior | None,
+  source: Source,
+  values: flags.FlagValues,
+  num: int,
+) -> np.ndarray:
+  """The images to score, uint8 [num, H, W, C]."""
+  root = prng.root_key(values.seed)
+  if values.scored == _RECONSTRUCTIONS:
+    return pictures.reconstructions(
+      trained.vq, trained.params, source, prng.stream(root, 'observe'), num
+    )
+  labels = _labels(prior.num_classes, num)
+  chunks = track(
+    prior.chunks(prng.stream(root, 'sample'), num, labels),
+    -(-num // CHUNK),
+    'Drawing',
+  )
+  return np.concatenate([np.asarray(chunk) for chunk in chunks])
+
+
+def _labels(num_classes: int | None, num: int) -> np.ndarray | None:
+  """Classes of `num` images, all equally often; None without classes."""
+  if num_classes is None:
+    return None
+  return np.arange(num, dtype=np.int32) % num_classes
+
+
+def _agreement(
+  config: ConfigDict, images: np.ndarray, num_classes: int
+) -> dict[str, Any]:
+  """How often a classifier sees the class that images were drawn for."""
+  classifier = reference_sets.dataset_classifier(config.dataset)
+  return classifier_lib.agreement(
+    classifier_lib.labels(classifier, images),
+    _labels(num_classes, len(images)),
+    num_classes,
+  )
+
+
 def _provenance(trained: TrainedVQ, values: flags.FlagValues) -> dict[str, Any]:
   """What all metrics depend on."""
   config = trained.config
@@ -141,8 +254,7 @@ def _provenance(trained: TrainedVQ, values: flags.FlagValues) -> dict[str, Any]:
     'dataset': config.dataset.name,
     'split': values.split,
     'likelihood': config.likelihood,
-    'prior': 'frequencies of codes',
-    'scored': 'reconstructions',
+    'scored': values.scored,
     'binarise': config.dataset.binarise,
     'seed': values.seed,
     'moving_average': values.ema,

@@ -17,12 +17,15 @@ from common_flax.cpu import startup
 
 _SCRIPTS = {
   'python -m vq_flax.main': 'vq-train',
+  'python -m vq_flax.prior': 'vq-prior',
   'python -m vq_flax.sample': 'vq-sample',
   'python -m vq_flax.evaluate': 'vq-evaluate',
 }
 _NEXT_COMMANDS = (
   'To see reconstructions: python -m vq_flax.sample --workdir={workdir} '
-  '--output=reconstructions.png\n'
+  '--kind=reconstruction --output=reconstructions.png\n'
+  'To train a prior over its codes: python -m vq_flax.prior '
+  '--workdir={workdir} --config=vq_prior\n'
   'To bound Pr(x): python -m vq_flax.evaluate --workdir={workdir} '
   '--metrics=bound'
 )
@@ -61,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         scripts.as_called(argv, _NEXT_COMMANDS, _SCRIPTS),
       )
   return status.value
+
+
+def prior() -> int:
+  """Runs `vq_flax.prior`; returns its exit status."""
+  return scripts.run('vq_flax.prior.__main__')
 
 
 def sample() -> int:

@@ -107,12 +107,18 @@ def train_step(
   metrics['grad_norm'] = optax.tree.norm(gradients)
   usage = state.usage
   if vq.codebooks is not None:
-    params, usage = _followed(
+    params, usage, is_new = _followed(
       vq, params, usage, quantised, batch_usage, restart_key
     )
   ema_params = moving_average(
     state.ema_params, params, vq.ema_decay, state.step
   )
+  if vq.codebooks is not None:
+    # A mean of a dead entry and of the new one would be neither.
+    entries = jnp.where(
+      is_new[..., None], params['codebooks'], ema_params['codebooks']
+    )
+    ema_params = {**ema_params, 'codebooks': entries}
   state = state.replace(
     step=state.step + 1,
     params=params,
@@ -146,7 +152,7 @@ def _inputs(vq: VQ, quantised: Quantised) -> jax.Array:
 def _started(vq: VQ, state: VQState, x: jax.Array, key: jax.Array) -> VQState:
   """Starts the codebooks at the first batch that they see."""
 
-  def start(state: VQState) -> VQState:
+  def start() -> tuple[jax.Array, jax.Array, Usage]:
     entries = state.params['codebooks']
     if vq.codebooks.starts_at_clusters:
       entries = _clusters(vq, state.params, x, key)
@@ -156,13 +162,19 @@ def _started(vq: VQ, state: VQState, x: jax.Array, key: jax.Array) -> VQState:
     is_unused = usage.counts == 0
     counts = jnp.where(is_unused, 1, usage.counts)
     sums = jnp.where(is_unused[..., None], entries, usage.sums)
-    ema_params = {**state.ema_params, 'codebooks': entries}
-    return state.replace(
-      params=params, ema_params=ema_params, usage=Usage(counts, sums)
-    )
+    return entries, entries, Usage(counts, sums)
+
+  def go_on() -> tuple[jax.Array, jax.Array, Usage]:
+    trees = state.params, state.ema_params
+    return *(tree['codebooks'] for tree in trees), state.usage
 
   is_first = jnp.sum(state.usage.counts) == 0
-  return lax.cond(is_first, start, lambda state: state, state)
+  entries, averaged, usage = lax.cond(is_first, start, go_on)
+  return state.replace(
+    params={**state.params, 'codebooks': entries},
+    ema_params={**state.ema_params, 'codebooks': averaged},
+    usage=usage,
+  )
 
 
 def _clusters(
@@ -185,11 +197,15 @@ def _followed(
   quantised: Quantised,
   batch: Usage,
   key: jax.Array,
-) -> tuple[Params, Usage]:
-  """Codebooks after a batch: averaged, and restarted where they died."""
+) -> tuple[Params, Usage, jax.Array]:
+  """Codebooks after a batch: averaged, and restarted where they died.
+
+  The last result is which entries are new, bool [L, K].
+  """
   training = vq.codebooks
   entries = params['codebooks']
   usage = codebooks.follow(usage, batch, training.decay)
+  is_new = jnp.zeros(usage.counts.shape, bool)
   if training.is_averaged:
     entries = jax.vmap(codebooks.means)(usage, entries)
   if training.restart_below:
@@ -197,10 +213,10 @@ def _followed(
       codebooks.restart, threshold=training.restart_below
     )
     keys = jax.random.split(key, len(entries))
-    entries, usage = jax.vmap(restart)(
+    entries, usage, is_new = jax.vmap(restart)(
       keys, entries, usage, _inputs(vq, quantised)
     )
-  return {**params, 'codebooks': entries}, usage
+  return {**params, 'codebooks': entries}, usage, is_new
 
 
 def observe(vq: VQ, batch: jax.Array, key: jax.Array) -> jax.Array:

@@ -45,6 +45,11 @@ def judge(config: ConfigDict, is_judged: bool, rows: Sequence[Row]) -> Verdict:
   used = rows[-1]['codes_used']
   if not is_judged or used >= _LEAST_USED:
     return Verdict(None)
+  if config.model.name == 'fsq':
+    return Verdict(
+      f'only {used:.0%} of the codes are used. Try a lower learning rate, or '
+      'fewer levels in model.levels.'
+    )
   return Verdict(
     f'the codebook is dying: {used:.0%} of the codes are used. Try '
     f'{_cures(config)}.'
@@ -53,8 +58,6 @@ def judge(config: ConfigDict, is_judged: bool, rows: Sequence[Row]) -> Verdict:
 
 def _cures(config: ConfigDict) -> str:
   """What helps and is not in use."""
-  if config.model.name == 'fsq':
-    return 'fewer model.levels, or a lower learning rate'
   cures = []
   if config.codebook.start != 'k_means':
     cures.append('codebook.start=k_means')

@@ -6,6 +6,7 @@ import math
 # The number to compare by, where its name is not the metric's.
 _CRITERIA = {
   'ais': 'ais_nll_nats',
+  'bound': 'bound_nats',
   'classes': 'modes_covered',
   'likelihood': 'nll_nats',
   'modes': 'modes_covered',
@@ -13,7 +14,16 @@ _CRITERIA = {
 }
 # Neither higher nor lower is better.
 _WITHOUT_BEST = frozenset(
-  ('ais_acceptance', 'ais_variance', 'kl_nats', 'mutual_information_nats')
+  (
+    'ais_acceptance',
+    'ais_variance',
+    'kl_nats',
+    'mutual_information_nats',
+    'distortion_nats',
+    'rate_nats',
+    'rate_unigram_nats',
+    'rate_uniform_nats',
+  )
 )
 # Lower is better for all other metrics.
 _HIGHER_IS_BETTER = frozenset(
@@ -32,6 +42,8 @@ _HIGHER_IS_BETTER = frozenset(
     'elbo_nats',
     'reconstruction_nats',
     'active_units',
+    'codes_used',
+    'code_perplexity',
     'effective_samples',
     'lowest_effective_samples',
     'ais_effective_samples',

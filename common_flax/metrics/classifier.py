@@ -102,6 +102,29 @@ def _forward(
   )
 
 
+def agreement(
+  predicted: np.ndarray, labels: np.ndarray, num_classes: int
+) -> dict[str, Any]:
+  """How often the predicted class is the label, over all and by class.
+
+  Args:
+    predicted: int32 [N].
+    labels: int32 [N], the classes that were asked for.
+    num_classes: K.
+  """
+  agrees = predicted == labels
+  by_class = [
+    float(agrees[labels == k].mean())
+    for k in range(num_classes)
+    if (labels == k).any()
+  ]
+  return {
+    'label_agreement': float(agrees.mean()),
+    'lowest_label_agreement': min(by_class),
+    'label_agreement_by_class': by_class,
+  }
+
+
 def activations(
   classifier: Classifier, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = {
   'gan_flax': 'Generative adversarial networks',
   'vae_flax': 'Variational autoencoders',
+  'vq_flax': 'Discrete latents',
   'common_flax': 'What both families share',
   'configs': 'Recipes',
   'examples': 'Examples',
@@ -39,6 +40,7 @@ GUIDES = (
   'export',
   'stability',
   'vae',
+  'vq',
   'speed',
   'several_machines',
   'faults_and_safety',

@@ -210,19 +210,21 @@ def test_dead_entries_alone_start_anew_at_vectors_of_the_batch():
   entries, x = drawn(K, D), drawn(30, D, seed=1)
   counts = np.array([5.0, 0.2, 3.0, 0.99, 1.0, 8.0, 0.0])
   usage = Usage(jnp.asarray(counts), jnp.asarray(counts[:, None] * entries))
-  found, after = codebooks.restart(
+  found, after, is_new = codebooks.restart(
     jax.random.key(0), jnp.asarray(entries), usage, jnp.asarray(x), 1.0
   )
   is_dead = counts < 1
+  np.testing.assert_array_equal(is_new, is_dead)
   np.testing.assert_array_equal(found[~is_dead], entries[~is_dead])
   for entry in np.asarray(found)[is_dead]:
     assert (x == entry).all(axis=1).any()
   np.testing.assert_allclose(after.counts[is_dead], counts.mean())
   np.testing.assert_allclose(codebooks.means(after, found), found, rtol=1e-12)
-  again, _ = codebooks.restart(
+  again, _, is_new_again = codebooks.restart(
     jax.random.key(1), found, after, jnp.asarray(x), 1.0
   )
   np.testing.assert_array_equal(again, found)
+  assert not is_new_again.any()
 
 
 def test_k_means_finds_clusters():

@@ -23,6 +23,7 @@ from common_flax.latents import chunks_of_numbers
 from common_flax.likelihoods import bits_per_dim
 from common_flax.progress import track
 from vq_flax import generation
+from vq_flax.prior.trained import TrainedPrior
 from vq_flax.trained import TrainedVQ
 
 NUM_COUNTED = 10_000  # training images that the frequencies of codes are from
@@ -74,8 +75,17 @@ def rate(log_probs: np.ndarray, codes: np.ndarray) -> np.ndarray:
   return -log_probs[levels, codes].reshape(len(codes), -1).sum(axis=1)
 
 
+def _padded(codes: np.ndarray) -> np.ndarray:
+  """Codes of a whole chunk, for which the prior is compiled once."""
+  return codes[np.minimum(np.arange(CHUNK), len(codes) - 1)]
+
+
 def measure(
-  trained: TrainedVQ, source: Source, training_source: Source, seed: int
+  trained: TrainedVQ,
+  source: Source,
+  training_source: Source,
+  seed: int,
+  prior: TrainedPrior | None = None,
 ) -> dict[str, Any]:
   """Bounds the likelihood of a source under a trained model.
 
@@ -85,13 +95,16 @@ def measure(
     training_source: the training images, from the first NUM_COUNTED of which
       the frequencies of codes are counted.
     seed: of binary images.
+    prior: over the model's codes; None if none has been trained.
 
   Returns:
-    Means over images in nats: `distortion_nats`; `rate_uniform_nats` and
-    `rate_unigram_nats`, of a prior under which all codes are equally likely,
-    and of one that knows the frequency of each but draws them independently;
-    `bound_uniform_nats` and `bound_nats`, the bounds on -log Pr(x) with these,
-    the latter with its standard error over images and in bits per dimension.
+    Means over images in nats: `distortion_nats`; the rates `rate_uniform_nats`
+    and `rate_unigram_nats`, of a prior under which all codes are equally
+    likely, and of one that knows the frequency of each but draws them
+    independently, and `rate_nats` of the given prior; with these the bounds on
+    -log Pr(x), `bound_uniform_nats`, `bound_unigram_nats` and `bound_nats`. The
+    last is that of the given prior, or of frequencies if there is none, and has
+    its standard error over images and its bits per dimension.
     Over all images: `codes_used`, the share of codes that occur, and
     `code_perplexity`, both of the worst codebook.
   """
@@ -104,7 +117,7 @@ def measure(
   for _, codes in encoded(trained, training_source, key, num, 'Counting codes'):
     counts += np.asarray(generation.counts(codes, num_codes))
   log_probs = log_frequencies(counts)
-  distortions, rates = [], []
+  distortions, rates, learned = [], [], []
   used = np.zeros_like(counts)
   key = prng.stream(root, 'observe')
   for distortion, codes in encoded(
@@ -112,11 +125,15 @@ def measure(
   ):
     distortions.append(distortion)
     rates.append(rate(log_probs, codes))
+    if prior is not None:
+      learned.append(-prior.log_prob(_padded(codes))[: len(codes)])
     used += np.asarray(generation.counts(codes, num_codes))
   distortions = np.concatenate(distortions).astype(np.float64)
-  bounds = distortions + np.concatenate(rates)
+  unigram = np.concatenate(rates)
   uniform = vq.num_codes * math.log(num_codes)
-  bound = float(bounds.mean())
+  best = np.concatenate(learned) if learned else unigram
+  bounds = distortions + best
+  distortion, bound = float(distortions.mean()), float(bounds.mean())
   num_values = math.prod(vq.image_shape)
   shares = used / used.sum(axis=1, keepdims=True)
   entropies = -np.sum(shares * np.log(np.maximum(shares, 1e-300)), axis=1)
@@ -124,10 +141,12 @@ def measure(
     'bound_nats': bound,
     'bound_standard_error_nats': standard_error(bounds),
     'bits_per_dim': bits_per_dim(bound, num_values, vq.likelihood),
-    'distortion_nats': float(distortions.mean()),
-    'rate_unigram_nats': bound - float(distortions.mean()),
+    'distortion_nats': distortion,
+    **({'rate_nats': float(best.mean())} if learned else {}),
+    'rate_unigram_nats': float(unigram.mean()),
     'rate_uniform_nats': uniform,
-    'bound_uniform_nats': float(distortions.mean()) + uniform,
+    'bound_unigram_nats': distortion + float(unigram.mean()),
+    'bound_uniform_nats': distortion + uniform,
     'codes_used': float((used > 0).mean(axis=1).min()),
     'code_perplexity': float(np.exp(entropies).min()),
   }

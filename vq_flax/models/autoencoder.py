@@ -61,7 +61,8 @@ class Encoder(nn.Module):
 
   Attributes:
     num_features: D.
-    num_halvings: strided convolutions; a cell has 2 to this many pixels a side.
+    num_halvings: strided convolutions; a cell has 2**num_halvings pixels a
+      side.
     num_blocks: residual blocks behind them.
     base_features: features of the cells inside; half as many on a grid twice as
       fine, and so on.

@@ -69,7 +69,7 @@ def restart(
   usage: Usage,
   inputs: jax.Array,
   threshold: float,
-) -> tuple[jax.Array, Usage]:
+) -> tuple[jax.Array, Usage, jax.Array]:
   """Replaces entries that fewer than `threshold` vectors of a batch choose.
 
   Args:
@@ -78,6 +78,9 @@ def restart(
     usage: its averages. A new entry starts with the mean count.
     inputs: [N, D] vectors to choose from, those of the whole batch.
     threshold: vectors a batch.
+
+  Returns:
+    The entries, their averages, and which of the entries are new, bool [K].
   """
   is_dead = usage.counts < threshold
   chosen = jax.random.randint(key, is_dead.shape, 0, len(inputs))
@@ -85,7 +88,7 @@ def restart(
   count = jnp.maximum(jnp.mean(usage.counts), threshold)
   counts = jnp.where(is_dead, count, usage.counts)
   sums = jnp.where(is_dead[:, None], counts[:, None] * entries, usage.sums)
-  return entries, Usage(counts, sums)
+  return entries, Usage(counts, sums), is_dead
 
 
 def k_means(key: jax.Array, inputs: jax.Array, num_codes: int) -> jax.Array:
