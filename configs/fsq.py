@@ -6,9 +6,16 @@
 The networks of `configs/vq.py`, but each cell has a few features that are
 rounded to a few levels: there is no codebook to train.
 
-  (none)   The embedded digits at 32x32, an 8x8 grid of 8x4x4 levels.
-  mnist    TFDS mnist at 28x28, binarised at random, a 7x7 grid of 8x8x8.
-  cifar10  TFDS cifar10 with a mixture of discretised logistics, for a GPU.
+Measured on 2 cores of a shared x86 CPU (AVX-512) with other work beside, on 29
+November 2026.
+
+  (none)   The embedded digits at 32x32, an 8x8 grid of 8x4x4 levels. Not
+           measured.
+  mnist    TFDS mnist at 28x28, binarised at random, a 7x7 grid of 8x8x8. 11
+           min. Distortion 14.2 nats, rate 283.8 by the frequencies of codes, of
+           which 99 % are used; FID of reconstructions 4.1.
+  cifar10  TFDS cifar10 with a mixture of discretised logistics, for a GPU. Not
+           measured.
   smoke    The digits at 16x16: a test run of a few seconds.
 """
 

@@ -7,12 +7,19 @@ An image becomes a grid of codes, each the number of an entry of a codebook. The
 entries are moving averages of the encoder's outputs, start at clusters of the
 first batch, and those that die start anew.
 
-  (none)         The embedded digits at 32x32, an 8x8 grid of 128 codes.
+Measured on 2 cores of a shared x86 CPU (AVX-512) with other work beside, on 29
+November 2026.
+
+  (none)         The embedded digits at 32x32, an 8x8 grid of 128 codes. Not
+                 measured.
   mnist          TFDS mnist at 28x28, binarised at random, a 7x7 grid of 512.
+                 11 min. Distortion 11.8 nats, rate 297.9 by the frequencies of
+                 codes, all of which are used; FID of reconstructions 4.5.
   mnist_control  The same codebook as the first implementations had it: random
                  at the start, trained by its gradient, dead codes stay dead.
+                 Not measured.
   cifar10        TFDS cifar10 with a mixture of discretised logistics, for a
-                 GPU.
+                 GPU. Not measured.
   smoke          The digits at 16x16: a test run of a few seconds.
 """
 

@@ -46,10 +46,10 @@ def _conditional(config: ConfigDict) -> None:
 def _mnist(config: ConfigDict) -> None:
   config.optimizer.schedule = 'cosine'
   config.batch_size = 128
-  config.num_steps = 10_000
+  config.num_steps = 5000
   config.log_every_steps = 500
-  config.sample_every_steps = 2500
-  config.checkpoint_every_steps = 2500
+  config.sample_every_steps = 1000
+  config.checkpoint_every_steps = 1000
 
 
 def _mnist_conditional(config: ConfigDict) -> None:

@@ -55,6 +55,7 @@ FLOORS = {
   'FAMILY.drawing': 15,
   'FAMILY.measurements': 15,
   'FAMILY.metrics': 15.5,
+  'FAMILY.kinds': 15.5,
   'FAMILY.explorer': 15,
   'FAMILY.explorer.points_page': 16,
   'FAMILY.exporting': 16,

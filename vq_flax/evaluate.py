@@ -118,18 +118,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
   training_source = None
   if BOUND in requested:
     training_source = _open_split(config, config.dataset.split)
-  reference_set = _reference_set(values, config, requested)
-  prior = _prior(workdir, values)
-  if CLASSES in requested and (
-    values.scored != _PRIOR or prior.num_classes is None
-  ):
-    raise UserError(
-      f'--metrics={CLASSES}: needs a prior that is told the class, and '
-      f'--scored={_PRIOR}'
-    )
-  num = values.num_samples
-  if values.scored == _RECONSTRUCTIONS:
-    num = min(num, len(source))
+  prior = _prior(workdir, values, requested)
+  num = _num_scored(values, len(source))
+  reference_set = _reference_set(values, config, requested, num)
   baseline = {}
   if reference_set is not None:
     baseline = reference_set.baseline_metrics(num)
@@ -146,20 +137,16 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
       provenance['num_images'] = len(source)
       provenance['prior_step'] = None if own_prior is None else own_prior.step
     if {*requested} != {BOUND}:
-      images = _scored(trained, prior, source, values, num)
+      images, labels = _scored(trained, prior, source, values, num)
       provenance['num_samples'] = num
     if CLASSES in requested:
-      metrics |= _agreement(config, images, prior.num_classes)
+      metrics |= _agreement(config, images, labels, prior.num_classes)
     if reference_set is not None:
-      labels = None
-      if values.scored == _PRIOR:
-        labels = _labels(prior.num_classes, num)
-      scores = reference_set.score(images)._replace(
-        samples=images, labels=labels
-      )
+      scores = reference_set.score(images)
       picture = scores.picture
       metrics |= scores.metrics
       metrics |= {f'real_{k}': v for k, v in baseline.items()}
+      scores = scores._replace(samples=images, labels=labels)
       names = None if labels is None else prior.class_names
       report.save_samples(values, 'images', [scores], names)
       provenance |= reference_set.provenance(num)
@@ -177,16 +164,25 @@ def _open_split(config: ConfigDict, split: str) -> Source:
 
 
 def _prior(
-  workdir: epath.Path, values: flags.FlagValues
+  workdir: epath.Path, values: flags.FlagValues, requested: Sequence[str]
 ) -> TrainedPrior | None:
   """The model's prior, if it has been trained.
 
   Raises:
-    UserError: if it has not, and is to draw; or if it cannot be read.
+    UserError: if it has not, and is to draw; if it cannot be read; or if it is
+      not told the class that a metric needs.
   """
+  prior = None
   if values.scored == _PRIOR or prior_lib.exists(workdir):
-    return prior_lib.load(workdir, use_ema=values.ema)
-  return None
+    prior = prior_lib.load(workdir, use_ema=values.ema)
+  if CLASSES in requested and (
+    values.scored != _PRIOR or prior.num_classes is None
+  ):
+    raise UserError(
+      f'--metrics={CLASSES}: needs a prior that is told the class, and '
+      f'--scored={_PRIOR}'
+    )
+  return prior
 
 
 def _prior_of(
@@ -211,39 +207,33 @@ def _scored(
   source: Source,
   values: flags.FlagValues,
   num: int,
-) -> np.ndarray:
-  """The images to score, uint8 [num, H, W, C]."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """The images to score, uint8 [num, H, W, C], and the classes asked for."""
   root = prng.root_key(values.seed)
   if values.scored == _RECONSTRUCTIONS:
-    return pictures.reconstructions(
-      trained.vq, trained.params, source, prng.stream(root, 'observe'), num
+    key = prng.stream(root, 'observe')
+    images = pictures.reconstructions(
+      trained.vq, trained.params, source, key, num
     )
-  labels = _labels(prior.num_classes, num)
+    return images, None
+  labels = None
+  if prior.num_classes is not None:  # all equally often
+    labels = np.arange(num, dtype=np.int32) % prior.num_classes
   chunks = track(
     prior.chunks(prng.stream(root, 'sample'), num, labels),
     -(-num // CHUNK),
     'Drawing',
   )
-  return np.concatenate([np.asarray(chunk) for chunk in chunks])
-
-
-def _labels(num_classes: int | None, num: int) -> np.ndarray | None:
-  """Classes of `num` images, all equally often; None without classes."""
-  if num_classes is None:
-    return None
-  return np.arange(num, dtype=np.int32) % num_classes
+  return np.concatenate([np.asarray(chunk) for chunk in chunks]), labels
 
 
 def _agreement(
-  config: ConfigDict, images: np.ndarray, num_classes: int
+  config: ConfigDict, images: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> dict[str, Any]:
   """How often a classifier sees the class that images were drawn for."""
   classifier = reference_sets.dataset_classifier(config.dataset)
-  return classifier_lib.agreement(
-    classifier_lib.labels(classifier, images),
-    _labels(num_classes, len(images)),
-    num_classes,
-  )
+  predicted = classifier_lib.labels(classifier, images)
+  return classifier_lib.agreement(predicted, labels, num_classes)
 
 
 def _provenance(trained: TrainedVQ, values: flags.FlagValues) -> dict[str, Any]:
@@ -261,8 +251,28 @@ def _provenance(trained: TrainedVQ, values: flags.FlagValues) -> dict[str, Any]:
   }
 
 
+def _num_scored(values: flags.FlagValues, length: int) -> int:
+  """The number of images to score.
+
+  Raises:
+    UserError: if more reconstructions are asked for than the split has images.
+  """
+  num = values.num_samples
+  if values.scored == _PRIOR or num <= length:
+    return num
+  if values['num_samples'].present:
+    raise UserError(
+      f'--num_samples={num}: the split {values.split} has {length:,} images to '
+      'reconstruct; give fewer'
+    )
+  return length
+
+
 def _reference_set(
-  values: flags.FlagValues, config: ConfigDict, requested: Sequence[str]
+  values: flags.FlagValues,
+  config: ConfigDict,
+  requested: Sequence[str],
+  num: int,
 ) -> ReferenceSet | None:
   """The real images to score against, if any metric needs them."""
   metrics = tuple(name for name in requested if name in METRICS)
@@ -274,7 +284,7 @@ def _reference_set(
     values.split,
     reference_sets.extractor_spec(values),
     Protocol(metrics, values.num_neighbours),
-    values.num_samples,
+    num,
   )
 
 

@@ -11,8 +11,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.data.source import Source
@@ -21,6 +21,7 @@ from vq_flax.state import Params
 from vq_flax.vq import VQ
 
 NUM_WATCHED = 500  # training images that reports count codes of
+_CHUNK = 50
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -93,19 +94,6 @@ def distortion(
   return -vq.likelihood.log_prob(outputs, x), quantised.codes
 
 
-def counts(codes: jax.Array, num_codes: int) -> jax.Array:
-  """How often each code occurs at each of the L places of a cell, [L, K].
-
-  Args:
-    codes: int32 [..., L].
-    num_codes: K.
-  """
-  flat = codes.reshape(-1, codes.shape[-1])
-  return jax.vmap(
-    lambda column: jnp.bincount(column, length=num_codes), in_axes=1
-  )(flat)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def code_use(vq: VQ, params: Params, x: jax.Array) -> dict[str, jax.Array]:
   """Measures how the codes are used.
@@ -119,11 +107,30 @@ def code_use(vq: VQ, params: Params, x: jax.Array) -> dict[str, jax.Array]:
     `codes_used`, the share of codes that occur at all, and `code_perplexity`;
     both are those of the worst codebook.
   """
-  found = counts(encode(vq, params, x), vq.quantiser.num_codes)
+  codes = jax.lax.map(
+    lambda image: inference.encode(vq, params, image[None]).codes[0],
+    x,
+    batch_size=_CHUNK,  # distances to many codes take much memory
+  )
+  found = inference.counts(codes, vq.quantiser.num_codes)
   return {
     'codes_used': jnp.min(jnp.mean(found > 0, axis=1)),
     'code_perplexity': jnp.min(inference.perplexity(found)),
   }
+
+
+def spread(length: int, num: int) -> np.ndarray:
+  """Numbers of images, evenly spread over a source, int32 [num].
+
+  The images of a folder are ordered by class; the first ones would be of few.
+  There are no more than the source has.
+
+  Args:
+    length: of the source.
+    num: at most this many.
+  """
+  num = min(num, length)
+  return np.linspace(0, length - 1, num).round().astype(np.int32)
 
 
 def watched(vq: VQ, root: jax.Array, source: Source) -> jax.Array:
@@ -137,5 +144,6 @@ def watched(vq: VQ, root: jax.Array, source: Source) -> jax.Array:
   Returns:
     x [N, H, W, C]; N is at most NUM_WATCHED.
   """
-  images = data.first_examples(source, NUM_WATCHED)
+  numbers = spread(len(source), NUM_WATCHED)
+  images = np.stack([source[int(i)]['image'] for i in numbers])
   return observe(vq, prng.stream(root, 'observe'), images)

@@ -1,7 +1,8 @@
 """From images to codes and back, as pure functions.
 
 Dimensions: B batch, H height, W width, C channels, P outputs per value, S and T
-sides of the grid of cells, D features of a cell, K codes there are.
+sides of the grid of cells, D features of a cell, L codes of
+a cell, K codes there are.
 """
 
 import jax
@@ -21,6 +22,19 @@ def encode(vq: VQ, params: Params, x: jax.Array) -> Quantised:
 def decode(vq: VQ, params: Params, vectors: jax.Array) -> jax.Array:
   """The likelihood's parameters [B, H, W, C, P] for cells [B, S, T, D]."""
   return vq.decoder.apply({'params': params['decoder']}, vectors)
+
+
+def counts(codes: jax.Array, num_codes: int) -> jax.Array:
+  """How often each code occurs at each of the L places of a cell, [L, K].
+
+  Args:
+    codes: int32 [..., L].
+    num_codes: K.
+  """
+  flat = codes.reshape(-1, codes.shape[-1])
+  return jax.vmap(
+    lambda column: jnp.bincount(column, length=num_codes), in_axes=1
+  )(flat)
 
 
 def perplexity(counts: jax.Array) -> jax.Array:

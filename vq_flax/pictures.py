@@ -6,7 +6,6 @@ Dimensions: N images, H height, W width, C channels.
 import jax
 import numpy as np
 
-from common_flax import data
 from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.data.source import Source
@@ -60,19 +59,22 @@ def draw_scored(
 def reconstructions(
   vq: VQ, params: Params, source: Source, key: jax.Array, num: int
 ) -> np.ndarray:
-  """Reconstructs the first images of a source, uint8 [num, H, W, C].
+  """Reconstructs images of a source, uint8 [num, H, W, C].
 
   Args:
     vq: the static part.
     params: of networks and codebooks.
-    source: of images, which are taken once more behind the last.
+    source: of images, evenly spread ones of which are taken; all of them and
+      then the first again, if it has fewer than `num`.
     key: of random observations, not consumed.
     num: number of images.
   """
-  images = np.resize(data.first_examples(source, num), (num, *vq.image_shape))
-  chunks = []
-  for numbers in chunks_of_numbers(num):
-    batch = images[np.minimum(numbers, num - 1)]
-    x = generation.observe_by_number(vq, key, batch, numbers)
-    chunks.append(np.asarray(_reconstruct(vq, params, x)))
-  return np.concatenate(chunks)[:num]
+  chosen = np.resize(generation.spread(len(source), num), num)
+  found = np.empty((num, *vq.image_shape), np.uint8)
+  for places in chunks_of_numbers(num):
+    numbers = chosen[np.minimum(places, num - 1)]
+    images = np.stack([source[int(i)]['image'] for i in numbers])
+    x = generation.observe_by_number(vq, key, images, places)
+    here = found[places[0] : places[-1] + 1]
+    here[...] = np.asarray(_reconstruct(vq, params, x))[: len(here)]
+  return found

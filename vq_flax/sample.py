@@ -13,8 +13,9 @@
                   quantised anew
   inpainting      rows of a reconstruction, and of 7 images whose upper half has
                   its codes and whose lower half the prior draws
-  codebook        what each code looks like: an image all of whose cells have
-                  it, the most frequent code of the split first
+  codebook        what each code of the (first) codebook looks like: an image
+                  whose cell in the middle has it, and all others the most
+                  frequent code of the split, which comes first
   codes           FILE.npz has the codes of the split, `codes` int32
                   [N, S, T, L], `label` [N] and `class_names`
 
@@ -43,11 +44,9 @@ import sys
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from common_flax import data
-from common_flax import images as images_lib
 from common_flax import prng
 from common_flax.cli import animations
 from common_flax.cli import commands
@@ -55,11 +54,11 @@ from common_flax.cli import labels as labels_lib
 from common_flax.cli import outputs
 from common_flax.cli import sample_files
 from common_flax.data.source import Source
+from common_flax.errors import UserError
 from common_flax.latents import CHUNK
-from common_flax.latents import chunks_of_numbers
 from common_flax.likelihoods import observations
 from common_flax.progress import track
-from vq_flax import generation
+from vq_flax import kinds
 from vq_flax.metrics import bound
 from vq_flax.prior.trained import load as load_prior
 from vq_flax.prior.trained import TrainedPrior
@@ -70,18 +69,17 @@ __all__ = ['KINDS', 'TrainedPrior', 'TrainedVQ', 'load', 'load_prior', 'main']
 
 PRIOR = 'prior'
 INPAINTING = 'inpainting'
+CODEBOOK = 'codebook'
 CODES = 'codes'
 KINDS = (
   PRIOR,
   'reconstruction',
   'interpolation',
   INPAINTING,
-  'codebook',
+  CODEBOOK,
   CODES,
 )
 _OF_PRIOR = ('temperature', 'top_p')
-_COLUMNS = 8
-_COUNTED = 500  # images of the split that order a codebook
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -156,9 +154,26 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     _write_codes(values.output, trained, source, root)
     print(f'Codes of {len(source):,} images in {values.output}')
     return
-  columns = None if values.kind == 'codebook' else _COLUMNS
-  images = _DRAWN[values.kind](trained, source, root, values.num_samples)
-  _write(values, trained, images, trained.step, columns)
+  columns = None if values.kind == CODEBOOK else kinds.COLUMNS
+  num = values.num_samples
+  if values.kind == CODEBOOK:
+    num = _num_shown(values, trained.vq.quantiser.num_codes)
+  images = _DRAWN[values.kind](trained, source, root, num)
+  _write(values, trained, images, num, trained.step, columns)
+
+
+def _num_shown(values: flags.FlagValues, num_codes: int) -> int:
+  """The number of codes to show.
+
+  Raises:
+    UserError: if more are asked for than there are.
+  """
+  if values['num_samples'].present and values.num_samples > num_codes:
+    raise UserError(
+      f'--num_samples={values.num_samples}: there are {num_codes:,} codes; '
+      'give fewer'
+    )
+  return min(values.num_samples, num_codes)
 
 
 def _open_split(trained: TrainedVQ, split: str) -> Source:
@@ -173,15 +188,17 @@ def _draw_from_prior(
 ) -> None:
   """Draws and writes the kinds that need a prior."""
   model = TrainedVQ(prior.prior.vq, prior.model, prior.config, prior.step)
-  num, labels, columns = values.num_samples, None, _COLUMNS
+  num, labels, columns = values.num_samples, None, kinds.COLUMNS
   if values.kind == INPAINTING:
     source = _open_split(model, values.split)
-    images = _inpainting(values, prior, model, source, root)
+    images = kinds.inpainting(
+      prior, model, source, root, num, values.temperature, values.top_p
+    )
   else:
     labels = labels_lib.of_flags(
       prior.num_classes, prior.class_names, values.label, num
     )
-    columns = None if labels is None else _COLUMNS
+    columns = None if labels is None else kinds.COLUMNS
     images = prior.chunks(
       prng.stream(root, 'sample'),
       num,
@@ -189,20 +206,22 @@ def _draw_from_prior(
       temperature=values.temperature,
       top_p=values.top_p,
     )
-  _write(values, model, images, prior.step, columns, labels, prior.class_names)
+  _write(
+    values, model, images, num, prior.step, columns, labels, prior.class_names
+  )
 
 
 def _write(
   values: flags.FlagValues,
   trained: TrainedVQ,
   images: Iterator[jax.Array],
+  num: int,
   step: int,
   columns: int | None,
   labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
 ) -> None:
   """Writes images in chunks; see `sample_files.write`."""
-  num = values.num_samples
   shape = (num, *trained.vq.image_shape)
   sample_files.check_size(values.output, num, shape[1:], columns)
   sample_files.write(
@@ -216,97 +235,10 @@ def _write(
   print(f'{num:,} images of step {step:,} in {values.output}')
 
 
-def _chosen(source: Source, root: jax.Array, numbers: np.ndarray) -> np.ndarray:
-  """The places in the split of images in a random order, by number."""
-  seed = np.asarray(jax.random.key_data(root))
-  order = np.random.default_rng(seed).permutation(len(source))
-  return order[numbers % len(source)]
-
-
-def _observed(
-  trained: TrainedVQ, source: Source, root: jax.Array, numbers: np.ndarray
-) -> jax.Array:
-  """Observations of images of the split in a random order, by number."""
-  chosen = _chosen(source, root, numbers)
-  images = np.stack([source[int(i)]['image'] for i in chosen])
-  key = prng.stream(root, 'observe')
-  return generation.observe_by_number(trained.vq, key, images, numbers)
-
-
-def _reconstructions(
-  trained: TrainedVQ, source: Source, root: jax.Array, num: int
-) -> Iterator[jax.Array]:
-  vq, params = trained.vq, trained.params
-  for places in chunks_of_numbers(num):
-    x = _observed(trained, source, root, places[::2] // 2)
-    decoded = generation.decode(vq, params, generation.encode(vq, params, x))
-    pairs = jnp.stack([images_lib.from_unit(x), decoded], axis=1)
-    yield pairs.reshape(CHUNK, *vq.image_shape)[: num - places[0]]
-
-
-def _interpolation(
-  trained: TrainedVQ, source: Source, root: jax.Array, num: int
-) -> Iterator[jax.Array]:
-  vq, params = trained.vq, trained.params
-  for places in chunks_of_numbers(num):
-    rows, columns = np.divmod(places, _COLUMNS)
-    ends = [_observed(trained, source, root, 2 * rows + i) for i in (0, 1)]
-    codes = generation.between(
-      vq, params, *ends, jnp.asarray(columns / (_COLUMNS - 1), vq.dtype)
-    )
-    yield generation.decode(vq, params, codes)[: num - places[0]]
-
-
-def _inpainting(
-  values: flags.FlagValues,
-  prior: TrainedPrior,
-  model: TrainedVQ,
-  source: Source,
-  root: jax.Array,
-) -> Iterator[jax.Array]:
-  """Rows of an image and of 7 others that share its upper codes."""
-  vq, num = model.vq, values.num_samples
-  is_known = np.zeros((*vq.grid, vq.quantiser.codes_per_cell), bool)
-  is_known[: (vq.grid[0] + 1) // 2] = True
-  key = prng.stream(root, 'sample')
-  for places in chunks_of_numbers(num):
-    rows, columns = np.divmod(places, _COLUMNS)
-    x = _observed(model, source, root, rows)
-    codes = generation.encode(vq, model.params, x)
-    labels = None
-    if prior.num_classes is not None:
-      labels = np.array(
-        [source[int(i)]['label'] for i in _chosen(source, root, rows)], np.int32
-      )
-    drawn = prior.complete(
-      key, codes, places, labels, is_known, values.temperature, values.top_p
-    )
-    is_given = (columns == 0)[:, None, None, None]
-    shown = jnp.where(is_given, codes, drawn)
-    yield generation.decode(vq, model.params, shown)[: num - places[0]]
-
-
-def _codebook(
-  trained: TrainedVQ, source: Source, root: jax.Array, num: int
-) -> Iterator[jax.Array]:
-  """Codes of the first place of a cell; the others of the cell have code 0."""
-  vq, params = trained.vq, trained.params
-  num_images = min(_COUNTED, len(source))
-  x = _observed(trained, source, root, np.arange(num_images, dtype=np.int32))
-  found = generation.counts(
-    generation.encode(vq, params, x), vq.quantiser.num_codes
-  )
-  by_use = np.argsort(-np.asarray(found[0]), kind='stable')
-  for places in chunks_of_numbers(num):
-    codes = np.zeros((CHUNK, *vq.grid, vq.quantiser.codes_per_cell), np.int32)
-    codes[..., 0] = by_use[places % len(by_use)][:, None, None]
-    yield generation.decode(vq, params, codes)[: num - places[0]]
-
-
 _DRAWN = {
-  'reconstruction': _reconstructions,
-  'interpolation': _interpolation,
-  'codebook': _codebook,
+  'reconstruction': kinds.reconstructions,
+  'interpolation': kinds.interpolation,
+  CODEBOOK: kinds.codebook,
 }
 
 
@@ -316,7 +248,8 @@ def _write_codes(
   """Writes the codes of all images of a source, in its order."""
   num = len(source)
   key = prng.stream(root, 'observe')
-  rows = bound.encoded(trained, source, key, num, 'Encoding')
+  numbers = np.arange(num, dtype=np.int32)
+  rows = bound.encoded(trained, source, key, numbers, 'Encoding')
   arrays = {
     'codes': np.concatenate([codes for _, codes in rows]),
     'label': np.array([source[i]['label'] for i in range(num)], np.int32),

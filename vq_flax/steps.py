@@ -13,6 +13,7 @@ codebooks, K entries, D features.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -102,14 +103,12 @@ def train_step(
   gradients, metrics = vq.axis.mean((gradients, metrics))
   updates, opt_state = vq.tx.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  batch_usage = _usage(vq, quantised)
-  metrics['perplexity'] = jnp.mean(inference.perplexity(batch_usage.counts))
+  counts = _sum(vq, inference.counts(quantised.codes, vq.quantiser.num_codes))
+  metrics['perplexity'] = jnp.mean(inference.perplexity(counts))
   metrics['grad_norm'] = optax.tree.norm(gradients)
   usage = state.usage
   if vq.codebooks is not None:
-    params, usage, is_new = _followed(
-      vq, params, usage, quantised, batch_usage, restart_key
-    )
+    params, usage, is_new = _followed(vq, params, usage, quantised, restart_key)
   ema_params = moving_average(
     state.ema_params, params, vq.ema_decay, state.step
   )
@@ -129,6 +128,12 @@ def train_step(
   return state, metrics
 
 
+def _sum(vq: VQ, tree: Any) -> Any:
+  """The sum of each array over the shares of the batch."""
+  num_devices = vq.axis.total(1)
+  return jax.tree.map(lambda y: y * num_devices, vq.axis.mean(tree))
+
+
 def _usage(vq: VQ, quantised: Quantised) -> Usage:
   """Counts [L, K] and sums [L, K, D] of the codes of the whole batch."""
   codes, inputs = (
@@ -138,9 +143,7 @@ def _usage(vq: VQ, quantised: Quantised) -> Usage:
   count = functools.partial(
     codebooks.statistics, num_codes=vq.quantiser.num_codes
   )
-  share = jax.vmap(count)(codes, inputs)
-  num_devices = vq.axis.total(1)
-  return jax.tree.map(lambda y: y * num_devices, vq.axis.mean(share))
+  return _sum(vq, jax.vmap(count)(codes, inputs))
 
 
 def _inputs(vq: VQ, quantised: Quantised) -> jax.Array:
@@ -195,7 +198,6 @@ def _followed(
   params: Params,
   usage: Usage,
   quantised: Quantised,
-  batch: Usage,
   key: jax.Array,
 ) -> tuple[Params, Usage, jax.Array]:
   """Codebooks after a batch: averaged, and restarted where they died.
@@ -204,7 +206,7 @@ def _followed(
   """
   training = vq.codebooks
   entries = params['codebooks']
-  usage = codebooks.follow(usage, batch, training.decay)
+  usage = codebooks.follow(usage, _usage(vq, quantised), training.decay)
   is_new = jnp.zeros(usage.counts.shape, bool)
   if training.is_averaged:
     entries = jax.vmap(codebooks.means)(usage, entries)

@@ -153,7 +153,8 @@ def _check_memory(vq: VQ, config: ConfigDict) -> None:
   values = config.batch_size * math.prod(vq.image_shape)
   values *= vq.likelihood.num_outputs
   text = f'config.batch_size={config.batch_size}'
-  if vq.codebooks is not None:  # distances to all entries
-    values += config.batch_size * vq.num_codes * config.model.num_codes
-    text += f', config.model.num_codes={config.model.num_codes}'
+  if vq.codebooks is not None:  # distances to all entries, and their choice
+    values += 2 * config.batch_size * vq.num_codes * config.model.num_codes
+    for name in ('num_codes', 'num_codebooks'):
+      text += f', config.model.{name}={config.model[name]}'
   limits.require_memory(text, values * vq.dtype.itemsize)

@@ -16,6 +16,7 @@ import numpy as np
 
 from common_flax import prng
 from common_flax.errors import UserError
+from common_flax.latents import chunks_of_numbers
 from common_flax.workdir import layout as workdir_lib
 from common_flax.workdir.checkpoints import STATE
 from vq_flax import config as vq_config
@@ -56,13 +57,16 @@ class TrainedVQ:
         f'images: {dtype or type(images).__name__}; give an array of uint8 '
         'from 0 to 255, because the range of other types is unknown'
       )
-    if images.ndim != 4 or images.shape[1:] != self.vq.image_shape:
+    is_of_images = images.ndim == 4 and len(images)
+    if not is_of_images or images.shape[1:] != self.vq.image_shape:
       raise UserError(
         f'images: shape {list(images.shape)}; give [N, H, W, C] with [H, W, C] '
         f'{list(self.vq.image_shape)}'
       )
     x = generation.observe(self.vq, key, images)
-    return generation.encode(self.vq, self.params, x)
+    return _in_chunks(
+      functools.partial(generation.encode, self.vq, self.params), x
+    )
 
   def decode(self, codes: jax.Array | np.ndarray) -> jax.Array:
     """Decodes codes [N, S, T, L] as mean images uint8 [N, H, W, C].
@@ -74,17 +78,31 @@ class TrainedVQ:
     codes = np.asarray(codes)
     shape = *self.vq.grid, self.vq.quantiser.codes_per_cell
     is_integer = np.issubdtype(codes.dtype, np.integer)
-    if not is_integer or codes.ndim != 4 or codes.shape[1:] != shape:
+    is_of_cells = codes.ndim == 4 and len(codes)
+    if not (is_integer and is_of_cells) or codes.shape[1:] != shape:
       raise UserError(
         f'codes: {codes.dtype} {list(codes.shape)}; give integers '
         f'[N, {", ".join(map(str, shape))}]'
       )
     num = self.vq.quantiser.num_codes
-    if codes.size and not 0 <= codes.min() <= codes.max() < num:
+    if not 0 <= codes.min() <= codes.max() < num:
       raise UserError(f'codes: must be from 0 to {num - 1}')
-    return generation.decode(
-      self.vq, self.params, jnp.asarray(codes, jnp.int32)
+    return _in_chunks(
+      functools.partial(generation.decode, self.vq, self.params),
+      jnp.asarray(codes, jnp.int32),
     )
+
+
+def _in_chunks(
+  function: Callable[[jax.Array], jax.Array], rows: jax.Array
+) -> jax.Array:
+  """Applies a compiled function to 64 rows at a time, of at least one."""
+  num = len(rows)
+  chunks = [
+    function(rows[jnp.minimum(numbers, num - 1)])
+    for numbers in chunks_of_numbers(num)
+  ]
+  return jnp.concatenate(chunks)[:num]
 
 
 def load(

@@ -32,9 +32,9 @@ def configured(**changes):
   return config
 
 
-def create(dtype='float32', axis=WHOLE_BATCH, **changes):
+def create(dtype='float32', axis=WHOLE_BATCH, shape=SHAPE, **changes):
   fields = {'compute_dtype': dtype, **changes}
-  return create_vq(configured(**fields), SHAPE, axis=axis)
+  return create_vq(configured(**fields), shape, axis=axis)
 
 
 def initial(vq):

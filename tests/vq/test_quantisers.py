@@ -154,6 +154,8 @@ def test_scalars_have_every_code_once(levels):
   found = jax.jit(lambda x: quantiser.quantise(None, x))(x)
   np.testing.assert_array_equal(found.codes, codes)
   np.testing.assert_allclose(found.vectors, vectors, rtol=1e-6)
+  exact = (np.round(vectors * halves) / halves).astype(np.float64)
+  np.testing.assert_allclose(found.vectors, exact, rtol=1e-14)
 
 
 def test_scalars_stay_in_range_and_zero_stays_zero():

@@ -89,11 +89,25 @@ def test_training_starts_from_the_weights_and_codes_of_another_run(
 def test_pictures_are_drawn(tmp_path, trained, kind):
   path = tmp_path / 'grid.png'
   arguments = [f'--workdir={trained}', f'--kind={kind}', f'--output={path}']
-  assert sample.main(['command', *arguments, '--num_samples=20']) == 0
-  columns = 5 if kind == 'codebook' else 8
-  rows = -(-20 // columns)
+  num = 16 if kind == 'codebook' else 20  # there are 16 codes
+  assert sample.main(['command', *arguments, f'--num_samples={num}']) == 0
+  columns = 4 if kind == 'codebook' else 8
+  rows = -(-num // columns)
   with PIL.Image.open(path) as grid:
     assert grid.size == (18 * columns + 2, 18 * rows + 2)
+
+
+def test_more_codes_than_there_are_are_refused(refuses, trained, tmp_path):
+  arguments = [f'--workdir={trained}', '--kind=codebook', '--num_samples=17']
+  arguments.append(f'--output={tmp_path}/x.png')
+  refuses(sample.main, arguments, 'num_samples', '16 codes', folder=tmp_path)
+
+
+def test_more_reconstructions_than_images_are_refused(
+  refuses, trained, tmp_path
+):
+  arguments = [f'--workdir={trained}', '--metrics=kid', '--num_samples=9999']
+  refuses(evaluate.main, arguments, 'num_samples', '297', folder=tmp_path)
 
 
 def test_an_interpolation_leads_from_a_reconstruction_to_another(
@@ -151,12 +165,12 @@ def test_images_of_another_kind_are_refused(trained):
 def test_evaluation_writes_the_bound_and_scores(trained):
   arguments = [f'--workdir={trained}', '--num_samples=60', '--features=random']
   assert evaluate.main(['command', *arguments]) == 0
-  (found,) = json.loads((trained / 'evaluation.json').read_text()).values()
+  found = json.loads((trained / 'evaluation.json').read_text())
   assert found['bound_nats'] == pytest.approx(
     found['distortion_nats'] + found['rate_unigram_nats']
   )
   assert found['fid'] > found['real_fid']
-  assert found['scored'] == 'reconstructions'
+  assert found['provenance']['scored'] == 'reconstructions'
 
 
 def test_only_the_bound_refuses_flags_of_images(refuses, trained, tmp_path):
@@ -174,6 +188,7 @@ def test_only_the_bound_refuses_flags_of_images(refuses, trained, tmp_path):
     ('model.levels=(256,257)', ['65,536']),
     ('model.num_codes=1', ['at least 2']),
     ('codebook.decay=1.0', ['below 1']),
+    ('codebook.restart_below=20.0', ['256 cells', 'num_codes=16']),
     ('codebook.start=kmeans', ['k_means']),
     ('model.gradient=st', ['rotation']),
     ('commitment=-1.0', ['from 0']),
@@ -204,7 +219,7 @@ def test_other_tools_say_what_they_cannot_do(refuses, trained, tmp_path):
       ['codebook.restart_below=1.0', 'codebook.learning=average'],
       ['k_means'],
     ),
-    ({'model.name': 'fsq'}, ['model.levels'], ['codebook.', 'rotation']),
+    ({'model.name': 'fsq'}, ['model.levels'], ['codebook', 'rotation']),
   ],
 )
 def test_a_dying_codebook_is_said_with_what_helps(changes, cures, others):

@@ -15,6 +15,7 @@ from common_flax import prng
 from common_flax.data.batches import join_each
 from common_flax.distributed import sharding
 from common_flax.training import loop
+from vq_flax import generation
 from vq_flax import steps
 
 CELLS = BATCH * 2 * 2
@@ -147,3 +148,54 @@ def test_steps_are_the_same_on_many_devices(name, kind):
     expected, actual = train_on(name, 'jit', 1), train_on(name, kind, 8)
   assert actual[0].step == 6
   close(actual, expected, 1e-9)
+
+
+@pytest.mark.parametrize('name', ['residual', 'gradient', 'fsq'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_colour_images_of_any_shape_are_encoded_and_decoded(name, dtype):
+  shape = (5, 7, 3)  # no multiples of a cell
+  vq = create(
+    dtype,
+    shape=shape,
+    **MODELS[name],
+    dataset__binarise='none',
+    likelihood='logistic_mixture',
+  )
+  random = np.random.default_rng(0)
+  images = random.integers(0, 256, (1, 4, *shape), np.uint8)
+  state, metrics = compiled(vq)(initial(vq), images, prng.root_key(0))
+  assert all(np.isfinite(value) for value in metrics.values())
+  assert metrics['loss_nats'].dtype == np.float32
+  x = generation.observe(vq, jax.random.key(0), images[0])
+  codes = generation.encode(vq, state.params, x)
+  assert codes.shape == (4, 3, 4, vq.quantiser.codes_per_cell)
+  decoded = generation.decode(vq, state.params, codes)
+  assert decoded.shape == (4, *shape)
+  assert decoded.dtype == np.uint8
+
+
+def test_a_new_entry_is_new_in_the_moving_average_too():
+  vq = create(codebook__restart_below=9.0, codebook__decay=0.5)
+  state, root, step = initial(vq), prng.root_key(0), compiled(vq)
+  is_new_once = False
+  for batch in batches(4):
+    before = np.asarray(state.params['codebooks'])
+    state, _ = step(state, batch, root)
+    same = (state.ema_params['codebooks'] == state.params['codebooks']).all(-1)
+    counts = np.asarray(state.usage.counts)
+    moved = np.abs(np.asarray(state.params['codebooks']) - before).sum(-1)
+    is_new = np.isclose(counts, counts.max()) & (moved > 0)
+    is_new_once |= bool((is_new & same).any())
+  assert is_new_once
+
+
+def test_a_batch_of_fewer_cells_than_codes_starts_them_all():
+  vq = create(model__num_codes=100, codebook__restart_below=0.0)
+  state, _ = compiled(vq)(initial(vq), batches(1)[0], prng.root_key(0))
+  assert np.isfinite(state.params['codebooks']).all()
+  assert (state.usage.counts > 0).all()
+
+
+def test_images_are_spread_over_a_source_that_is_ordered_by_class():
+  np.testing.assert_array_equal(generation.spread(10, 4), [0, 3, 6, 9])
+  np.testing.assert_array_equal(generation.spread(3, 500), [0, 1, 2])

@@ -23,6 +23,7 @@ from common_flax.latents import chunks_of_numbers
 from common_flax.likelihoods import bits_per_dim
 from common_flax.progress import track
 from vq_flax import generation
+from vq_flax import inference
 from vq_flax.prior.trained import TrainedPrior
 from vq_flax.trained import TrainedVQ
 
@@ -30,23 +31,28 @@ NUM_COUNTED = 10_000  # training images that the frequencies of codes are from
 
 
 def encoded(
-  trained: TrainedVQ, source: Source, root: jax.Array, num: int, title: str
+  trained: TrainedVQ,
+  source: Source,
+  root: jax.Array,
+  chosen: np.ndarray,
+  title: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields distortions [n] in nats and codes [n, S, T, L] of the first images.
+  """Yields distortions [n] in nats and codes [n, S, T, L] of images.
 
   Args:
     trained: the model.
     source: of the images.
     root: of the keys of random observations, not consumed.
-    num: number of images.
+    chosen: their numbers in the source, int32 [N].
     title: of the progress bar.
   """
-  for numbers in track(chunks_of_numbers(num), -(-num // CHUNK), title):
-    chosen = np.minimum(numbers, num - 1)
-    images = np.stack([source[int(i)]['image'] for i in chosen])
-    x = generation.observe_by_number(trained.vq, root, images, chosen)
+  num = len(chosen)
+  for places in track(chunks_of_numbers(num), -(-num // CHUNK), title):
+    numbers = chosen[np.minimum(places, num - 1)]
+    images = np.stack([source[int(i)]['image'] for i in numbers])
+    x = generation.observe_by_number(trained.vq, root, images, numbers)
     found = generation.distortion(trained.vq, trained.params, x)
-    yield tuple(np.asarray(y)[: num - numbers[0]] for y in found)
+    yield tuple(np.asarray(y)[: num - places[0]] for y in found)
 
 
 def log_frequencies(counts: np.ndarray) -> np.ndarray:
@@ -92,7 +98,7 @@ def measure(
   Args:
     trained: the model.
     source: of the images.
-    training_source: the training images, from the first NUM_COUNTED of which
+    training_source: the training images, from at most NUM_COUNTED of which
       the frequencies of codes are counted.
     seed: of binary images.
     prior: over the model's codes; None if none has been trained.
@@ -110,43 +116,74 @@ def measure(
   """
   root = prng.root_key(seed)
   vq = trained.vq
-  num_codes = vq.quantiser.num_codes
-  num = min(NUM_COUNTED, len(training_source))
-  counts = np.zeros((vq.quantiser.codes_per_cell, num_codes), np.int64)
-  key = prng.stream(root, 'observe', 1)
-  for _, codes in encoded(trained, training_source, key, num, 'Counting codes'):
-    counts += np.asarray(generation.counts(codes, num_codes))
-  log_probs = log_frequencies(counts)
-  distortions, rates, learned = [], [], []
-  used = np.zeros_like(counts)
-  key = prng.stream(root, 'observe')
-  for distortion, codes in encoded(
-    trained, source, key, len(source), 'Bounding Pr(x)'
-  ):
-    distortions.append(distortion)
-    rates.append(rate(log_probs, codes))
-    if prior is not None:
-      learned.append(-prior.log_prob(_padded(codes))[: len(codes)])
-    used += np.asarray(generation.counts(codes, num_codes))
-  distortions = np.concatenate(distortions).astype(np.float64)
-  unigram = np.concatenate(rates)
-  uniform = vq.num_codes * math.log(num_codes)
-  best = np.concatenate(learned) if learned else unigram
+  log_probs = _frequencies(
+    trained, training_source, prng.stream(root, 'observe', 1)
+  )
+  distortions, unigram, learned, used = _of_images(
+    trained, source, prng.stream(root, 'observe'), log_probs, prior
+  )
+  uniform = vq.num_codes * math.log(vq.quantiser.num_codes)
+  best = unigram if learned is None else learned
   bounds = distortions + best
   distortion, bound = float(distortions.mean()), float(bounds.mean())
-  num_values = math.prod(vq.image_shape)
-  shares = used / used.sum(axis=1, keepdims=True)
-  entropies = -np.sum(shares * np.log(np.maximum(shares, 1e-300)), axis=1)
   return {
     'bound_nats': bound,
     'bound_standard_error_nats': standard_error(bounds),
-    'bits_per_dim': bits_per_dim(bound, num_values, vq.likelihood),
+    'bits_per_dim': bits_per_dim(
+      bound, math.prod(vq.image_shape), vq.likelihood
+    ),
     'distortion_nats': distortion,
-    **({'rate_nats': float(best.mean())} if learned else {}),
+    **({} if learned is None else {'rate_nats': float(learned.mean())}),
     'rate_unigram_nats': float(unigram.mean()),
     'rate_uniform_nats': uniform,
     'bound_unigram_nats': distortion + float(unigram.mean()),
     'bound_uniform_nats': distortion + uniform,
     'codes_used': float((used > 0).mean(axis=1).min()),
-    'code_perplexity': float(np.exp(entropies).min()),
+    'code_perplexity': float(np.exp(_entropies(used)).min()),
   }
+
+
+def _of_images(
+  trained: TrainedVQ,
+  source: Source,
+  root: jax.Array,
+  log_probs: np.ndarray,
+  prior: TrainedPrior | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+  """Distortions, rates by frequency and by the prior [N], and counts [L, K]."""
+  distortions, rates, learned, used = [], [], [], 0
+  numbers = np.arange(len(source), dtype=np.int32)
+  for distortion, codes in encoded(
+    trained, source, root, numbers, 'Bounding Pr(x)'
+  ):
+    distortions.append(distortion.astype(np.float64))
+    rates.append(rate(log_probs, codes))
+    if prior is not None:
+      learned.append(-prior.log_prob(_padded(codes))[: len(codes)])
+    used += _counts(trained, codes)
+  found = (
+    np.concatenate(each) if each else None
+    for each in (distortions, rates, learned)
+  )
+  return *found, used
+
+
+def _counts(trained: TrainedVQ, codes: np.ndarray) -> np.ndarray:
+  """How often each code occurs, int64 [L, K]."""
+  counts = inference.counts(codes, trained.vq.quantiser.num_codes)
+  return np.asarray(counts, np.int64)
+
+
+def _frequencies(
+  trained: TrainedVQ, source: Source, root: jax.Array
+) -> np.ndarray:
+  """The log-probabilities [L, K] of codes in training images."""
+  numbers = generation.spread(len(source), NUM_COUNTED)
+  rows = encoded(trained, source, root, numbers, 'Counting codes')
+  return log_frequencies(sum(_counts(trained, codes) for _, codes in rows))
+
+
+def _entropies(counts: np.ndarray) -> np.ndarray:
+  """The entropies of codes that are counted [L, K], in nats."""
+  shares = counts / counts.sum(axis=1, keepdims=True)
+  return -np.sum(shares * np.log(np.maximum(shares, 1e-300)), axis=1)

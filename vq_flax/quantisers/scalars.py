@@ -18,7 +18,7 @@ import numpy as np
 
 from vq_flax.quantisers.quantised import Quantised
 
-_MARGIN = 1e-3  # beyond the outer levels, which would never be reached else
+_MARGIN = 1e-3  # beyond the outer levels, which otherwise are never reached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +83,18 @@ class ScalarQuantiser:
     weights = jnp.broadcast_to(jnp.asarray(self._weights, jnp.int32), x.shape)
     codes = jnp.sum(digits * weights, axis=-1, keepdims=True)
     inputs = (bounded / halves)[..., None, :]
-    vectors = self.vectors(None, codes).astype(x.dtype)
-    return Quantised(codes, vectors, inputs, inputs)
+    return Quantised(codes, self._values(codes, x.dtype), inputs, inputs)
 
   def vectors(self, codebooks: None, codes: jax.Array) -> jax.Array:
-    """What codes [..., 1] stand for, [..., D] from -1 to 1."""
+    """What codes [..., 1] stand for, float32 [..., D] from -1 to 1."""
     del codebooks
+    return self._values(codes, jnp.float32)
+
+  def _values(self, codes: jax.Array, dtype: jnp.dtype) -> jax.Array:
     shape = *codes.shape[:-1], self.num_features
     weights, levels, halves = (
       jnp.broadcast_to(jnp.asarray(each, jnp.int32), shape)
       for each in (self._weights, self.levels, self._halves)
     )
     digits = jnp.broadcast_to(codes, shape) // weights % levels
-    return ((digits - halves) / halves).astype(jnp.float32)
+    return (digits - halves).astype(dtype) / halves.astype(dtype)
