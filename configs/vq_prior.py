@@ -1,12 +1,16 @@
 """Causal transformers over the codes of a model, see `vq_flax/prior`.
 
-python -m vq_flax.prior --workdir=runs/vq --config=configs/vq_prior.py[:VARIANT]
+  python -m vq_flax.prior --workdir=runs/vq
+      --config=configs/vq_prior.py[:VARIANT]
 
-(none)       Four layers of width 128, for the codes of the digits.
-conditional  The same, told the class of an image.
-mnist        Longer, for those of TFDS mnist.
-mnist_conditional  The same, told the class.
-smoke        One narrow layer: a test run of a few seconds.
+The data set is that of the model.
+
+  (none)             Four layers of width 128, for the codes of the digits. Not
+                     measured.
+  conditional        The same, told the class of an image. Not measured.
+  mnist              Longer, for those of TFDS mnist. Not measured.
+  mnist_conditional  The same, told the class. Not measured.
+  smoke              One narrow layer: a test run of a few seconds.
 """
 
 from ml_collections import ConfigDict

@@ -23,6 +23,8 @@ from vae_flax.vae import create_vae
 from vq_flax import config as vq_config
 from vq_flax import state as vq_state
 from vq_flax import steps as vq_steps
+from vq_flax.prior import config as prior_config
+from vq_flax.prior import prior as prior_lib
 from vq_flax.vq import create_vq
 
 GAN_RECIPES = [
@@ -88,6 +90,10 @@ VQ_RECIPES = [
   ),
   *(('fsq.py', variant) for variant in ('', 'mnist', 'cifar10', 'smoke')),
 ]
+PRIOR_RECIPES = [
+  ('vq_prior.py', variant)
+  for variant in ('', 'conditional', 'mnist', 'mnist_conditional', 'smoke')
+]
 COLOUR = {'cifar10', 'celeba', 'folder'}
 # Variants of what others do, to be run rarely.
 RARE = COLOUR | {
@@ -119,7 +125,8 @@ def marked(recipes):
 
 def test_every_recipe_is_tested():
   assert {path.name for path in CONFIGS.glob('*.py')} == {
-    recipe for recipe, _ in GAN_RECIPES + VAE_RECIPES + VQ_RECIPES
+    recipe
+    for recipe, _ in GAN_RECIPES + VAE_RECIPES + VQ_RECIPES + PRIOR_RECIPES
   }
 
 
@@ -182,6 +189,31 @@ def test_vq_recipe_builds_a_step(name, variant):
   state = jax.eval_shape(lambda: vq_state.init_state(vq, root))
   new, metrics = jax.eval_shape(
     functools.partial(vq_steps.train_step, vq), state, batch, root
+  )
+  assert new == state
+  assert {value.shape for value in metrics.values()} == {()}
+
+
+@pytest.mark.parametrize(('name', 'variant'), marked(PRIOR_RECIPES))
+def test_prior_recipe_builds_a_step(name, variant):
+  config = recipe(name, variant)
+  prior_config.check(config)
+  vq = create_vq(recipe('vq.py', 'smoke'), (16, 16, 1))
+  prior = prior_lib.create_prior(config, vq, 10)
+  assert prior.is_conditional == ('conditional' in variant)
+  batch = np.zeros((1, 4, 16, 16, 1), np.uint8)
+  if prior.is_conditional:
+    batch = Labelled(batch, np.zeros((1, 4), np.int32))
+  root = prng.root_key(config.seed)
+
+  def init():
+    return prior_lib.init_state(
+      prior, vq_state.init_state(vq, root).params, root
+    )
+
+  state = jax.eval_shape(init)
+  new, metrics = jax.eval_shape(
+    functools.partial(prior_lib.train_step, prior), state, batch, root
   )
   assert new == state
   assert {value.shape for value in metrics.values()} == {()}

@@ -6,6 +6,7 @@ import runpy
 from conftest import recipe
 import pytest
 from test_configs import GAN_RECIPES
+from test_configs import PRIOR_RECIPES
 from test_configs import VAE_RECIPES
 from test_configs import VQ_RECIPES
 
@@ -21,6 +22,7 @@ from gan_flax import main as gan_main
 from vae_flax import config as vae_config
 from vae_flax import main as vae_main
 from vq_flax import config as vq_config
+from vq_flax.prior import config as prior_config
 
 EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'autoencoder.py'
 SHARED = {**effects_lib.SHARED, **dataset_fields.EFFECTS}
@@ -28,6 +30,7 @@ FAMILIES = {
   'gan': (gan_config.default, {**SHARED, **gan_config.EFFECTS}),
   'vae': (vae_config.default, {**SHARED, **vae_config.EFFECTS}),
   'vq': (vq_config.default, {**SHARED, **vq_config.EFFECTS}),
+  'prior': (prior_config.default, {**SHARED, **prior_config.EFFECTS}),
 }
 
 NONE = {'augmentation.name': 'none'}
@@ -191,6 +194,9 @@ REFUSED = [
   ('vq', 'commitment', 1.0, FSQ, 'model.name=vq'),
   ('vq', 'optimizer.final_share', 0.5, {}, 'optimizer.schedule=constant'),
   ('vq', 'optimizer.skip_at_most', 3, {}, 'optimizer.skip_grad_norm=400'),
+  ('prior', 'dataset.binarise_seed', 3, {}, 'dataset.binarise=fixed'),
+  ('prior', 'optimizer.final_share', 0.5, {}, 'optimizer.schedule=constant'),
+  ('prior', 'optimizer.skip_at_most', 3, {}, 'skip_grad_norm=400'),
 ]
 
 
@@ -268,12 +274,18 @@ def test_a_field_with_an_effect_is_accepted(family, changes):
     *(('gan', *each) for each in GAN_RECIPES),
     *(('vae', *each) for each in VAE_RECIPES),
     *(('vq', *each) for each in VQ_RECIPES),
+    *(('prior', *each) for each in PRIOR_RECIPES),
   ],
 )
 def test_all_that_a_recipe_sets_has_an_effect(family, name, variant):
   default, effects = FAMILIES[family]
   config = recipe(name, variant)
-  configs = {'gan': gan_config, 'vae': vae_config, 'vq': vq_config}
+  configs = {
+    'gan': gan_config,
+    'vae': vae_config,
+    'vq': vq_config,
+    'prior': prior_config,
+  }
   configs[family].check(config)
   effects_lib.check(config, effects, default())
 
