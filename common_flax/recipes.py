@@ -17,7 +17,7 @@ from common_flax.errors import UserError
 
 _HERE = pathlib.Path(__file__).parent
 _FOLDERS = (_HERE / 'configs', _HERE.parent / 'configs')  # wheel, repository
-_COMMAND = re.compile(r'python -m \w+\.main')
+_COMMAND = re.compile(r'python -m \w+\.\w+')
 # A variant's row in a docstring: two spaces, its name, its description, which
 # goes on in lines that are indented further.
 _VARIANT = re.compile(

@@ -440,3 +440,14 @@ def test_a_prior_that_is_told_the_class_needs_labels():
     prior_lib.create_prior(
       configured(**{'prior.conditioning': 'label'}), model('plain'), None
     )
+
+
+def test_each_command_lists_and_takes_its_own_recipes(
+  capsys, refuses, trained, tmp_path
+):
+  assert main_lib.main(['command', '--list']) == 0
+  listed = capsys.readouterr().out
+  assert 'vq_prior:conditional' in listed
+  assert 'fsq' not in listed
+  arguments = [f'--workdir={trained}', '--config=vq:smoke']
+  refuses(main_lib.main, arguments, 'python -m vq_flax.main', folder=tmp_path)
