@@ -7,7 +7,9 @@ from conftest import CONFIGS
 from conftest import ROOT
 import pytest
 from test_configs import GAN_RECIPES
+from test_configs import PRIOR_RECIPES
 from test_configs import VAE_RECIPES
+from test_configs import VQ_RECIPES
 
 from common_flax import config as config_lib
 from common_flax import recipes
@@ -15,6 +17,8 @@ from common_flax.cli import training_command
 from common_flax.errors import UserError
 from gan_flax import main as gan_main
 from vae_flax import main as vae_main
+from vq_flax import main as vq_main
+from vq_flax.prior import __main__ as prior_main
 
 
 def test_a_name_means_the_shipped_recipe_in_any_folder(tmp_path, monkeypatch):
@@ -80,7 +84,12 @@ def test_docstrings_list_the_variants_that_there_are():
     for path in recipes.shipped().values()
     for variant in recipes.read(path).variants
   }
-  assert documented == {*GAN_RECIPES, *VAE_RECIPES}
+  assert documented == {
+    *GAN_RECIPES,
+    *VAE_RECIPES,
+    *VQ_RECIPES,
+    *PRIOR_RECIPES,
+  }
 
 
 @pytest.mark.parametrize('name', sorted(recipes.shipped().keys() - {'grid'}))
@@ -94,7 +103,12 @@ def test_docstrings_list_all_variants_in_the_code(name):
 
 @pytest.mark.parametrize(
   ('main', 'own'),
-  [(gan_main.main, GAN_RECIPES), (vae_main.main, VAE_RECIPES)],
+  [
+    (gan_main.main, GAN_RECIPES),
+    (vae_main.main, VAE_RECIPES),
+    (vq_main.main, VQ_RECIPES),
+    (prior_main.main, PRIOR_RECIPES),
+  ],
 )
 def test_the_list_has_a_line_for_each_variant_of_the_family(capsys, main, own):
   assert main(['command', '--list']) == 0

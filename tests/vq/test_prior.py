@@ -443,10 +443,10 @@ def test_a_prior_that_is_told_the_class_needs_labels():
 
 
 def test_each_command_lists_and_takes_its_own_recipes(
-  capsys, refuses, trained, tmp_path
+  capfd, refuses, trained, tmp_path
 ):
   assert main_lib.main(['command', '--list']) == 0
-  listed = capsys.readouterr().out
+  listed = capfd.readouterr().out
   assert 'vq_prior:conditional' in listed
   assert 'fsq' not in listed
   arguments = [f'--workdir={trained}', '--config=vq:smoke']
