@@ -13,7 +13,7 @@ import docstrings  # noqa: E402
 
 import common_flax  # noqa: E402
 
-project = 'gan_flax, vae_flax'
+project = 'gan_flax, vae_flax, vq_flax'
 author = 'the authors'
 version = release = common_flax.__version__
 root_doc = 'index'

@@ -7,7 +7,14 @@ import pytest
 
 FILES = sorted(
   file
-  for folder in ('common_flax', 'gan_flax', 'vae_flax', 'configs', 'benchmarks')
+  for folder in (
+    'common_flax',
+    'gan_flax',
+    'vae_flax',
+    'vq_flax',
+    'configs',
+    'benchmarks',
+  )
   for file in (ROOT / folder).rglob('*.py')
 )
 # Modules and functions that can run their input as code.

@@ -58,7 +58,7 @@ def test_nothing_changes_once_jax_is_imported():
   assert gc.get_freeze_count() == frozen
 
 
-@pytest.mark.parametrize('family', ['gan_flax', 'vae_flax'])
+@pytest.mark.parametrize('family', ['gan_flax', 'vae_flax', 'vq_flax'])
 def test_main_modules_do_not_import_jax(family):
   code = f"""
     import sys
