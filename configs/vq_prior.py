@@ -8,7 +8,7 @@ The data set is that of the model.
   (none)             Four layers of width 128, for the codes of the digits. Not
                      measured.
   conditional        The same, told the class of an image. Not measured.
-  mnist              Longer, for those of TFDS mnist. Not measured.
+  mnist              More steps, for the codes of TFDS mnist. Not measured.
   mnist_conditional  The same, told the class. Not measured.
   smoke              One narrow layer: a test run of a few seconds.
 """

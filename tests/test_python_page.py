@@ -40,6 +40,7 @@ def test_shapes_in_comments_are_right(variables):
     ('images', '1797, 16, 16, 1'),
     ('means', '8, 4'),
     ('log_variances', '8, 4'),
+    ('codes', '8, 4, 4, 1'),
   ):
     assert variables[name].shape == tuple(map(int, shape.split(', ')))
     assert f'[{shape}]' in TEXT

@@ -31,7 +31,6 @@ from typing import Any
 
 from absl import flags
 from etils import epath
-import jax
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -129,13 +128,13 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> None:
     trained = trained_lib.load(workdir, use_ema=values.ema, step=step)
     metrics, picture = {}, None
     provenance = _provenance(trained, values)
+    own_prior = _prior_of(trained, prior, is_scored=values.scored == _PRIOR)
+    provenance['prior_step'] = None if own_prior is None else own_prior.step
     if training_source is not None:
-      own_prior = _prior_of(trained, prior)
       metrics |= bound.measure(
         trained, source, training_source, values.seed, own_prior
       )
       provenance['num_images'] = len(source)
-      provenance['prior_step'] = None if own_prior is None else own_prior.step
     if {*requested} != {BOUND}:
       images, labels = _scored(trained, prior, source, values, num)
       provenance['num_samples'] = num
@@ -166,14 +165,15 @@ def _open_split(config: ConfigDict, split: str) -> Source:
 def _prior(
   workdir: epath.Path, values: flags.FlagValues, requested: Sequence[str]
 ) -> TrainedPrior | None:
-  """The model's prior, if it has been trained.
+  """The model's prior, if it has been trained and a metric takes it.
 
   Raises:
     UserError: if it has not, and is to draw; if it cannot be read; or if it is
       not told the class that a metric needs.
   """
   prior = None
-  if values.scored == _PRIOR or prior_lib.exists(workdir):
+  is_measured = BOUND in requested and prior_lib.exists(workdir)
+  if values.scored == _PRIOR or is_measured:
     prior = prior_lib.load(workdir, use_ema=values.ema)
   if CLASSES in requested and (
     values.scored != _PRIOR or prior.num_classes is None
@@ -186,18 +186,25 @@ def _prior(
 
 
 def _prior_of(
-  trained: TrainedVQ, prior: TrainedPrior | None
+  trained: TrainedVQ, prior: TrainedPrior | None, *, is_scored: bool
 ) -> TrainedPrior | None:
-  """The prior, if it has been trained for these weights of the model."""
-  if prior is None:
-    return None
-  pairs = zip(*map(jax.tree.leaves, (trained.params, prior.model)), strict=True)
-  if all(np.array_equal(a, b) for a, b in pairs):
+  """The prior, if it has been trained for these weights of the model.
+
+  Raises:
+    UserError: if it has not, and its images are to be scored.
+  """
+  if prior is None or prior_lib.same_weights(trained.params, prior.model):
     return prior
-  print(
-    'The prior was trained for other weights of the model; the bound is that '
-    'of frequencies of codes.'
+  reason = (
+    'the prior belongs to other weights of the model, those of its moving '
+    'average when the prior was trained'
   )
+  if is_scored:
+    raise UserError(
+      f'--scored={_PRIOR}: {reason}; remove --step and --noema, or train a '
+      'new prior'
+    )
+  print(f'{reason.capitalize()}; the bound is that of frequencies of codes.')
   return None
 
 

@@ -17,7 +17,7 @@ PACKAGES = {
   'gan_flax': 'Generative adversarial networks',
   'vae_flax': 'Variational autoencoders',
   'vq_flax': 'Discrete latents',
-  'common_flax': 'What both families share',
+  'common_flax': 'What all families share',
   'configs': 'Recipes',
   'examples': 'Examples',
 }

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import shutil
 
 from conftest import assert_same_arrays
 from conftest import assert_same_end
@@ -222,12 +223,15 @@ def test_known_codes_stay_and_the_others_follow_them(enumerable):
 
 @pytest.mark.parametrize(
   ('top_p', 'kept'),
-  [(1.0, [1, 1, 1, 1]), (0.7, [1, 0, 1, 0]), (0.5, [1, 0, 0, 0]), (0.0, None)],
+  [
+    (1.0, [1, 1, 1, 1]),
+    (0.7, [1, 0, 1, 0]),
+    (0.5, [1, 0, 0, 0]),
+    (0.0, [1, 0, 0, 0]),
+  ],
 )
 def test_the_likeliest_codes_are_kept(top_p, kept):
   probabilities = np.array([0.5, 0.15, 0.25, 0.1])
-  if top_p == 0.0:
-    top_p, kept = 1e-9, [1, 0, 0, 0]
   found = drawing.allowed(jnp.log(probabilities)[None], top_p)[0]
   np.testing.assert_array_equal(np.isfinite(found), np.array(kept, bool))
 
@@ -359,12 +363,30 @@ def test_the_bound_takes_the_prior_of_these_weights_alone(capsys, trained):
   assert other['bound_nats'] == other['bound_unigram_nats']
 
 
-@pytest.mark.slow
-def test_a_classifier_says_whether_classes_are_as_asked(trained):
+@pytest.mark.parametrize('flag', ['--step=4', '--noema'])
+def test_images_of_other_weights_are_not_scored(
+  refuses, trained, tmp_path, flag
+):
+  arguments = [f'--workdir={trained}', '--scored=prior', '--metrics=kid', flag]
+  arguments += ['--features=random', '--num_samples=20']
+  words = '--scored=prior', 'other weights'
+  refuses(evaluate.main, arguments, *words, folder=tmp_path)
+
+
+def test_a_classifier_says_whether_classes_are_as_asked(trained, monkeypatch):
+  seen = np.arange(40, dtype=np.int32) % 10  # the classes that are asked for
+  seen[:4] = 9
+  monkeypatch.setattr(
+    evaluate.reference_sets, 'dataset_classifier', lambda dataset: None
+  )
+  monkeypatch.setattr(
+    evaluate.classifier_lib, 'labels', lambda classifier, images: seen
+  )
   arguments = [f'--workdir={trained}', '--scored=prior', '--metrics=classes']
   assert evaluate.main(['command', *arguments, '--num_samples=40']) == 0
   found = json.loads((trained / 'evaluation.json').read_text())
-  assert 0 <= found['label_agreement'] < 0.6  # of a prior of eight steps
+  assert found['label_agreement'] == 0.9
+  assert found['lowest_label_agreement'] == 0.75
 
 
 def test_a_mean_over_classes_is_a_probability_of_codes(trained):
@@ -396,6 +418,7 @@ def test_a_model_without_a_prior_says_how_to_train_one(refuses, tmp_path):
   ('argument', 'words'),
   [
     ('--config.dataset.name=mnist', ['dataset.name', 'of its model']),
+    ('--config.dataset.name=digits', ['dataset.name', 'of its model']),
     ('--config.prior.num_heads=3', ['num_heads', 'prior.width=16']),
     ('--config.prior.conditioning=yes', ['conditioning', 'label']),
     ('--config.prior.width=0', ['prior.width']),
@@ -411,6 +434,52 @@ def test_a_wrong_argument_is_one_line(
     argument,
   ]
   refuses(main_lib.main, arguments, *words, folder=tmp_path)
+
+
+def test_a_prior_of_other_weights_is_not_resumed(tmp_path):
+  config = recipe('vq.py', 'smoke').unlock()
+  train_model(config, tmp_path)
+  prior = recipe('vq_prior.py', 'smoke')
+  train(prior, tmp_path)
+  assert train(prior, tmp_path) is None  # finished
+  config.num_steps = 12
+  train_model(config, tmp_path)
+  with pytest.raises(UserError, match=r'other weights .*; remove that folder'):
+    train(prior, tmp_path)
+
+
+def test_where_the_data_is_may_be_said_anew(trained):
+  model = recipe('vq.py', 'smoke')
+  config = recipe('vq_prior.py', 'smoke').unlock()
+  config.dataset.data_dir = '/elsewhere'
+  found = prior_config.with_dataset(config, model).dataset
+  assert found.data_dir == '/elsewhere'
+  assert found.image_size == 16
+  again = prior_config.with_dataset(
+    prior_config.with_dataset(recipe('vq_prior.py', 'smoke'), model), model
+  )
+  assert again.dataset.binarise == 'threshold'
+
+
+def test_a_prior_too_large_for_the_memory_is_refused(
+  refuses, trained, tmp_path
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained, workdir)
+  shutil.rmtree(workdir / 'prior')
+  arguments = [
+    f'--workdir={workdir}',
+    '--config=configs/vq_prior.py:smoke',
+    '--config.batch_size=100000000',
+  ]
+  words = 'batch_size', 'prior.num_layers', '16 codes'
+  refuses(main_lib.main, arguments, *words, folder=tmp_path)
+
+
+@pytest.mark.parametrize('name', ['temperature', 'top_p'])
+def test_numbers_out_of_range_are_refused_from_python(trained, name):
+  with pytest.raises(UserError, match=f'{name}=-1'):
+    load(trained).generate(jax.random.key(0), 1, **{name: -1})
 
 
 def test_a_folder_that_is_no_model_is_refused(refuses, tmp_path):

@@ -13,6 +13,7 @@ and their variants. The same command resumes from the newest checkpoint.
 from collections.abc import Sequence
 import dataclasses
 import os
+import shlex
 import sys
 
 from common_flax.cli import scripts
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   if scripts.answered(argv[1:], __doc__):
     return 0
   with startup.importing():  # JAX must not be imported before this
+    from etils import epath
+
+    from common_flax import config as config_lib
     from common_flax.cli import exit_status
     from common_flax.cli import training_command
     from common_flax.errors import UserError
@@ -54,8 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       raise UserError(
         f'--init_from={arguments.init_from}: priors start anew; remove it'
       )
+    for field in arguments.overridden:
+      place, _, name = field.partition('.')
+      if place == 'dataset' and name not in prior_config.PLACES:
+        raise UserError(f'config.{field}: {prior_config.OF_MODEL}')
     model = arguments.workdir
-    if not os.path.isdir(model) and '://' not in model:
+    config_lib.require_reachable('--workdir', model)
+    if not epath.Path(model).is_dir():
       raise UserError(
         f'--workdir={model}: there is no such folder; give that of a trained '
         'model'
@@ -72,11 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         profile=arguments.profile,
         max_minutes=arguments.max_minutes,
       )
-      next_commands = _NEXT_COMMANDS.replace('{model}', model)
+      next_commands = scripts.as_called(argv, _NEXT_COMMANDS, _SCRIPTS)
       status.value = training_command.report(
         stopped_by,
         arguments,
-        scripts.as_called(argv, next_commands, _SCRIPTS),
+        next_commands.replace('{model}', shlex.quote(model)),
       )
   return status.value
 

@@ -16,6 +16,8 @@ from common_flax.likelihoods.fields import BINARISATIONS
 from common_flax.workdir import layout as workdir_lib
 
 CONDITIONINGS = ('none', 'label')
+PLACES = ('data_dir', 'path')  # fields of `dataset` that say where data is
+OF_MODEL = 'a prior takes the data set of its model; remove it'
 _MAX_LAYERS = 1000
 
 
@@ -53,24 +55,26 @@ def with_dataset(config: ConfigDict, of_model: ConfigDict) -> ConfigDict:
   """The config with the data set of the model's run.
 
   Args:
-    config: of the prior, whose own `dataset` is untouched.
+    config: of the prior. Where the data is may be set, as when a run resumes;
+      other fields of `dataset` have their defaults, or the model's values.
     of_model: the config of the model.
 
   Raises:
-    UserError: naming a field of `dataset` that was set.
+    UserError: naming a field of `dataset` that has another value.
   """
   untouched = config_lib.flatten(default().dataset)
+  found = config.copy_and_resolve_references().unlock()
   for name, value in config_lib.flatten(config.dataset).items():
+    if name in PLACES and value is not None:
+      continue
     require(
-      value == untouched.get(name),
+      value in (untouched.get(name), of_model.dataset.get(name)),
       config,
       f'dataset.{name}',
-      'a prior takes the data set of its model; remove it',
+      OF_MODEL,
     )
-  config = config.copy_and_resolve_references().unlock()
-  for name in untouched:
-    config.dataset[name] = of_model.dataset[name]
-  return config.lock()
+    found.dataset[name] = of_model.dataset[name]
+  return found.lock()
 
 
 def check(config: ConfigDict) -> None:

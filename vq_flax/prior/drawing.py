@@ -29,8 +29,11 @@ def allowed(logits: jax.Array, top_p: float) -> jax.Array:
   before = jnp.cumsum(shares, axis=-1) - shares
   # A code is kept if those that are likelier have less than top_p together.
   num_kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
-  least = jnp.take_along_axis(ordered, num_kept - 1, axis=-1)
-  return jnp.where(logits >= least, logits, -jnp.inf)
+  last = jnp.maximum(num_kept, 1) - 1  # at least one code
+  least = jnp.take_along_axis(ordered, last, axis=-1)
+  # The sum of all shares may reach 1 before the last code.
+  is_kept = (logits >= least) | (top_p >= 1)
+  return jnp.where(is_kept, logits, -jnp.inf)
 
 
 @functools.partial(jax.jit, static_argnums=0)

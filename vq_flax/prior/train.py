@@ -15,6 +15,7 @@ from common_flax import prng
 from common_flax.data.source import Source
 from common_flax.errors import UserError
 from common_flax.likelihoods import observations
+from common_flax.training import limits
 from common_flax.training import time_limit
 from common_flax.training.hooks import Checkpoints
 from common_flax.training.hooks import Curves
@@ -30,7 +31,10 @@ from vq_flax.prior import prior as prior_lib
 from vq_flax.prior.prior import create_prior
 from vq_flax.prior.prior import Prior
 from vq_flax.prior.prior import PriorState
+from vq_flax.prior.trained import exists
 from vq_flax.prior.trained import folder_of
+from vq_flax.prior.trained import load
+from vq_flax.prior.trained import same_weights
 from vq_flax.prior.trained import TrainedPrior
 from vq_flax.trained import TrainedVQ
 
@@ -66,7 +70,12 @@ def train(
     UserError: if an argument, field or file is invalid; nothing is written.
     TrainingFailedError: if the run fails or cannot be saved.
   """
+  if jax.process_count() > 1:
+    raise UserError(
+      'a prior is trained by one process; start it without others'
+    )
   model = trained_lib.load(workdir)
+  _check_weights(workdir, model)
   source = data.given(source, labels)
   config = data.for_source(
     prior_config.with_dataset(config, model.config), source
@@ -111,6 +120,7 @@ def _fit(
         f'{list(model.vq.image_shape)}'
       )
     prior = create_prior(config, model.vq, source.num_classes, run.axis)
+    _check_memory(prior, config)
     return run.fit(
       functools.partial(prior_lib.train_step, prior),
       functools.partial(prior_lib.init_state, prior, model.params),
@@ -129,6 +139,39 @@ def _fit(
       with_labels=prior.is_conditional,
       is_convolutional=False,
     )
+
+
+def _check_weights(workdir: epath.PathLike, model: TrainedVQ) -> None:
+  """Checks that a prior that is to be resumed belongs to the model's weights.
+
+  Raises:
+    UserError: if it belongs to others, naming the folder to remove.
+  """
+  if not exists(workdir):
+    return
+  try:
+    old = load(workdir).model
+  except UserError:  # of a model that is built otherwise
+    old = None
+  if old is None or not same_weights(old, model.params):
+    raise UserError(
+      f'--workdir={workdir}: the prior in {folder_of(workdir)} belongs to '
+      'other weights of the model; remove that folder to train a new one'
+    )
+
+
+def _check_memory(prior: Prior, config: ConfigDict) -> None:
+  """Checks that what a step holds for all codes fits into memory."""
+  network, settings = prior.network, config.prior
+  num = network.length
+  scores = settings.num_layers * settings.num_heads * num**2
+  values = config.batch_size * (scores + 3 * num * network.num_codes)
+  limits.require_memory(
+    f'config.batch_size={config.batch_size}, '
+    f'config.prior.num_layers={settings.num_layers}, '
+    f'config.prior.num_heads={settings.num_heads}, {num:,} codes of an image',
+    values * network.param_dtype.itemsize,
+  )
 
 
 def _scores(prior: Prior, source: Source, config: ConfigDict) -> Iterator[Hook]:

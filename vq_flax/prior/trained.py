@@ -87,6 +87,10 @@ class TrainedPrior:
     """
     if num < 1:
       raise UserError(f'num={num}: draw at least one image')
+    if not 0 <= temperature < math.inf:
+      raise UserError(f'temperature={temperature}: must be at least 0')
+    if not 0 <= top_p <= 1:
+      raise UserError(f'top_p={top_p}: must be from 0 to 1')
     labels = self.labels(num, label)
     for numbers in chunks_of_numbers(num):
       codes = drawing.draw(
@@ -160,6 +164,14 @@ def _of_chunk(
   if labels is None:
     return None
   return labels[np.minimum(numbers, len(labels) - 1)]
+
+
+def same_weights(a: Params, b: Params) -> bool:
+  """Whether two pytrees of weights are equal, bit for bit."""
+  if jax.tree.structure(a) != jax.tree.structure(b):
+    return False
+  pairs = zip(*map(jax.tree.leaves, (a, b)), strict=True)
+  return all(np.array_equal(x, y) for x, y in pairs)
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:

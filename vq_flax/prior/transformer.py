@@ -44,7 +44,7 @@ class Block(nn.Module):
     cache: tuple[jax.Array, jax.Array],
     place: jax.Array | int,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Moves x [B, T, W] on.
+    """Applies the block to x [B, T, W].
 
     Args:
       x: of the codes at the places `place` to `place` + T - 1.
@@ -143,10 +143,13 @@ class Transformer(nn.Module):
       [self._start(labels, len(codes)), self.codes(numbers)], axis=1
     )
     x, _ = self._through_blocks(x, self.empty_cache(len(codes)), 0)
-    heads = jnp.stack([head(x) for head in self.logits], axis=2)  # [B, N, L, K]
-    levels = jnp.arange(self.length) % self.codes_per_cell
-    chosen = heads[:, jnp.arange(self.length), levels]
-    return chosen.astype(self.param_dtype)
+    step = self.codes_per_cell
+    logits = jnp.stack(
+      [head(x[:, level::step]) for level, head in enumerate(self.logits)],
+      axis=2,
+    )
+    shape = codes.shape[0], self.length, self.num_codes
+    return logits.reshape(shape).astype(self.param_dtype)
 
   def first(
     self, labels: jax.Array | None, num: int
