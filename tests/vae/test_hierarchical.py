@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 from scipy import stats
 
+from common_flax import likelihoods
 from common_flax import prng
 from common_flax.distributed import sharding
 from common_flax.errors import UserError
@@ -24,7 +25,6 @@ from vae_flax import config as vae_config
 from vae_flax import estimation
 from vae_flax import evaluate
 from vae_flax import inference
-from vae_flax import likelihoods
 from vae_flax import losses
 from vae_flax import sample
 from vae_flax import steps
