@@ -9,7 +9,13 @@ The data set is that of the model.
                      measured.
   conditional        The same, told the class of an image. Not measured.
   mnist              More steps, for the codes of TFDS mnist. Not measured.
-  mnist_conditional  The same, told the class. Not measured.
+  mnist_conditional  The same, told the class; for `configs/vq.py:mnist` on 2
+                     cores of a shared x86 CPU (AVX-512) with other work beside,
+                     on 29 November 2026: 17 min. Rate 64.9 nats on the test
+                     images, where the frequencies of codes have 86.9. A
+                     classifier sees the requested class in 96.4 % of 10,000
+                     samples, at least 91.5 % of each; their FID in its features
+                     is 0.86, that of training images 0.18.
   smoke              One narrow layer: a test run of a few seconds.
 """
 
@@ -37,9 +43,9 @@ def get_config(variant: str = '') -> ConfigDict:
 
 def _digits(config: ConfigDict) -> None:
   config.optimizer.schedule = 'cosine'
-  config.num_steps = 1500
-  config.sample_every_steps = 300
-  config.checkpoint_every_steps = 500
+  config.num_steps = 600
+  config.sample_every_steps = 200
+  config.checkpoint_every_steps = 200
 
 
 def _conditional(config: ConfigDict) -> None:
