@@ -41,6 +41,7 @@ GUIDES = (
   'stability',
   'vae',
   'vq',
+  'audit',
   'speed',
   'several_machines',
   'faults_and_safety',
