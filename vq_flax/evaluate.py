@@ -223,9 +223,7 @@ def _scored(
       trained.vq, trained.params, source, key, num
     )
     return images, None
-  labels = None
-  if prior.num_classes is not None:  # all equally often
-    labels = np.arange(num, dtype=np.int32) % prior.num_classes
+  labels = prior.balanced_labels(num)
   chunks = track(
     prior.chunks(prng.stream(root, 'sample'), num, labels),
     -(-num // CHUNK),

@@ -1,8 +1,8 @@
 """From images to codes and back, as pure functions.
 
 Dimensions: B batch, H height, W width, C channels, P outputs per value, S and T
-sides of the grid of cells, D features of a cell, L codes of
-a cell, K codes there are.
+sides of the grid of cells, D features of a cell, L codes of a cell, K codes
+there are.
 """
 
 import jax

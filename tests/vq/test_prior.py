@@ -520,3 +520,18 @@ def test_each_command_lists_and_takes_its_own_recipes(
   assert 'fsq' not in listed
   arguments = [f'--workdir={trained}', '--config=vq:smoke']
   refuses(main_lib.main, arguments, 'python -m vq_flax.main', folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_samples_are_scored_in_training(tmp_path):
+  train_model(recipe('vq.py', 'smoke'), tmp_path)
+  config = recipe('vq_prior.py', 'smoke').unlock()
+  config.prior.conditioning = 'label'
+  config.evaluate_every_steps = 8
+  config.checkpoint_every_steps = 8
+  config.evaluation_features = 'random'
+  config.evaluation_num_samples = 70
+  config.evaluation_metrics = ('kid',)
+  assert train(config, tmp_path) is None
+  rows = (tmp_path / 'prior' / 'metrics.jsonl').read_text().splitlines()
+  assert np.isfinite(json.loads(rows[-1])['kid'])

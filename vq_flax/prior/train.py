@@ -207,10 +207,8 @@ def _draw_scored(
 ) -> np.ndarray:
   """Draws samples to score in training, uint8 [num, H, W, C]."""
   trained = _trained(prior, config, state)
-  labels = None
-  if prior.is_conditional:
-    labels = np.arange(num, dtype=np.int32) % trained.num_classes
   key = prng.stream(root, 'evaluate')
+  labels = trained.balanced_labels(num)
   return np.asarray(trained.generate(key, num, labels))
 
 

@@ -64,6 +64,12 @@ class TrainedPrior:
     """The classes of `num` images, see `labels.of_samples`."""
     return labels_lib.of_samples(self.num_classes, self.class_names, num, label)
 
+  def balanced_labels(self, num: int) -> np.ndarray | None:
+    """Classes of `num` images, all equally often; None without classes."""
+    if self.num_classes is None:
+      return None
+    return np.arange(num, dtype=np.int32) % self.num_classes
+
   def chunks(
     self,
     key: jax.Array,
@@ -83,7 +89,8 @@ class TrainedPrior:
       top_p: see `drawing.allowed`.
 
     Raises:
-      UserError: if `num` is below 1, or naming a class that does not exist.
+      UserError: if a number is out of range, or naming a class that does not
+        exist.
     """
     if num < 1:
       raise UserError(f'num={num}: draw at least one image')
